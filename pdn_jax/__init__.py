@@ -1,0 +1,24 @@
+"""Low-exposure photo enhancement in JAX: degradation model, progressive dual network, bidirectional loss.
+
+Submodules load when first used, so that `import pdn_jax` and the command line stay quick.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = frozenset(
+    "types image degradation enhancement denoising model losses metrics inference weights photo".split()
+)
+
+
+def __getattr__(name):
+    if name == "enhance":
+        return importlib.import_module("pdn_jax.inference").enhance
+    if name in _MODULES:
+        return importlib.import_module(f"pdn_jax.{name}")
+    raise AttributeError(f"module 'pdn_jax' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_MODULES, "enhance"])
