@@ -172,7 +172,12 @@ def illumination() -> Step:
         u = jnp.linspace(-1.0, 1.0, width)[None, :]
         ones = jnp.ones((height, width))
         basis = jnp.stack([v * ones, u * ones, v * v * ones, v * u, u * u * ones], axis=-1)
-        field = jnp.einsum("hwk,...k->...hw", basis.astype(light.dtype), physics.illumination)
+        field = jnp.einsum(
+            "hwk,...k->...hw",
+            basis.astype(light.dtype),
+            physics.illumination,
+            precision="highest",
+        )
         return light * jnp.exp(field)[..., None]
 
     return step(mean)
@@ -189,14 +194,16 @@ def shot_read_noise() -> Step:
         return shot * jnp.maximum(light, 0.0) + read
 
     def sample(key, light, physics):
-        noise = jax.random.normal(key, light.shape, light.dtype)
-        return light + jnp.sqrt(variance(light, physics)) * noise
+        power = variance(light, physics)
+        noisy = power > 0.0  # the square root's slope at 0 is infinite
+        deviation = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, power, 1.0)), 0.0)
+        return light + deviation * jax.random.normal(key, light.shape, light.dtype)
 
     return step(lambda light, physics: light, sample=sample, variance=variance)
 
 
 def quantize(bits: int = 8) -> Step:
-    """Rounding to 2^bits − 1 steps: straight-through gradient, variance (2^−bits)²/12."""
+    """Rounding to 2^bits − 1 steps: straight-through gradient, variance step²/12."""
     levels = 2.0**bits - 1.0
 
     def sample(key, image, physics):
@@ -206,7 +213,7 @@ def quantize(bits: int = 8) -> Step:
     return step(
         lambda image, physics: image,
         sample=sample,
-        variance=lambda image, physics: jnp.full_like(image, 4.0**-bits / 12.0),
+        variance=lambda image, physics: jnp.full_like(image, levels**-2 / 12.0),
         slope=lambda image, physics: jnp.ones_like(image),
     )
 

@@ -14,6 +14,9 @@ from jaxtyping import Array, Float
 
 from pdn_jax.types import Image, PerImage
 
+Resized = Float[Array, "*batch _ _ _"]
+"""An image whose size an operator has changed: only the leading axes stay as they were."""
+
 CURVE_A = -0.3293
 CURVE_B = 1.1258
 """Camera-response constants a and b of Ying et al., BIMEF, arXiv:1711.00591."""
@@ -39,25 +42,27 @@ def linearize(image: Image) -> Image:
     """sRGB values to linear light: the IEC 61966-2-1 curve, odd-extended below 0."""
     magnitude = jnp.abs(image)
     power = ((jnp.maximum(magnitude, 0.04045) + 0.055) / 1.055) ** 2.4
-    return jnp.sign(image) * jnp.where(magnitude <= 0.04045, magnitude / 12.92, power)
+    return jnp.where(magnitude <= 0.04045, image / 12.92, jnp.sign(image) * power)
 
 
 def render(light: Image) -> Image:
     """Linear light to sRGB values: the inverse of `linearize`, odd-extended below 0."""
     magnitude = jnp.abs(light)
     power = 1.055 * jnp.maximum(magnitude, 0.0031308) ** (1.0 / 2.4) - 0.055
-    return jnp.sign(light) * jnp.where(magnitude <= 0.0031308, magnitude * 12.92, power)
+    return jnp.where(magnitude <= 0.0031308, light * 12.92, jnp.sign(light) * power)
 
 
 def linearize_slope(image: Image) -> Image:
     """d linear light / d sRGB value at an sRGB image: the derivative of `linearize`."""
-    power = (2.4 / 1.055) * ((jnp.maximum(image, 0.04045) + 0.055) / 1.055) ** 1.4
-    return jnp.where(image <= 0.04045, 1.0 / 12.92, power)
+    magnitude = jnp.abs(image)
+    power = (2.4 / 1.055) * ((jnp.maximum(magnitude, 0.04045) + 0.055) / 1.055) ** 1.4
+    return jnp.where(magnitude <= 0.04045, 1.0 / 12.92, power)
 
 
 def luminance(image: Image) -> Float[Array, "*batch height width"]:
     """Rec. 709 weights applied to whatever encoding the image has: [..., h, w, 3] -> [..., h, w]."""
-    return image @ jnp.asarray([0.2126, 0.7152, 0.0722], image.dtype)
+    weights = jnp.asarray([0.2126, 0.7152, 0.0722], image.dtype)
+    return jnp.matmul(image, weights, precision="highest")
 
 
 # --- the exposure group ----------------------------------------------------------------------
@@ -93,21 +98,19 @@ def curve_slope(image: Image, exposed: Image, exponent: Array) -> Image:
 def match_exposure(low: Image, normal: Image, *, iterations: int = 16) -> PerImage:
     """ln κ with mean g(normal, κ) = mean low, per image, by bisection on [ln 1e-3, 0].
 
-    Both are sRGB [..., h, w, c]; the images are averaged 4×4 first where they are large, since
-    only the mean counts. This is where a pair stands on the exposure path, whatever curve
-    darkened it.
+    Both are sRGB [..., h, w, c]. This is where a pair stands on the exposure path, whatever
+    curve darkened it. Every pixel counts: averaging `normal` first biases ln κ by 0.02 and more,
+    since the curve is not linear.
     """
     if low.shape != normal.shape:
         raise ValueError(f"low {low.shape} and normal {normal.shape} must have the same shape")
     target = jnp.mean(low, axis=(-3, -2, -1))
-    small = pool(normal, 4) if min(normal.shape[-3:-1]) >= 32 else normal
 
     def halve(_, bounds):
         lower, upper = bounds
         middle = 0.5 * (lower + upper)
-        too_bright = (
-            jnp.mean(expose_curve(small, broadcast(middle, small)), axis=(-3, -2, -1)) > target
-        )
+        exposed = expose_curve(normal, broadcast(middle, normal))
+        too_bright = jnp.mean(exposed, axis=(-3, -2, -1)) > target
         return jnp.where(too_bright, lower, middle), jnp.where(too_bright, middle, upper)
 
     bounds = (jnp.full_like(target, float(np.log(1e-3))), jnp.zeros_like(target))
@@ -144,8 +147,11 @@ def banded(kernel: tuple[float, ...], size: int, mode: str) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def separable(image: Image, kernel: np.ndarray, *, mode: str = "renormalised") -> Image:
-    """Filter rows and columns with a 1-D kernel as two matrix products; 'valid' shrinks the image."""
+def separable(image: Image, kernel: np.ndarray, *, mode: str = "renormalised") -> Resized:
+    """Filter rows and columns with a 1-D kernel as two matrix products; 'valid' shrinks the image.
+
+    In full float32 also where matrix products default to fewer bits (TPU, recent GPUs).
+    """
     taps = tuple(float(tap) for tap in kernel)
     height, width = image.shape[-3:-1]
     if mode == "valid" and min(height, width) < len(taps):
@@ -153,8 +159,9 @@ def separable(image: Image, kernel: np.ndarray, *, mode: str = "renormalised") -
             f"a {len(taps)}-tap valid filter needs images that large, got {image.shape}"
         )
     rows, columns = banded(taps, height, mode), banded(taps, width, mode)
-    image = jnp.einsum("yh,...hwc->...ywc", rows.astype(image.dtype), image)
-    return jnp.einsum("xw,...ywc->...yxc", columns.astype(image.dtype), image)
+    product = functools.partial(jnp.einsum, precision="highest")
+    image = product("yh,...hwc->...ywc", rows.astype(image.dtype), image)
+    return product("xw,...ywc->...yxc", columns.astype(image.dtype), image)
 
 
 def blur(image: Image, sigma: float) -> Image:
@@ -162,7 +169,7 @@ def blur(image: Image, sigma: float) -> Image:
     return separable(image, gaussian_kernel(sigma, max(1, round(3 * sigma))))
 
 
-def pool(image: Image, factor: int) -> Image:
+def pool(image: Image, factor: int) -> Resized:
     """Mean over factor×factor blocks; rows and columns left over are dropped."""
     *batch, height, width, channel = image.shape
     rows, columns = height // factor, width // factor
@@ -173,7 +180,7 @@ def pool(image: Image, factor: int) -> Image:
     return image.mean(axis=(-4, -2))
 
 
-def upsample(image: Image, factor: int) -> Image:
+def upsample(image: Image, factor: int) -> Resized:
     """Bilinear enlargement by a whole factor, half-pixel centres, edges clamped.
 
     Written phase by phase (each output phase is one blend of two neighbours), which XLA fuses;
@@ -182,7 +189,7 @@ def upsample(image: Image, factor: int) -> Image:
     return _upsample_axis(_upsample_axis(image, factor, -3), factor, -2)
 
 
-def _upsample_axis(image: Image, factor: int, axis: int) -> Image:
+def _upsample_axis(image: Image, factor: int, axis: int) -> Resized:
     axis %= image.ndim
     size = image.shape[axis]
     widths = [(0, 0)] * image.ndim
@@ -196,21 +203,25 @@ def _upsample_axis(image: Image, factor: int, axis: int) -> Image:
         position = (phase + 0.5) / factor - 0.5
         neighbour = before if position < 0 else after
         phases.append(here + abs(position) * (neighbour - here))
-    shape = image.shape[:axis] + (size * factor,) + image.shape[axis + 1 :]
+    shape = (*image.shape[:axis], size * factor, *image.shape[axis + 1 :])
     return jnp.stack(phases, axis=axis + 1).reshape(shape)
 
 
-def space_to_depth(image: Image, factor: int) -> Image:
+def space_to_depth(image: Image, factor: int) -> Resized:
     """[..., h, w, c] -> [..., h/f, w/f, f·f·c]: blocks become channels, nothing is lost."""
     *batch, height, width, channel = image.shape
+    if height % factor or width % factor:
+        raise ValueError(f"sides must divide by {factor}, got {image.shape}")
     image = image.reshape(*batch, height // factor, factor, width // factor, factor, channel)
     image = jnp.moveaxis(image, -4, -3)
     return image.reshape(*batch, height // factor, width // factor, factor * factor * channel)
 
 
-def depth_to_space(image: Image, factor: int) -> Image:
+def depth_to_space(image: Image, factor: int) -> Resized:
     """The inverse of `space_to_depth`."""
     *batch, height, width, depth = image.shape
+    if depth % (factor * factor):
+        raise ValueError(f"channels must divide by {factor * factor}, got {image.shape}")
     channel = depth // (factor * factor)
     image = image.reshape(*batch, height, width, factor, factor, channel)
     image = jnp.moveaxis(image, -3, -4)
@@ -220,7 +231,7 @@ def depth_to_space(image: Image, factor: int) -> Image:
 # --- padding ---------------------------------------------------------------------------------
 
 
-def pad_to_multiple(image: Image, multiple: int) -> Image:
+def pad_to_multiple(image: Image, multiple: int) -> Resized:
     """Extend the bottom and right by mirroring until both sides divide by `multiple`."""
     height, width = image.shape[-3:-1]
     rows, columns = -height % multiple, -width % multiple
@@ -230,6 +241,6 @@ def pad_to_multiple(image: Image, multiple: int) -> Image:
     return jnp.pad(image, widths, mode="symmetric")
 
 
-def unpad(image: Image, height: int, width: int) -> Image:
+def unpad(image: Image, height: int, width: int) -> Resized:
     """The top left height×width part: what `pad_to_multiple` was given."""
     return image[..., :height, :width, :]

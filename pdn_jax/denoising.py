@@ -1,0 +1,88 @@
+"""The denoising module: from coarse to fine in L levels (Linen, pure `apply`).
+
+Level l starts from the coarser result and the detail that the brightened image has there,
+
+    d_l = e_l + up(d_{l+1} − e_{l+1}) + residual(e_l, up(d_{l+1}), noise_l, features_{l+1}),
+
+with e_l the brightened image at level l, and is told how much noise to expect. Levels do not
+share weights. Each computes on blocks of 2×2 pixels (space to depth), which is where its
+speed comes from.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from pdn_jax import image as im
+from pdn_jax.types import Image
+
+BLOCK = 2
+
+
+class Level(nn.Module):
+    """One level of the pyramid: a residual for an image given what is coarser."""
+
+    width: int
+    depth: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, image: Image, coarse: Image | None, noise: Array, features: Array):
+        """(e_l, up(d_{l+1}) or None, noise std and features on the block grid) -> (residual, features)."""
+        seen = [im.space_to_depth(image, BLOCK)]
+        if coarse is not None:
+            seen.append(im.space_to_depth(coarse, BLOCK))
+        seen = jnp.concatenate([*seen, noise], axis=-1)
+        a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(seen)
+        a = nn.relu(a + features)
+        for index in range(self.depth):
+            b = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"a{index}")(a))
+            a = a + nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"b{index}")(b)
+        out = nn.Conv(
+            3 * BLOCK * BLOCK,
+            (3, 3),
+            dtype=self.dtype,
+            kernel_init=nn.initializers.zeros,
+            name="residual",
+        )(nn.relu(a))
+        return im.depth_to_space(out.astype(jnp.float32), BLOCK), a
+
+
+class Denoising(nn.Module):
+    """L levels from coarse to fine; `widths` and `depths` are per level, coarsest first."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, image: Image, noise: Array, context: Array) -> tuple[Image, ...]:
+        """Brightened image [n, h, w, 3], its noise std and a context on a coarser grid -> d_L … d_1.
+
+        h and w must divide by 2^L; the noise and context grids must be h / 2^i for some i ≥ L.
+        """
+        if len(self.widths) != len(self.depths):
+            raise ValueError(f"widths {self.widths} and depths {self.depths} must be as many")
+        levels = len(self.widths)
+        images = [im.pool(image, 2**level) if level else image for level in range(levels)]
+        features, denoised = context, []
+        for index, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
+            level = levels - 1 - index
+            e = images[level]
+            grid = e.shape[1] // BLOCK
+            told = im.upsample(noise, grid // noise.shape[1]) / 2**level
+            lifted = nn.Dense(width, dtype=self.dtype, name=f"lift{level}")(features)
+            if grid != lifted.shape[1]:
+                factor = grid // lifted.shape[1]
+                lifted = jnp.repeat(jnp.repeat(lifted, factor, axis=1), factor, axis=2)
+            coarse = correction = None
+            if denoised:
+                coarse = im.upsample(denoised[-1], 2)
+                correction = coarse - im.upsample(images[level + 1], 2)
+            residual, features = Level(width, depth, self.dtype, name=f"level{level}")(
+                e, coarse, told, lifted
+            )
+            denoised.append(e + residual if correction is None else e + correction + residual)
+        return tuple(denoised)

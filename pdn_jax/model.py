@@ -1,0 +1,95 @@
+"""The progressive dual network: brighten in stages, then denoise in levels.
+
+    output = ProgressiveDualNetwork(**VARIANTS["small"]).apply(params, low)
+
+`apply` is pure and returns every stage, so that a loss can score them one by one.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from pdn_jax import enhancement
+from pdn_jax import image as im
+from pdn_jax.denoising import BLOCK, Denoising
+from pdn_jax.enhancement import Enhancement
+from pdn_jax.types import Image, PerImage
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tiny": {"stages": 4, "width": 16, "widths": (20, 12, 8), "depths": (1, 1, 1)},
+    "small": {"stages": 4, "width": 32, "widths": (56, 40, 24), "depths": (2, 2, 1)},
+    "base": {"stages": 4, "width": 48, "widths": (128, 80, 48), "depths": (3, 2, 1)},
+}
+"""Name -> keyword arguments of `ProgressiveDualNetwork`."""
+
+
+class Noise(NamedTuple):
+    """The network's own estimate of the camera's noise per image: σs and σr in linear light."""
+
+    shot: PerImage
+    read: PerImage
+
+
+class PDNOutput(NamedTuple):
+    """Every stage of the network for images [n, h, w, 3], sRGB, not clipped.
+
+    enhanced: S images, dark to light. denoised: L images, coarse to fine, at ⌈h/2^l⌉×⌈w/2^l⌉.
+    restored: the final image, the last of `denoised`. path: ln of the whole brightening, per
+    pixel and channel. exposure: κ̂ per image, exp(−mean path). noise: σ̂s and σ̂r.
+    """
+
+    enhanced: tuple[Image, ...]
+    denoised: tuple[Image, ...]
+    restored: Image
+    path: Image
+    exposure: PerImage
+    noise: Noise
+
+
+class ProgressiveDualNetwork(nn.Module):
+    """Enhancement from dark to light, then denoising from coarse to fine.
+
+    stages: S. width: of the enhancement module. widths, depths: per denoising level, coarsest
+    first, so their length is L. dtype: of the convolutions (bfloat16 halves memory on
+    accelerators); parameters and the exposure curve stay float32.
+    """
+
+    stages: int
+    width: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, low: Image) -> PDNOutput:
+        """Low [n, h, w, 3], sRGB in [0, 1], any h and w from 16 -> `PDNOutput`.
+
+        Raises ValueError for another rank, channel count or a smaller image.
+        """
+        if low.ndim != 4 or low.shape[-1] != 3 or min(low.shape[1:3]) < 16:
+            raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")
+        height, width = low.shape[1:3]
+        levels = len(self.widths)
+        low = im.pad_to_multiple(low.astype(jnp.float32), max(enhancement.REDUCTION, BLOCK * 2 ** (levels - 1)))
+
+        found = Enhancement(self.width, self.stages, self.dtype, name="enhancement")(low)
+        enhanced, path, noise = enhancement.lift(low, found)
+        denoised = Denoising(self.widths, self.depths, self.dtype, name="denoising")(
+            enhanced[-1], noise, found.context
+        )
+
+        sizes = [2 ** (levels - 1 - index) for index in range(levels)]
+        enhanced = tuple(im.unpad(x, height, width) for x in enhanced)
+        denoised = tuple(
+            im.unpad(d, -(-height // f), -(-width // f)) for d, f in zip(denoised, sizes, strict=True)
+        )
+        path = im.unpad(path, height, width)
+        return PDNOutput(
+            enhanced=enhanced,
+            denoised=denoised,
+            restored=denoised[-1],
+            path=path,
+            exposure=jnp.exp(-path.mean(axis=(1, 2, 3))),
+            noise=Noise(found.shot_noise, found.read_noise),
+        )

@@ -1,0 +1,234 @@
+"""Metrics against scikit-image, hand-computed numbers, and intervals that must cover."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import skimage.data
+from skimage.exposure import equalize_hist
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from pdn_jax import metrics
+
+ASTRONAUT = (skimage.data.astronaut() / 255.0).astype(np.float32)
+CHELSEA = (skimage.data.chelsea() / 255.0).astype(np.float32)
+
+
+def noisy(image, deviation, seed=0):
+    noise = np.random.default_rng(seed).normal(0.0, deviation, image.shape)
+    return np.clip(image + noise, 0.0, 1.0).astype(np.float32)
+
+
+def flat(value, height=24, width=24):
+    return np.full((height, width, 3), value, np.float32)
+
+
+def uniform(height, width, seed):
+    return np.random.default_rng(seed).uniform(size=(height, width, 3)).astype(np.float32)
+
+
+PAIRS = {
+    "random": (uniform(33, 47, 1), uniform(33, 47, 2)),
+    "photo": (ASTRONAUT[:128, 100:260], noisy(ASTRONAUT[:128, 100:260], 0.05)),
+    "mirrored": (CHELSEA[:151, :201], CHELSEA[:151, 200::-1]),
+    "dark": (0.04 * ASTRONAUT[100:200, 100:177], noisy(0.04 * ASTRONAUT[100:200, 100:177], 0.003)),
+    "smallest": (uniform(11, 11, 3), uniform(11, 11, 4)),
+    "bright": (flat(0.95), noisy(flat(0.95), 0.004)),
+    "constants": (flat(1.0), flat(0.9)),
+    "black": (flat(0.0), flat(0.5)),
+}
+pairs = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
+
+
+@pytest.fixture
+def unchecked():
+    """What a caller without the annotation checks meets: our own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_psnr_by_hand():
+    truth = jnp.zeros((3, 2, 2, 3))
+    image = truth.at[0].set(0.1).at[1, 0, 0, 0].set(1.0)
+    expected = [20.0, 10.0 * np.log10(12.0), np.inf]
+    np.testing.assert_allclose(metrics.psnr(image, truth), expected, rtol=1e-6)
+
+
+@pairs
+def test_psnr_is_that_of_scikit_image(pair):
+    expected = peak_signal_noise_ratio(*pair, data_range=1.0)
+    np.testing.assert_allclose(metrics.psnr(*map(jnp.asarray, pair)), expected, atol=1e-3)
+
+
+@pairs
+def test_ssim_is_that_of_scikit_image(pair):
+    expected, full = structural_similarity(
+        *(frame.astype(np.float64) for frame in pair),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
+        data_range=1.0,
+        full=True,
+    )
+    image, truth = map(jnp.asarray, pair)
+    np.testing.assert_allclose(metrics.ssim(image, truth), expected, atol=1e-4)
+    np.testing.assert_allclose(metrics.ssim_map(image, truth), full[5:-5, 5:-5], atol=2e-3)
+
+
+def test_ssim_of_constants_by_hand():
+    expected = (2.0 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    ours = metrics.ssim(jnp.asarray(flat(0.2)), jnp.asarray(flat(0.6)))
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pairs
+def test_ssim_properties(pair):
+    image, truth = map(jnp.asarray, pair)
+    assert metrics.ssim_map(image, truth).shape == (image.shape[0] - 10, image.shape[1] - 10, 3)
+    np.testing.assert_allclose(metrics.ssim(image, image), 1.0, atol=1e-5)
+    np.testing.assert_allclose(metrics.ssim(image, truth), metrics.ssim(truth, image), atol=1e-5)
+    assert jnp.abs(metrics.ssim_map(image, truth)).max() <= 1.0 + 1e-5
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+def test_metrics_fall_with_noise_and_keep_leading_axes(metric):
+    truth = ASTRONAUT[:48, 200:260]
+    levels = (0.01, 0.03, 0.1, 0.3)
+    images = jnp.asarray(np.stack([noisy(truth, level) for level in levels])).reshape(
+        2, 2, 48, 60, 3
+    )
+    truths = jnp.broadcast_to(jnp.asarray(truth), images.shape)
+    table = jax.jit(metric)(images, truths)
+    assert table.shape == (2, 2)
+    assert (jnp.diff(table.ravel()) < 0).all()
+    one = metric(images[1, 0], truths[1, 0])
+    np.testing.assert_allclose(table[1, 0], one, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(metric)(images, truths), table, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_ssim_gradient_is_finite_at_constant_images(value, other):
+    image, truth = jnp.asarray(flat(value, 16, 13)), jnp.asarray(flat(other, 16, 13))
+    gradient = jax.grad(lambda z: metrics.ssim(z, truth))(image)
+    assert jnp.isfinite(gradient).all()
+    assert (value == other) == (jnp.abs(gradient).max() < 1e-7)
+
+
+def test_ssim_gradient_is_the_slope():
+    image, truth = (jnp.asarray(uniform(16, 16, seed)) for seed in (5, 6))
+    direction = jnp.asarray(uniform(16, 16, 7)) - 0.5
+    slope = jnp.vdot(jax.grad(metrics.ssim)(image, truth), direction)
+    step = 1e-2
+    rise = metrics.ssim(image + step * direction, truth) - metrics.ssim(
+        image - step * direction, truth
+    )
+    np.testing.assert_allclose(slope, rise / (2.0 * step), rtol=1e-2)
+
+
+def test_gt_mean_matches_the_mean_grey():
+    truth = jnp.asarray(0.6 * ASTRONAUT[:64, :64])
+    dark = jnp.stack([0.25 * truth, 0.5 * truth[::-1]])
+    rescaled = metrics.gt_mean(dark, jnp.stack([truth, truth]))
+    np.testing.assert_allclose(rescaled[0], truth, rtol=1e-5)
+    np.testing.assert_allclose(rescaled[1], truth[::-1], rtol=1e-5)
+    # Grey by Rec. 601: red alone of mean 1 weighs .299.
+    red = jnp.zeros((4, 4, 3)).at[..., 0].set(1.0)
+    grey = jnp.full((4, 4, 3), 0.0299)
+    np.testing.assert_allclose(metrics.gt_mean(red, grey), 0.1 * red, rtol=1e-5)
+
+
+def test_gt_mean_clips_and_survives_black():
+    bright, black = jnp.ones((4, 4, 3)), jnp.zeros((4, 4, 3))
+    assert metrics.gt_mean(bright.at[0].set(0.1), bright).max() == 1.0
+    np.testing.assert_array_equal(metrics.gt_mean(black, bright), black)
+
+
+def test_shapes_that_do_not_fit_are_refused(unchecked):
+    image = jnp.zeros((12, 12, 3))
+    for function in (metrics.psnr, metrics.ssim, metrics.ssim_map, metrics.gt_mean):
+        with pytest.raises(ValueError, match=r"\(12, 12, 3\).*\(12, 11, 3\)"):
+            function(image, image[:, :11])
+        with pytest.raises(ValueError, match="one shape"):
+            function(image, image[None])
+    with pytest.raises(ValueError, match="11×11"):
+        metrics.ssim(image[:10], image[:10])
+
+
+def test_interval_by_hand():
+    key = jax.random.key(0)
+    low, high = metrics.bootstrap_interval(jnp.full(5, 3.0), key=key)
+    assert (low, high) == (3.0, 3.0)
+    # The mean of n fair coins: normal, so ±1.96/(2√n) about .5.
+    coins = jnp.tile(jnp.asarray([0.0, 1.0]), 200)
+    low, high = metrics.bootstrap_interval(coins, key=key, samples=4000)
+    np.testing.assert_allclose([low, high], [0.5 - 0.049, 0.5 + 0.049], atol=0.004)
+    narrow = metrics.bootstrap_interval(coins, key=key, samples=4000, level=0.5)
+    np.testing.assert_allclose(narrow, [0.5 - 0.0169, 0.5 + 0.0169], atol=0.004)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    experiments = jax.random.exponential(jax.random.key(1), (400, 60))
+    keys = jax.random.split(jax.random.key(2), 400)
+    low, high = jax.vmap(lambda v, k: metrics.bootstrap_interval(v, key=k, samples=400))(
+        experiments, keys
+    )
+    coverage = jnp.mean((low <= 1.0) & (high >= 1.0))
+    assert 0.89 <= coverage <= 0.98  # .95 but for skewness and 400 trials
+
+
+def test_paired_interval_sees_what_single_intervals_hide():
+    scene, noise = jax.random.split(jax.random.key(3))
+    a = 20.0 + 4.0 * jax.random.normal(scene, (40,))
+    b = a - 0.5 + 0.3 * jax.random.normal(noise, (40,))
+    key = jax.random.key(4)
+    low, high = metrics.paired_interval(a, b, key=key)
+    assert 0.0 < low < 0.5 < high
+    assert metrics.bootstrap_interval(b, key=key)[1] > metrics.bootstrap_interval(a, key=key)[0]
+    np.testing.assert_allclose(metrics.paired_interval(b, a, key=key), [-high, -low], atol=0.02)
+
+
+def test_intervals_refuse_what_they_cannot_use(unchecked):
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="non-empty"):
+        metrics.bootstrap_interval(jnp.zeros(0), key=key)
+    with pytest.raises(ValueError, match="non-empty"):
+        metrics.bootstrap_interval(jnp.zeros((3, 2)), key=key)
+    with pytest.raises(ValueError, match="level"):
+        metrics.bootstrap_interval(jnp.zeros(3), key=key, level=95.0)
+    with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
+        metrics.paired_interval(jnp.zeros(3), jnp.zeros(2), key=key)
+
+
+def test_gamma_baseline():
+    image = jnp.asarray([0.0, 0.25, 1.0, 1.5]).reshape(1, 4, 1)
+    np.testing.assert_allclose(metrics.gamma(image, 0.5).ravel(), [0.0, 0.5, 1.0, 1.0])
+    np.testing.assert_allclose(metrics.gamma(image).ravel()[1], 0.25**0.45, rtol=1e-6)
+
+
+def test_equalize_by_hand():
+    """Half the pixels darkest, a quarter next, a quarter brightest: 0, 1/2 and 1."""
+    levels = jnp.asarray([[20.0, 20.0, 60.0, 90.0]]) / 255.0
+    image = jnp.broadcast_to(levels[..., None], (1, 4, 3))
+    equal = metrics.equalize(image)
+    np.testing.assert_allclose(equal[0, :, 0], [0.0, 0.0, 0.5, 1.0], atol=1e-5)
+    constant = jnp.full((5, 5, 3), 0.3)
+    np.testing.assert_allclose(metrics.equalize(constant), constant)
+
+
+def test_equalize_flattens_a_dark_photo_as_scikit_image_does():
+    dark = 0.1 * ASTRONAUT[:128, :128]
+    grey = np.broadcast_to(dark.mean(-1, keepdims=True), dark.shape)
+    ours = jax.jit(metrics.equalize)(jnp.asarray(grey))[..., 0]
+    expected = equalize_hist(np.round(grey[..., 0] * 255).astype(np.uint8))
+    darkest = expected.min()
+    np.testing.assert_allclose(ours, (expected - darkest) / (1.0 - darkest), atol=1e-4)
+    equal = metrics.equalize(jnp.asarray(dark))
+    assert equal.min() >= 0.0
+    assert equal.max() <= 1.0
+    assert metrics.psnr(equal, jnp.asarray(ASTRONAUT[:128, :128])) > metrics.psnr(
+        jnp.asarray(dark), jnp.asarray(ASTRONAUT[:128, :128])
+    )
