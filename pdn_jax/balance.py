@@ -57,7 +57,14 @@ class Balance(NamedTuple):
 
 def evidence(positive: Scalar, negative: Scalar, ahead: Array, back: Array) -> Evidence:
     """One batch's evidence from its two losses and ∂L/∂x̂ of each; no gradient flows through it."""
-    parts = (jnp.ones(()), positive, negative, (ahead**2).sum(), (back**2).sum(), (ahead * back).sum())
+    parts = (
+        jnp.ones(()),
+        positive,
+        negative,
+        (ahead**2).sum(),
+        (back**2).sum(),
+        (ahead * back).sum(),
+    )
     return jax.lax.stop_gradient(Evidence(*parts))
 
 

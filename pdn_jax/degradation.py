@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pdn_jax import image as im
+from pdn_jax.physics import fit_physics as fit_physics
+from pdn_jax.physics import sample_physics as sample_physics
 from pdn_jax.types import Image, Physics, PRNGKey
 
 Reading = Callable[[Image, Physics], Image]

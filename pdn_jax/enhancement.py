@@ -91,7 +91,9 @@ class Enhancement(nn.Module):
         """Low [n, h, w, 3], sRGB, sides divisible by 8 -> `Brightening`."""
         small = im.pool(low, REDUCTION)
         texture = jnp.abs(low[:, :, 1:] - low[:, :, :-1])
-        texture = im.pool(jnp.pad(texture, ((0, 0), (0, 0), (0, 1), (0, 0)), mode="edge"), REDUCTION)
+        texture = im.pool(
+            jnp.pad(texture, ((0, 0), (0, 0), (0, 1), (0, 0)), mode="edge"), REDUCTION
+        )
         observed = jnp.concatenate([encode(small), encode(texture)], axis=-1)
         memory = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="first")(observed)
         memory = jnp.tanh(memory)

@@ -115,7 +115,7 @@ def positive(
         if stages:
             targets = stage_targets(batch.low, normal, len(output.enhanced))
             pairs = zip(output.enhanced, targets, strict=True)
-            scores = [per_image(distance(im.blur(x, sigma), im.blur(t, sigma))) for x, t in pairs]
+            scores = [per_image(distance(low_pass(x, sigma), low_pass(t, sigma))) for x, t in pairs]
             terms["stages"] = stages * sum(scores) / len(scores)
         if levels and len(output.denoised) > 1:
             count = len(output.denoised)
@@ -138,6 +138,11 @@ def stage_targets(low: Image, normal: Image, stages: int) -> list[Image]:
         im.expose_curve(normal, im.broadcast(log_exposure * f, normal)) if f else normal
         for f in fractions
     ]
+
+
+def low_pass(image: Image, sigma: float) -> Image:
+    """G∗image, on a grid of a quarter the size: 4×4 means, then a Gaussian of `sigma` full-size pixels."""
+    return im.blur(reduce_to(image, 4), sigma / 4.0)
 
 
 def reduce_to(normal: Image, factor: int) -> Image:
@@ -293,4 +298,3 @@ def bidirectional(
         return total, (terms | more | {"positive": ahead}, evidence)
 
     return Bidirectional(init=balance.init, measure=measure, update=balance.update)
-

@@ -71,7 +71,9 @@ class ProgressiveDualNetwork(nn.Module):
             raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")
         height, width = low.shape[1:3]
         levels = len(self.widths)
-        low = im.pad_to_multiple(low.astype(jnp.float32), max(enhancement.REDUCTION, BLOCK * 2 ** (levels - 1)))
+        low = im.pad_to_multiple(
+            low.astype(jnp.float32), max(enhancement.REDUCTION, BLOCK * 2 ** (levels - 1))
+        )
 
         found = Enhancement(self.width, self.stages, self.dtype, name="enhancement")(low)
         enhanced, path, noise = enhancement.lift(low, found)
@@ -82,7 +84,8 @@ class ProgressiveDualNetwork(nn.Module):
         sizes = [2 ** (levels - 1 - index) for index in range(levels)]
         enhanced = tuple(im.unpad(x, height, width) for x in enhanced)
         denoised = tuple(
-            im.unpad(d, -(-height // f), -(-width // f)) for d, f in zip(denoised, sizes, strict=True)
+            im.unpad(d, -(-height // f), -(-width // f))
+            for d, f in zip(denoised, sizes, strict=True)
         )
         path = im.unpad(path, height, width)
         return PDNOutput(

@@ -207,7 +207,7 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: choose another name or allow overwriting")
+        raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
 
 
 # --- folders and pairs -----------------------------------------------------------------------

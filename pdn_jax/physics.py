@@ -134,7 +134,9 @@ def fit_physics(low: Image, normal: Image, *, rounds: int = 4) -> Physics:
     and illumination are returned neutral. Raises ValueError where the shapes differ.
     """
     if low.shape != normal.shape or low.ndim < 3 or low.shape[-1] != 3:
-        raise ValueError(f"low {low.shape} and normal {normal.shape} must be one shape [..., h, w, 3]")
+        raise ValueError(
+            f"low {low.shape} and normal {normal.shape} must be one shape [..., h, w, 3]"
+        )
     if min(low.shape[-3:-1]) < 32:
         raise ValueError(f"fit_physics needs at least 32 pixels a side, got {low.shape}")
     fit = _fit_pair
@@ -210,7 +212,11 @@ def _fit_light(light, seen, usable, slope, offset, shot, read, iterations: int =
         def total(a, b):
             return (weight * a * b).sum((0, 1))
 
-        aa, ab, bb = total(by_slope, by_slope), total(by_slope, by_offset), total(by_offset, by_offset)
+        aa, ab, bb = (
+            total(by_slope, by_slope),
+            total(by_slope, by_offset),
+            total(by_offset, by_offset),
+        )
         ra, rb = total(by_slope, residual), total(by_offset, residual)
         aa, bb = aa * (1.0 + 1e-5), bb * (1.0 + 1e-5)
         determinant = jnp.maximum(aa * bb - ab * ab, 1e-30)

@@ -58,8 +58,9 @@ def save(path: str | Path, weights: Weights) -> None:
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write weights {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, *, variant: str | None = None) -> Weights:
@@ -82,7 +83,7 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
     try:
         found = Weights(
             facts["variant"],
-            _tuples(json.loads(facts["model"])),
+            parse_model(facts["model"]),
             unflatten_dict(tensors, sep="/"),
             json.loads(facts["metadata"]),
         )
@@ -94,6 +95,14 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
             f"give other weights or ask for {found.variant!r}"
         )
     return found
+
+
+def parse_model(text: str) -> dict[str, Any]:
+    """JSON -> the network's keyword arguments, lists as tuples; ValueError if it is no object."""
+    model = _tuples(json.loads(text))
+    if not isinstance(model, dict):
+        raise ValueError(f"keyword arguments are a JSON object, got {text}")
+    return model
 
 
 def check(params: Params, expected: Params) -> None:

@@ -1,0 +1,82 @@
+"""The base configuration: every option, its unit and its default.
+
+    python -m train.main --config configs/base.py
+
+trains the `small` network on the photographs packaged with scikit-image and scikit-learn,
+darkened on the fly, in a few minutes on two CPU cores. Any option is changed on the command
+line: `--config.train.steps=5000`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Every option there is; locked, so that a misspelt key fails and says what was meant."""
+    config = ConfigDict()
+    config.run_dir = "runs/base"  # folder for everything the run writes; must be new, or resume
+    config.resume = False  # go on from the newest checkpoint in run_dir
+    config.seed = 0  # of the weights, the batches and every draw
+
+    config.model = ConfigDict()
+    config.model.variant = "small"  # a name in pdn_jax.model.VARIANTS
+    config.model.dtype = "float32"  # of the convolutions: float32 or bfloat16
+    config.model.weights = ""  # start from these weights (a file or run folder); '' for random
+
+    config.data = ConfigDict()
+    config.data.folder = ""  # folder of well-exposed photographs; '' for the packaged ones
+    config.data.held_out = ("coffee", "flower")  # names never trained on, used for evaluation
+    config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
+    config.data.smallest_crop = 0.3  # crops' least side before scaling, part of the photograph's
+    config.data.threads = 2  # host threads that crop ahead
+    config.data.brightness = (3.0, 80.0)  # range of the dark frame's mean, of 255
+    config.data.snr = (5.0, 28.0)  # range of mid-grey's SNR after brightening, dB
+    config.data.cast = 0.1  # standard deviation of ln channel gain
+    config.data.veil = 0.05  # black offset, at most this part of the mean dark light
+    config.data.tone = 0.1  # standard deviation of ln gamma of the dark frame
+    config.data.field = 0.2  # standard deviation of the log-illumination's coefficients
+
+    config.loss = ConfigDict()
+    config.loss.distance = "charbonnier"  # rho: charbonnier or l1
+    config.loss.structure = 0.5  # weight of 1 - SSIM
+    config.loss.stages = 0.2  # weight of the enhancement stages, shared among them
+    config.loss.levels = 0.2  # weight of the denoising levels short of the last, shared
+    config.loss.noise = 0.002  # weight of the error of the estimated ln noise
+    config.loss.blur = 4.0  # sigma of the stages' low-pass, pixels
+    config.loss.negative = "whitened"  # the negative direction: whitened or likelihood
+    config.loss.pyramid = 4  # levels of the negative direction's pyramid
+    config.loss.balance = "gradient_ratio"  # gradient_ratio, fixed, uncertainty or positive_only
+    config.loss.ratio = 0.1  # gradient_ratio: share of the negative gradient
+    config.loss.ramp = 0.1  # gradient_ratio: part of the training over which the share rises
+    config.loss.decay = 0.95  # gradient_ratio: of the moving average, per step
+    config.loss.maximum = 10.0  # gradient_ratio, uncertainty: largest weight
+    config.loss.weight = 0.1  # fixed: the weight
+    config.loss.rate = 0.01  # uncertainty: step size of the log-variances
+
+    config.train = ConfigDict()
+    config.train.steps = 1000  # optimiser steps
+    config.train.batch_size = 16  # crops per step, over all devices and micro-batches
+    config.train.accumulate = 1  # micro-batches per step
+    config.train.learning_rate = 2e-3  # at the peak
+    config.train.warmup = 0.05  # part of the training over which the rate rises
+    config.train.final_rate = 0.01  # part of the peak at the end of the cosine
+    config.train.weight_decay = 1e-4  # of kernels; biases are spared
+    config.train.clip_norm = 1.0  # of the gradient, over all parameters
+    config.train.ema_decay = 0.995  # of the averaged weights, per step
+
+    config.eval = ConfigDict()
+    config.eval.every = 250  # steps
+    config.eval.draws = 2  # dark versions of each held-out photograph
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 250  # steps
+    config.checkpoint.keep = 3  # newest kept, besides the best
+
+    config.parallel = ConfigDict()
+    config.parallel.strategy = "pmap"  # pmap, shard_map or single
+    config.parallel.devices = 0  # how many of the local devices; 0 for all
+
+    config.log = ConfigDict()
+    config.log.every = 25  # steps between rows of metrics.csv and TensorBoard scalars
+    config.log.images = True  # TensorBoard images at every evaluation
+
+    return config.lock()

@@ -1,0 +1,219 @@
+"""The command line: `python -m pdn_jax enhance dark.jpg -o bright.png --weights RUN_FOLDER`.
+
+Whatever takes long to import is imported by the command that needs it, so that `--help` and a
+mistyped option answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pdn_jax import __version__
+
+CELL_HEIGHT = 240
+"""Pixels a photograph is high on the contact sheet."""
+
+Job = tuple[Path, Path]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 2 for bad input, or 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    return explained(lambda: arguments.command(arguments))
+
+
+def explained(function: Callable[[], int | None]) -> int:
+    """Run a program; a person's mistake becomes one line on stderr and exit code 2.
+
+    Only InputError is such a mistake; every other exception is a fault of ours and is raised.
+    Ctrl-C gives 130.
+    """
+    try:
+        return function() or 0
+    except KeyboardInterrupt:
+        print("pdn_jax: interrupted", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        from pdn_jax.types import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        _complain(error)
+        return 2
+
+
+def _complain(error: Exception | str) -> None:
+    print("pdn_jax: error:", " ".join(str(error).split("\n")), file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse with its errors in one line, like all others here."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{message} (see {self.prog} --help)")
+        self.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="pdn_jax", description="Brighten low-exposure photos and denoise them.")
+    parser.add_argument("--version", action="version", version=f"pdn_jax {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    enhance = commands.add_parser("enhance", help="brighten and denoise photos")
+    enhance.set_defaults(command=_enhance)
+    enhance.add_argument(
+        "input", nargs="+", type=Path, help="a photo, several photos, or a folder of them"
+    )
+    enhance.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        help="the file to write, .png or .jpg; with several photos the folder for PNG files",
+    )
+    enhance.add_argument(
+        "--weights", required=True, type=Path, help="a .safetensors file, or a run folder"
+    )
+    enhance.add_argument("--variant", help="insist that the weights are of this variant")
+    enhance.add_argument(
+        "--exposure",
+        type=float,
+        default=1.0,
+        help="relative to the network's own result, 2 is one stop brighter (default 1)",
+    )
+    enhance.add_argument(
+        "--denoise",
+        type=float,
+        default=1.0,
+        help="0 leaves the noise in, 1 takes it out (default 1)",
+    )
+    enhance.add_argument(
+        "--stages",
+        type=Path,
+        metavar="FILE",
+        help="also write every stage of one photo on a labelled contact sheet",
+    )
+    enhance.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+    info = commands.add_parser("info", help="say what a weights file holds")
+    info.set_defaults(command=_info)
+    info.add_argument("weights", type=Path, help="a .safetensors file, or a run folder")
+    return parser
+
+
+# --- enhance ---------------------------------------------------------------------------------
+
+
+def _enhance(arguments: argparse.Namespace) -> int:
+    from pdn_jax import inference, photo, weights
+
+    many = len(arguments.input) > 1 or arguments.input[0].is_dir()
+    dials = {"exposure": arguments.exposure, "denoise": arguments.denoise}
+    inference.check_dials(**dials)
+    jobs = _jobs(arguments) if many else [(arguments.input[0], arguments.output)]
+    if not many:
+        _check_single(arguments)
+    loaded = weights.load(arguments.weights, variant=arguments.variant)
+    inference.prepare(loaded)
+
+    def one(source: Path, target: Path) -> None:
+        photo.check_writable(target, arguments.overwrite)
+        low = photo.read(source)
+        photo.write(target, inference.enhance(low, loaded, **dials), overwrite=arguments.overwrite)
+        if arguments.stages:
+            sheet = _sheet(low, inference.stages(low, loaded), source.name)
+            photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)
+
+    if many:
+        return _each(one, jobs, arguments.output)
+    one(*jobs[0])
+    return 0
+
+
+def _check_single(arguments: argparse.Namespace) -> None:
+    """Everything about one photo's outputs that can be known before the work."""
+    from pdn_jax import photo
+    from pdn_jax.types import InputError
+
+    outputs = [path for path in (arguments.output, arguments.stages) if path]
+    for path in outputs:
+        photo.check_writable(path, arguments.overwrite)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError(f"{arguments.output} is named twice: give --stages another name")
+
+
+def _jobs(arguments: argparse.Namespace) -> list[Job]:
+    """(photo, PNG file in the output folder) for all photos named, folders opened."""
+    from pdn_jax import photo
+    from pdn_jax.types import InputError
+
+    if arguments.stages:
+        raise InputError(f"--stages {arguments.stages} takes one photo: name a single one")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"{arguments.output} is a file: with several photos -o names a folder")
+    sources: dict[Path, Path] = {}
+    for path in arguments.input:
+        for source in photo.images_in(path) if path.is_dir() else [path]:
+            target = arguments.output / f"{source.stem}.png"
+            other = sources.setdefault(target, source)
+            if other != source:
+                raise InputError(f"{other} and {source} would both become {target}: rename one")
+    return [(source, target) for target, source in sources.items()]
+
+
+def _each(one: Callable[[Path, Path], None], jobs: list[Job], folder: Path) -> int:
+    """Do every job; bad photos are named and passed by, and make the exit code 2."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from pdn_jax.types import InputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from error
+    console = Console(stderr=True)
+    failed = 0
+    for source, target in track(jobs, "photos", console=console, disable=not console.is_terminal):
+        try:
+            one(source, target)
+        except InputError as error:
+            failed += 1
+            _complain(error)
+    if failed:
+        _complain(f"{failed} of {len(jobs)} photos failed, the others are in {folder}")
+    return 2 if failed else 0
+
+
+def _sheet(low, stages, name: str):
+    """A photo and every stage of it -> a contact sheet, uint8 [h, w, 3]."""
+    from pdn_jax.sheet import contact_sheet
+
+    levels = len(stages.denoised)
+    sizes = [f"1/{2**level}" if level else "1" for level in reversed(range(levels))]
+    titles = [
+        "low",
+        *(f"enhanced {index}" for index in range(1, len(stages.enhanced) + 1)),
+        *(f"denoised {size}" for size in sizes),
+        "restored",
+    ]
+    row = [low, *stages.enhanced, *stages.denoised, stages.restored]
+    return contact_sheet([row], titles, [name], CELL_HEIGHT)
+
+
+# --- info ------------------------------------------------------------------------------------
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from flax.traverse_util import flatten_dict
+
+    from pdn_jax import weights
+
+    loaded = weights.load(arguments.weights)
+    leaves = flatten_dict(loaded.params).values()
+    print(f"variant: {loaded.variant}")
+    print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
+    for name, value in {**loaded.model, **loaded.metadata}.items():
+        print(f"{name}: {value}")

@@ -1,0 +1,188 @@
+"""Photographs through a trained network: pad → apply → dial → unpad → clip.
+
+Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. This is the one place in
+the library that clips.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pdn_jax import image as im
+from pdn_jax import weights as files
+from pdn_jax.model import PDNOutput, ProgressiveDualNetwork
+from pdn_jax.photo import SMALLEST
+from pdn_jax.types import Image, InputError, Params
+from pdn_jax.weights import Weights
+
+MULTIPLE = 64
+"""Photographs are padded to sides that divide by this, so that a folder of odd sizes compiles once
+or twice and not for every photograph."""
+
+SOFTENING = 0.05
+"""Added to the path before it is compared with its mean, so that the dial does not run wild where
+the network brightened next to nothing."""
+
+
+class Stages(NamedTuple):
+    """Everything the network makes of a photograph, clipped, of the photograph's dtype.
+
+    enhanced: S images, dark to light. denoised: L images, coarse to fine, ⌈h/2^l⌉×⌈w/2^l⌉.
+    restored: the result.
+    """
+
+    enhanced: list[np.ndarray]
+    denoised: list[np.ndarray]
+    restored: np.ndarray
+
+
+class Network(NamedTuple):
+    """The compiled functions of one network, and the shapes that its parameters must have."""
+
+    expected: Params
+    plain: Callable[[Params, jax.Array], Image]
+    dialled: Callable[[Params, jax.Array, float, float], Image]
+    stages: Callable[[Params, jax.Array], PDNOutput]
+
+
+def enhance(
+    photo: np.ndarray | jax.Array,
+    weights: Weights | str | Path,
+    *,
+    exposure: float = 1.0,
+    denoise: float = 1.0,
+) -> np.ndarray:
+    """A dark photograph -> the restored one, of the same shape and dtype.
+
+    photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1]. weights: `Weights`, or
+    where `weights.load` finds them. exposure: relative to the network's own result, > 0; 2 is
+    one stop brighter. denoise: from 0, the brightened image with its noise, to 1.
+    Raises ValueError for anything else, InputError for weights that cannot be used.
+    """
+    exposure, denoise = check_dials(exposure, denoise)
+    images = _checked(photo)
+    params, network = prepare(weights)
+    padded = _pad(images)
+    if exposure == 1.0 and denoise == 1.0:
+        restored = network.plain(params, padded)
+    else:
+        restored = network.dialled(params, padded, exposure, denoise)
+    return _finish(restored, *images.shape[1:3], photo)
+
+
+def stages(photo: np.ndarray | jax.Array, weights: Weights | str | Path) -> Stages:
+    """Every stage of the network for a photograph, for pictures; takes and raises as `enhance`."""
+    images = _checked(photo)
+    params, network = prepare(weights)
+    padded = _pad(images)
+    output = network.stages(params, padded)
+    height, width = images.shape[1:3]
+
+    def finish(image: jax.Array) -> np.ndarray:
+        factor = padded.shape[1] // image.shape[1]
+        return _finish(image, -(-height // factor), -(-width // factor), photo)
+
+    return Stages(
+        [finish(image) for image in output.enhanced],
+        [finish(image) for image in output.denoised],
+        finish(output.restored),
+    )
+
+
+def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Array) -> Image:
+    """Another exposure and strength of denoising from the same output; pure, not clipped.
+
+        base = denoise·restored + (1 − denoise)·x_S
+        x(κ) = g(base, κ^w),   w = (path + ε) / (mean path + ε)
+
+    exposure is κ relative to the restored photograph: 1 leaves it alone, `output.exposure` is
+    as dark as the camera saw it, 2 one stop brighter. κ^w walks the network's own path, so a
+    lamp that was not brightened is not darkened. Both are scalars.
+    """
+    base = denoise * output.restored + (1.0 - denoise) * output.enhanced[-1]
+    mean = jnp.mean(output.path, axis=(-3, -2, -1), keepdims=True)
+    share = (output.path + SOFTENING) / (mean + SOFTENING)
+    # The curve raises what is below its floor, so at exposure 1 it is passed by.
+    return jnp.where(exposure == 1.0, base, im.expose_curve(base, jnp.log(exposure) * share))
+
+
+def prepare(weights: Weights | str | Path) -> tuple[Params, Network]:
+    """Load the weights if need be, build their network, and see that one fits the other.
+
+    Raises InputError where that fails; done beforehand, it costs nothing again.
+    """
+    if not isinstance(weights, Weights):
+        weights = files.load(weights)
+    network = _network(json.dumps(weights.model, sort_keys=True))
+    files.check(weights.params, network.expected)
+    return weights.params, network
+
+
+def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
+    """Both, exposure held within twenty stops of 1, past which all is black or white.
+
+    Raises InputError unless 0 < exposure < ∞ and 0 <= denoise <= 1.
+    """
+    if not (math.isfinite(exposure) and exposure > 0):
+        raise InputError(f"exposure must be a finite number above 0, got {exposure}")
+    if not 0 <= denoise <= 1:
+        raise InputError(f"denoise must lie in 0 to 1, got {denoise}")
+    return min(max(float(exposure), 2.0**-20), 2.0**20), float(denoise)
+
+
+@functools.lru_cache(maxsize=8)
+def _network(model: str) -> Network:
+    """Keyword arguments as JSON (to be hashable) -> the network, compiled as it is called."""
+    try:
+        module = ProgressiveDualNetwork(**files.parse_model(model))
+    except TypeError as error:
+        raise InputError(f"weights are for another network: {error}") from error
+    low = jax.ShapeDtypeStruct((1, MULTIPLE, MULTIPLE, 3), jnp.float32)
+    return Network(
+        jax.eval_shape(module.init, jax.random.key(0), low),
+        jax.jit(lambda params, low: module.apply(params, low).restored),
+        jax.jit(lambda params, low, *dials: dial(module.apply(params, low), *dials)),
+        jax.jit(module.apply),
+    )
+
+
+def _checked(photo: np.ndarray | jax.Array) -> np.ndarray:
+    """A valid photograph as a batch [n, h, w, 3] of float32 in [0, 1]."""
+    photo = np.asarray(photo)
+    shape = list(photo.shape)
+    if photo.ndim not in (3, 4) or shape[-1] != 3 or 0 in shape or min(shape[-3:-1]) < SMALLEST:
+        raise ValueError(
+            f"a photo is [h, w, 3] or [n, h, w, 3] with h, w >= {SMALLEST}, got {shape}"
+        )
+    if photo.dtype == np.uint8:
+        images = photo.astype(np.float32) / 255
+    elif np.issubdtype(photo.dtype, np.floating):
+        images = photo.astype(np.float32)
+        if not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"a float photo lies in 0 to 1, got {images.min()} to {images.max()}, {shape}"
+            )
+    else:
+        raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
+    return images[None] if photo.ndim == 3 else images
+
+
+def _pad(images: np.ndarray) -> jax.Array:
+    return im.pad_to_multiple(jnp.asarray(images), MULTIPLE)
+
+
+def _finish(image: jax.Array, height: int, width: int, photo: np.ndarray | jax.Array) -> np.ndarray:
+    """Unpadded, clipped, with the rank and dtype of the photograph that was given."""
+    # Sliced by NumPy: in JAX every new size would be compiled.
+    result = np.asarray(image)[:, :height, :width].clip(0.0, 1.0)
+    if photo.dtype == np.uint8:
+        result = np.rint(result * 255)
+    result = result.astype(photo.dtype)
+    return result[0] if photo.ndim == 3 else result

@@ -1,0 +1,151 @@
+"""Weights: what goes into a file comes out of it, and a file that is not right is refused by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from pdn_jax import weights
+from pdn_jax.types import InputError
+from pdn_jax.weights import Weights
+
+
+def example():
+    layer = {
+        "kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "turned": np.arange(6, dtype=np.float32).reshape(3, 2).T,
+        "half": jnp.arange(4, dtype=jnp.bfloat16),
+        "single": np.asarray(3.0, np.float32),
+    }
+    params = {"params": {"denoising": {"level0": layer}, "bias": jnp.ones(3)}}
+    model = {"stages": 4, "widths": (20, 12, 8), "deep": {"er": ((1, 2), 3)}, "dtype": None}
+    return Weights("tiny", model, params, {"data": "a few pairs", "psnr": "20.1"})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    weights.save(tmp_path / "weights.safetensors", example())
+    return tmp_path / "weights.safetensors"
+
+
+def refused(path, **options):
+    with pytest.raises(InputError) as caught:
+        weights.load(path, **options)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def rewritten(path, **changes):
+    """The same file with other metadata; None takes an entry away."""
+    with safetensors.safe_open(path, "numpy") as file:
+        facts = file.metadata() | changes
+    facts = {name: value for name, value in facts.items() if value is not None}
+    path.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, facts))
+
+
+def test_everything_comes_back(saved):
+    found, expected = weights.load(saved), example()
+    assert found._replace(params=None) == expected._replace(params=None)
+    assert jax.tree.structure(found.params) == jax.tree.structure(expected.params)
+    for leaf, truth in zip(*map(jax.tree.leaves, (found.params, expected.params)), strict=True):
+        assert isinstance(leaf, np.ndarray)
+        assert leaf.dtype == truth.dtype
+        np.testing.assert_array_equal(leaf, truth)
+
+
+def test_names_in_the_file_are_the_paths_in_the_tree(saved):
+    with safetensors.safe_open(saved, "numpy") as file:
+        assert "params/denoising/level0/kernel" in file.keys()  # noqa: SIM118
+        assert file.metadata()["pdn_jax"] == weights.FORMAT
+
+
+def test_a_folder_stands_for_the_file_in_it(saved):
+    assert weights.load(saved.parent).variant == "tiny"
+    assert weights.load(str(saved), variant="tiny").variant == "tiny"
+    weights.save(saved.parent, example()._replace(variant="base"))
+    assert weights.load(saved).variant == "base"
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights.os, "replace", full)
+    with pytest.raises(InputError, match="No space left"):
+        weights.save(saved, example()._replace(variant="base"))
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_save_names_a_missing_folder(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        weights.save(tmp_path / "nowhere" / "a.safetensors", example())
+
+
+def test_missing_files_are_named(tmp_path):
+    assert "does not exist" in refused(tmp_path / "no.safetensors")
+    with pytest.raises(InputError, match=r"weights\.safetensors does not exist"):
+        weights.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"text " * 500])
+def test_what_is_not_safetensors_is_refused(tmp_path, content):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    assert "not a whole safetensors file" in refused(path)
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.99])
+def test_truncated_files_are_refused(saved, kept):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(kept * len(content))])
+    assert "not a whole safetensors file" in refused(saved)
+
+
+def test_foreign_safetensors_are_refused(saved):
+    saved.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}))
+    assert "not one of pdn_jax" in refused(saved)
+
+
+def test_another_format_version_is_refused(saved):
+    rewritten(saved, pdn_jax="7")
+    assert "format 7, expected 1" in refused(saved)
+
+
+@pytest.mark.parametrize("model", [None, "{", "[1, 2]"])
+def test_a_bad_description_is_refused(saved, model):
+    rewritten(saved, model=model)
+    assert "describes its network badly" in refused(saved)
+
+
+def test_another_variant_is_refused_and_both_are_named(saved):
+    message = refused(saved, variant="base")
+    assert "'tiny'" in message
+    assert "'base'" in message
+
+
+def shapes(**leaves):
+    return {
+        "params": {"a": {name: jax.ShapeDtypeStruct(s, "float32") for name, s in leaves.items()}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"bias": (3,), "kernel": (2, 4)}, ["params/a/kernel", "(2, 4)", "(2, 3)"]),
+        ({"bias": (4,), "kernel": (2, 4)}, ["params/a/bias", "(4,)", "(3,)"]),
+        ({"bias": (3,)}, ["params/a/kernel", "missing", "(2, 3)"]),
+        ({"bias": (3,), "kernel": (2, 3), "more": ()}, ["params/a/more", "()", "no such leaf"]),
+    ],
+)
+def test_check_names_the_first_leaf_that_differs(found, words):
+    expected = shapes(bias=(3,), kernel=(2, 3))
+    weights.check(shapes(bias=(3,), kernel=(2, 3)), expected)
+    with pytest.raises(InputError) as caught:
+        weights.check(shapes(**found), expected)
+    assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -1,0 +1,1 @@
+"""The training program: configs turned into calls of `pdn_jax`."""

@@ -1,0 +1,160 @@
+"""Scores of an enhancement over pairs: per image, mean, bootstrap intervals.
+
+    python -m train.evaluate --weights RUN_FOLDER --low DIR --normal DIR [--out table.csv]
+
+prints and writes the table, plain numbers first; GT-mean numbers, which lean on the truth,
+stand beside them under their own name.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pdn_jax import cli, inference, metrics, photo
+from pdn_jax import weights as weight_files
+from pdn_jax.types import InputError
+
+Pair = tuple[str, np.ndarray, np.ndarray]
+"""(name, low, normal), float32 sRGB [h, w, 3]."""
+
+COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
+
+
+class Scores(NamedTuple):
+    """Rows of one method: image names and a float array [images, len(COLUMNS)]."""
+
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    def mean(self, column: str) -> float:
+        """The mean of one column over the images."""
+        return float(self.values[:, COLUMNS.index(column)].mean())
+
+    def interval(self, column: str) -> tuple[float, float]:
+        """Bootstrap 95 % interval of that mean."""
+        column = jnp.asarray(self.values[:, COLUMNS.index(column)])
+        low, high = metrics.bootstrap_interval(column, key=jax.random.key(0))
+        return float(low), float(high)
+
+
+@jax.jit
+def _score(image, truth):
+    matched = metrics.gt_mean(image, truth)
+    pairs = ((image, truth), (matched, truth))
+    return jnp.stack([f(*pair) for pair in pairs for f in (metrics.psnr, metrics.ssim)])
+
+
+def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[Pair]) -> Scores:
+    """Plain and GT-mean PSNR and SSIM of method(low) against the truth, one row per pair."""
+    names, rows = [], []
+    for name, low, normal in pairs:
+        result = np.clip(np.asarray(method(low), np.float32), 0.0, 1.0)
+        rows.append(np.asarray(_score(jnp.asarray(result), jnp.asarray(normal))))
+        names.append(name)
+    return Scores(tuple(names), np.stack(rows))
+
+
+BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "input": lambda low: low,
+    "gamma 0.45": lambda low: metrics.gamma(jnp.asarray(low), 0.45),
+    "equalised": lambda low: metrics.equalize(jnp.asarray(low)),
+}
+
+
+def model_method(weights: weight_files.Weights) -> Callable[[np.ndarray], np.ndarray]:
+    """The network with those weights as a method for `score`."""
+    return lambda low: inference.enhance(low, weights)
+
+
+def comparison(weights: weight_files.Weights, pairs: list[Pair]) -> dict[str, Scores]:
+    """`score` of every baseline and of the network, which is named 'this model'."""
+    methods = BASELINES | {"this model": model_method(weights)}
+    return {name: score(method, pairs) for name, method in methods.items()}
+
+
+def comparison_table(results: dict[str, Scores]) -> Table:
+    """PSNR / SSIM, plain: a row per image and the mean, a column per method."""
+    table = Table(title="PSNR in dB / SSIM (plain)")
+    table.add_column("photograph")
+    for name in results:
+        table.add_column(name, justify="right")
+    names = next(iter(results.values())).names
+    for row, name in enumerate(names):
+        cells = [f"{s.values[row, 0]:.2f} / {s.values[row, 1]:.3f}" for s in results.values()]
+        table.add_row(name, *cells, end_section=row == len(names) - 1)
+    means = [f"{s.mean('psnr'):.2f} / {s.mean('ssim'):.3f}" for s in results.values()]
+    table.add_row("mean", *means, style="bold")
+    return table
+
+
+def scores_table(scores: Scores, title: str) -> Table:
+    """One method's table: every column per image, then mean and 95 % interval."""
+    table = Table("photograph", *(name.replace("_", "-") for name in COLUMNS), title=title)
+    for name, row in zip(scores.names, scores.values, strict=True):
+        table.add_row(name, *(f"{value:.3f}" for value in row))
+    table.add_section()
+    table.add_row("mean", *(f"{scores.mean(c):.3f}" for c in COLUMNS), style="bold")
+    spans = ["{:.3f} to {:.3f}".format(*scores.interval(column)) for column in COLUMNS]
+    table.add_row("95 % interval", *spans)
+    return table
+
+
+def write_table(path: Path, results: dict[str, Scores]) -> None:
+    """A csv with a row per method and image, then the means and the intervals."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "photograph", *COLUMNS])
+        for method, scores in results.items():
+            for name, row in zip(scores.names, scores.values, strict=True):
+                writer.writerow([method, name, *(f"{value:.6f}" for value in row)])
+            spans = [scores.interval(column) for column in COLUMNS]
+            writer.writerow([method, "mean", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
+            writer.writerow([method, "interval low", *(f"{low:.6f}" for low, _ in spans)])
+            writer.writerow([method, "interval high", *(f"{high:.6f}" for _, high in spans)])
+
+
+def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:
+    """The pairs of two folders, matched by name and read one by one."""
+    for low_path, normal_path in photo.pairs_in(low, normal):
+        dark, bright = photo.read_pair(low_path, normal_path)
+        yield low_path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
+
+
+def run(argv: list[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
+    parser.add_argument("--weights", required=True, type=Path, help="a file or a run folder")
+    parser.add_argument("--low", required=True, type=Path, help="folder of dark photographs")
+    parser.add_argument(
+        "--normal", required=True, type=Path, help="folder of the truth, same names"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="csv to write (default: evaluation.csv beside the weights)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")
+    options = parser.parse_args(argv)
+
+    weights = weight_files.load(options.weights)
+    folder = options.weights if options.weights.is_dir() else options.weights.parent
+    out = options.out or folder / "evaluation.csv"
+    if out.exists() and not options.overwrite:
+        raise InputError(f"{out} exists; choose another --out or add --overwrite")
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is not a folder to write {out.name} into; create it first")
+    scores = score(model_method(weights), read_pairs(options.low, options.normal))
+    Console().print(scores_table(scores, f"{weights.variant} on {options.low}"))
+    write_table(out, {"this model": scores})
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))

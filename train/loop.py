@@ -1,0 +1,233 @@
+"""The training loop, read from top to bottom."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from pdn_jax import __version__, degradation
+from pdn_jax import weights as weight_files
+from pdn_jax.model import VARIANTS
+from pdn_jax.types import InputError
+from train import build, checkpoint, data, evaluate, parallel, report
+from train.optimizer import make_optimizer, schedule
+from train.step import init_state, make_train_step
+
+FREE = ("resume", "run_dir", "log", "checkpoint", "parallel")
+"""Options that may differ between a run and its resumption."""
+
+
+class Diverged(InputError):
+    """A loss that is not finite: the run stops with the step, the terms and the last checkpoint."""
+
+
+def train(config) -> Path:
+    """Run a config to its end, or on from its newest checkpoint; returns the run folder."""
+    console = Console()
+    devices = parallel.choose_devices(
+        config.parallel.strategy,
+        config.parallel.devices,
+        config.train.batch_size,
+        config.train.accumulate,
+    )
+    kept, held_out = data.load(config.data.folder, tuple(config.data.held_out))
+    model = build.network(config)
+    degrade = degradation.camera()
+    loss = build.loss(config, degrade)
+    rate = schedule(
+        learning_rate=config.train.learning_rate,
+        warmup=config.train.warmup,
+        final_rate=config.train.final_rate,
+        steps=config.train.steps,
+    )
+    optimizer = make_optimizer(
+        rate, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
+    )
+    batches = data.batches(
+        kept,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        crop_size=config.data.crop_size,
+        smallest=config.data.smallest_crop,
+    )
+    pairs = data.held_out_pairs(
+        held_out,
+        seed=config.seed,
+        draws=config.eval.draws,
+        degrade=degrade,
+        sample_physics=build.physics_sampler(config),
+    )
+    state = init_state(build.initial_params(config, model), optimizer, loss)
+    run_dir = open_run(config)
+
+    def make_step(axis_name):
+        return make_train_step(
+            apply=model.apply,
+            loss=loss,
+            optimizer=optimizer,
+            synthesise=build.synthesiser(config, degrade),
+            seed=config.seed,
+            ema_decay=config.train.ema_decay,
+            accumulate=config.train.accumulate,
+            axis_name=axis_name,
+        )
+
+    mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
+    with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
+        start, state = checkpoints.restore(state) or (0, state)
+        metrics = report.Metrics(run_dir, start=start)
+        state = mapped.replicate(state)
+        console.print(
+            f"{config.model.variant} with {len(kept.names)} photographs on {len(devices)} "
+            f"{devices[0].platform} device(s), {config.parallel.strategy}, into {run_dir}"
+            + (f", resumed at step {start}" if start else "")
+        )
+        stream = data.stream(batches, start, config.data.threads)
+        with report.Bar(config.train.steps, start, console) as bar:
+            state = run_steps(
+                config, state, start, stream, mapped, rate, pairs, checkpoints, metrics, bar
+            )
+        finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
+    return run_dir
+
+
+def run_steps(
+    config, state, start, stream: Iterator, mapped, rate, pairs, checkpoints, metrics, bar
+):
+    """Steps start + 1 … config.train.steps; returns the last state."""
+    total = config.train.steps
+    indices = np.arange(config.train.batch_size)
+    pending = None
+    clock, counted = time.perf_counter(), start
+    for step in range(start + 1, total + 1):
+        state, logs = mapped.step(state, *mapped.shard((next(stream), indices)))
+        # The step before is read while this one runs, so that the devices never wait.
+        if pending is not None:
+            check_finite(*pending, checkpoints)
+        pending = (step, mapped.collect(logs))
+        bar.advance(step)
+
+        due = {
+            name: step == total or step % every == 0
+            for name, every in (
+                ("log", config.log.every),
+                ("eval", config.eval.every),
+                ("save", config.checkpoint.every),
+            )
+        }
+        if not any(due.values()):
+            continue
+        values = check_finite(*pending, checkpoints)
+        pending = None
+        speed = (step - counted) / (time.perf_counter() - clock)
+        if due["log"]:
+            images = speed * config.train.batch_size
+            bar.show(step, values, images, (total - step) / speed)
+            values |= {"learning_rate": float(rate(step - 1)), "images_per_second": images}
+        scores = None
+        if due["eval"]:
+            scores = evaluation(config, mapped.collect(state.average), step, pairs, metrics)
+            values |= {f"eval/{name}": value for name, value in scores.items()}
+        metrics.write(step, values)
+        if due["save"]:
+            checkpoints.save(step, mapped.collect(state), scores)
+        if due["log"] or due["eval"] or due["save"]:
+            clock, counted = time.perf_counter(), step
+    return state
+
+
+def check_finite(step: int, logs, checkpoints) -> dict[str, float]:
+    """The logs as floats; raises Diverged where any is not finite."""
+    values = {name: float(value) for name, value in logs.items()}
+    if all(math.isfinite(value) for value in values.values()):
+        return values
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    raise Diverged(
+        f"step {step} is not finite ({terms}); last good checkpoint: {checkpoints.newest()}; "
+        "lower train.learning_rate and resume, or look at the data"
+    )
+
+
+def evaluation(config, average, step: int, pairs, metrics) -> dict[str, float]:
+    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for TensorBoard."""
+    weights = weights_of(config, average)
+    scores = evaluate.score(evaluate.model_method(weights), pairs)
+    if config.log.images:
+        metrics.picture(step, "stages", report.stages_picture(weights, pairs[:1]))
+    return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
+
+
+def finish(config, weights: weight_files.Weights, pairs, metrics, console: Console) -> None:
+    """Write the weights, the picture and the table that the run ends with, and print the table."""
+    run_dir = Path(config.run_dir)
+    weight_files.save(run_dir / "weights.safetensors", weights)
+    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, pairs))
+    results = evaluate.comparison(weights, pairs)
+    evaluate.write_table(run_dir / "evaluation.csv", results)
+    console.print(evaluate.comparison_table(results))
+    metrics.close()
+    console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
+
+
+def weights_of(config, params) -> weight_files.Weights:
+    """Parameters with what is needed to use them elsewhere; NumPy arrays."""
+    return weight_files.Weights(
+        variant=config.model.variant,
+        model=dict(VARIANTS[config.model.variant]),
+        params=jax.tree.map(np.asarray, params),
+        metadata={
+            "pdn_jax": __version__,
+            "steps": str(config.train.steps),
+            "seed": str(config.seed),
+        },
+    )
+
+
+def open_run(config) -> Path:
+    """Make the run folder and write config.json, or check that a resumed one has this config.
+
+    Raises InputError for a folder that exists without config.resume, cannot be made, or was
+    written with other options.
+    """
+    run_dir = Path(config.run_dir)
+    path = run_dir / "config.json"
+    text = json.dumps(config.to_dict(), indent=2)
+    if run_dir.exists() and not config.resume:
+        raise InputError(
+            f"run folder {run_dir} exists; go on with --config.resume=true, "
+            "or name another with --config.run_dir=…"
+        )
+    if path.exists():
+        changed = differences(json.loads(path.read_text()), json.loads(text))
+        if changed:
+            raise InputError(
+                f"{path} was written with other options ({', '.join(changed)}); "
+                "resume with the same, or start a new run with --config.run_dir=…"
+            )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise InputError(
+            f"run folder {run_dir} cannot be written ({error.strerror}); name another with --config.run_dir=…"
+        ) from error
+    return run_dir
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Keys whose values differ, those of `FREE` aside."""
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        if not prefix and key in FREE:
+            continue
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changed += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            changed.append(f"{prefix}{key}: {a} there, {b} here")
+    return changed

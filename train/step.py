@@ -1,0 +1,106 @@
+"""The pure training step, written once, per device, with an axis name for the others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from pdn_jax.losses import Bidirectional
+from train.data import image_keys
+
+
+@chex.dataclass(frozen=True)
+class TrainState:
+    """All that a run is, beside its config: restoring it restores the run."""
+
+    step: Array
+    params: Any
+    average: Any
+    optimizer: Any
+    balance: Any
+
+
+def init_state(params: Any, optimizer: optax.GradientTransformation, loss: Bidirectional):
+    """The state before the first step; the averaged weights start as a copy."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        average=jax.tree.map(jnp.copy, params),
+        optimizer=optimizer.init(params),
+        balance=loss.init(),
+    )
+
+
+def make_train_step(
+    *,
+    apply: Callable,
+    loss: Bidirectional,
+    optimizer: optax.GradientTransformation,
+    synthesise: Callable,
+    seed: int,
+    ema_decay: float,
+    accumulate: int = 1,
+    axis_name: str | None = None,
+) -> Callable:
+    """step(state, crops, indices) -> (state, logs), pure, for one device of `axis_name`.
+
+    crops: this device's uint8 crops [n, h, w, 3]; indices: their places in the global batch, from
+    which every random draw is keyed. Gradients and the balance's evidence are means and sums over
+    the global batch, in `accumulate` micro-batches (n must divide by it). The averaged weights
+    follow with min(ema_decay, (1 + t) / (10 + t)).
+    """
+    root = jax.random.key(seed)
+
+    def everywhere(tree, reduce):
+        return tree if axis_name is None else reduce(tree, axis_name)
+
+    def score(params, balance, batch):
+        return loss.measure(apply(params, batch.low), batch, balance)
+
+    gradient = jax.value_and_grad(score, has_aux=True)
+
+    def step(state: TrainState, crops: Array, indices: Array):
+        def micro(crops, indices):
+            batch = synthesise(image_keys(root, state.step, indices), crops)
+            (total, (terms, evidence)), grads = gradient(state.params, state.balance, batch)
+            return grads, terms | {"loss": total}, evidence
+
+        if accumulate == 1:
+            grads, terms, evidence = micro(crops, indices)
+        else:
+            parts = jax.tree.map(
+                lambda x: x.reshape(accumulate, -1, *x.shape[1:]), (crops, indices)
+            )
+            sums = jax.tree.map(
+                lambda shape: jnp.zeros(shape.shape, shape.dtype),
+                jax.eval_shape(micro, *jax.tree.map(lambda x: x[0], parts)),
+            )
+            sums, _ = jax.lax.scan(
+                lambda carry, part: (jax.tree.map(jnp.add, carry, micro(*part)), None), sums, parts
+            )
+            grads, terms, evidence = sums
+            grads, terms = jax.tree.map(lambda x: x / accumulate, (grads, terms))
+
+        grads, terms = everywhere((grads, terms), jax.lax.pmean)
+        evidence = everywhere(evidence, jax.lax.psum)
+
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        average = optax.incremental_update(params, state.average, 1.0 - decay)
+        balance, logs = loss.update(state.balance, evidence)
+        logs = terms | logs | {"gradient_norm": optax.global_norm(grads)}
+        state = TrainState(
+            step=state.step + 1,
+            params=params,
+            average=average,
+            optimizer=optimizer_state,
+            balance=balance,
+        )
+        return state, logs
+
+    return step
