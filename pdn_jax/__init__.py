@@ -8,7 +8,19 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = frozenset(
-    "types image degradation enhancement denoising model losses metrics inference weights photo".split()
+    [
+        "types",
+        "image",
+        "degradation",
+        "enhancement",
+        "denoising",
+        "model",
+        "losses",
+        "metrics",
+        "inference",
+        "weights",
+        "photo",
+    ]
 )
 
 

@@ -248,7 +248,7 @@ def camera() -> Step:
     )
 
 
-def neutral_physics(exposure: Array) -> Physics:
+def neutral_physics(exposure: Array | float) -> Physics:
     """θ of a camera that only under-exposes: no cast, veil, field or noise; exposure is [...]."""
     exposure = jnp.asarray(exposure, jnp.float32)
     zero = jnp.zeros_like(exposure)

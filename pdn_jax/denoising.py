@@ -58,7 +58,7 @@ class Denoising(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, image: Image, noise: Array, context: Array) -> tuple[Image, ...]:
+    def __call__(self, image: Image, noise: Array, context: Array) -> tuple[Array, ...]:
         """Brightened image [n, h, w, 3], its noise std and a context on a coarser grid -> d_L … d_1.
 
         h and w must divide by 2^L; the noise and context grids must be h / 2^i for some i ≥ L.

@@ -146,7 +146,7 @@ def amplified_noise(
     return jnp.sqrt(variance) * slope
 
 
-def lift(low: Image, found: Brightening) -> tuple[tuple[Image, ...], Array, Array]:
+def lift(low: Image, found: Brightening) -> tuple[tuple[Array, ...], Array, Array]:
     """The S full-size stages, the whole brightening ln k per pixel, and its noise on the 1/8 grid.
 
     Each stage is one application of the summed δ (the group law); a stage that is not used is

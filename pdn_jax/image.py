@@ -38,21 +38,21 @@ def broadcast_channels(value: Float[Array, "*batch channel"], image: Image) -> A
 # --- colour curves ---------------------------------------------------------------------------
 
 
-def linearize(image: Image) -> Image:
+def linearize(image: Array) -> Array:
     """sRGB values to linear light: the IEC 61966-2-1 curve, odd-extended below 0."""
     magnitude = jnp.abs(image)
     power = ((jnp.maximum(magnitude, 0.04045) + 0.055) / 1.055) ** 2.4
     return jnp.where(magnitude <= 0.04045, image / 12.92, jnp.sign(image) * power)
 
 
-def render(light: Image) -> Image:
+def render(light: Array) -> Array:
     """Linear light to sRGB values: the inverse of `linearize`, odd-extended below 0."""
     magnitude = jnp.abs(light)
     power = 1.055 * jnp.maximum(magnitude, 0.0031308) ** (1.0 / 2.4) - 0.055
     return jnp.where(magnitude <= 0.0031308, light * 12.92, jnp.sign(light) * power)
 
 
-def linearize_slope(image: Image) -> Image:
+def linearize_slope(image: Array) -> Array:
     """d linear light / d sRGB value at an sRGB image: the derivative of `linearize`."""
     magnitude = jnp.abs(image)
     power = (2.4 / 1.055) * ((jnp.maximum(magnitude, 0.04045) + 0.055) / 1.055) ** 1.4
@@ -73,12 +73,12 @@ def curve_exponent(log_exposure: Array) -> Array:
     return jnp.exp(CURVE_A * log_exposure)
 
 
-def apply_curve(image: Image, exponent: Array) -> Image:
+def apply_curve(image: Array, exponent: Array) -> Array:
     """exp(b(1 − c))·x^c for an exponent c = k^a; x is floored at `FLOOR`."""
     return jnp.exp(CURVE_B * (1.0 - exponent) + exponent * jnp.log(jnp.maximum(image, FLOOR)))
 
 
-def expose_curve(image: Image, log_exposure: Array) -> Image:
+def expose_curve(image: Array, log_exposure: Array) -> Array:
     """The camera-response transfer on sRGB values, as if exposed exp(log_exposure) times.
 
     g(x, k) = exp(b(1 − k^a))·x^(k^a), a = −0.3293, b = 1.1258. A one-parameter group:
@@ -90,12 +90,12 @@ def expose_curve(image: Image, log_exposure: Array) -> Image:
     return apply_curve(image, curve_exponent(log_exposure))
 
 
-def curve_slope(image: Image, exposed: Image, exponent: Array) -> Image:
+def curve_slope(image: Array, exposed: Array, exponent: Array) -> Array:
     """∂g/∂x = k^a·g(x, k)/x, given g(x, k) as `exposed`: how much the brightening amplifies noise."""
     return exponent * exposed / jnp.maximum(image, FLOOR)
 
 
-def match_exposure(low: Image, normal: Image, *, iterations: int = 16) -> PerImage:
+def match_exposure(low: Array, normal: Array, *, iterations: int = 16) -> PerImage:
     """ln κ with mean g(normal, κ) = mean low, per image, by bisection on [ln 1e-3, 0].
 
     Both are sRGB [..., h, w, c]. This is where a pair stands on the exposure path, whatever

@@ -12,7 +12,7 @@ Images are sRGB, NHWC (see `types`).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +77,12 @@ def per_image(values: Array) -> PerImage:
 # --- positive direction: from the result to the truth ------------------------------------------
 
 
+@runtime_checkable
 class Output(Protocol):
     """What a loss needs of a network's output: its stages, its levels, its final image."""
 
-    enhanced: tuple[Image, ...]
-    denoised: tuple[Image, ...]
+    enhanced: tuple[Array, ...]
+    denoised: tuple[Array, ...]
     restored: Image
 
 
@@ -140,12 +141,12 @@ def stage_targets(low: Image, normal: Image, stages: int) -> list[Image]:
     ]
 
 
-def low_pass(image: Image, sigma: float) -> Image:
+def low_pass(image: Image, sigma: float) -> Array:
     """G∗image, on a grid of a quarter the size: 4×4 means, then a Gaussian of `sigma` full-size pixels."""
     return im.blur(reduce_to(image, 4), sigma / 4.0)
 
 
-def reduce_to(normal: Image, factor: int) -> Image:
+def reduce_to(normal: Image, factor: int) -> Array:
     """x↓l: block means at ⌈h/f⌉×⌈w/f⌉, odd edges mirrored."""
     return im.pool(im.pad_to_multiple(normal, factor), factor)
 

@@ -50,13 +50,15 @@ def ssim_map(image: Image, truth: Image) -> im.Resized:
     check_same_shape(image, truth)
     if min(image.shape[-3:-1]) < len(WINDOW):
         raise ValueError(f"SSIM needs images of at least 11×11 pixels, got {image.shape}")
-    # Variances do not change with an offset, but about mid-grey float32 loses less of them.
-    x, y = image - 0.5, truth - 0.5
-    moments = im.separable(jnp.stack([x, y, x * x + y * y, x * y]), WINDOW, mode="valid")
-    mean_x, mean_y, square, product = moments
+    # Variances do not change with an offset, but about their mean float32 loses less of them.
+    centre = 0.5 * jnp.mean(image + truth, axis=(-3, -2), keepdims=True)
+    centre = jax.lax.stop_gradient(centre)
+    x, y = image - centre, truth - centre
+    moments = jnp.stack([x, y, x * x + y * y, x * y])
+    mean_x, mean_y, square, product = im.separable(moments, WINDOW, mode="valid")
     spread = square - mean_x**2 - mean_y**2
     covariance = product - mean_x * mean_y
-    mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
+    mean_x, mean_y = mean_x + centre, mean_y + centre
     c1, c2 = 0.01**2, 0.03**2
     likeness = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return likeness * (2.0 * covariance + c2) / (spread + c2)

@@ -39,8 +39,8 @@ class PDNOutput(NamedTuple):
     pixel and channel. exposure: κ̂ per image, exp(−mean path). noise: σ̂s and σ̂r.
     """
 
-    enhanced: tuple[Image, ...]
-    denoised: tuple[Image, ...]
+    enhanced: tuple[Array, ...]
+    denoised: tuple[Array, ...]
     restored: Image
     path: Image
     exposure: PerImage

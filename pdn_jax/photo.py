@@ -157,6 +157,8 @@ def _profile(data: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         mode,
         "RGB",
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        # Optimised, a grey curve is off by up to ten levels near black.
+        flags=ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE,
     )
     if mode != "CMYK":
         steps = np.linspace(0, 255, 18, dtype=np.uint8)

@@ -31,7 +31,7 @@ def contact_sheet(
     font = ImageFont.load_default(size=TEXT)
     cells = [[_fit(image, cell_height) for image in row] for row in rows]
     widths = [
-        max(_length(font, title), *(row[column].width for row in cells))
+        max([_length(font, title), *(row[column].width for row in cells)])
         for column, title in enumerate(titles)
     ]
     margin = max((_length(font, name) for name in names), default=0)

@@ -8,5 +8,5 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("pdn_jax", "beartype.beartype")
+hook = install_import_hook("pdn_jax", "typecheck.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")

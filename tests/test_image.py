@@ -13,7 +13,7 @@ import skimage.data
 from pdn_jax import image as im
 
 ASTRONAUT = jnp.asarray(skimage.data.astronaut()[:96, 180:260] / 255.0, jnp.float32)
-LEVELS = jnp.linspace(0.0, 1.0, 101).reshape(1, 101, 1)
+LEVELS = jnp.asarray(np.linspace(0.0, 1.0, 101).reshape(1, 101, 1), jnp.float32)
 RATIOS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -36,7 +36,7 @@ def uniform(*shape, seed=0):
 
 
 def pixels(*values):
-    return jnp.asarray(values, jnp.float32).reshape(1, len(values), 1)
+    return jnp.asarray(np.reshape(values, (1, -1, 1)), jnp.float32)
 
 
 def same(ours, expected, rtol=1e-5, atol=1e-6):
@@ -66,15 +66,22 @@ OPERATORS = {
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_operators_jit_vmap_and_differentiate(operator):
-    images = uniform(2, 10, 12, 3).at[0, 0].set(0.0).at[1, 0].set(1.0)
-    expected = operator(images)
+    images = np.array(uniform(2, 10, 12, 3))
+    images[:, :2] = np.reshape([0.0, 1.0], (2, 1, 1, 1))
+    expected = operator(jnp.asarray(images))
     assert expected.dtype == jnp.float32
-    same(jax.jit(operator)(images), expected)
-    same(jax.jit(jax.vmap(operator))(images), expected)
-    same(jax.jit(operator)(images[1]), expected[1])
-    gradient = jax.jit(jax.grad(lambda z: operator(z).sum()))(images)
-    assert jnp.isfinite(gradient).all()
-    assert jnp.abs(gradient).max() > 0
+
+    @jax.jit
+    def compiled(images):
+        gradient = jax.grad(lambda z: operator(z).sum())(images)
+        return operator(images), jax.vmap(operator)(images), operator(images[1]), gradient
+
+    whole, mapped, single, gradient = map(np.asarray, compiled(images))
+    same(whole, expected)
+    same(mapped, expected)
+    same(single, np.asarray(expected)[1])
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
 
 
 # --- colour curves ---------------------------------------------------------------------------
@@ -92,20 +99,20 @@ def test_srgb_curve_by_hand():
 
 
 def test_srgb_round_trip_and_order():
-    levels = jnp.linspace(-0.5, 1.5, 401).reshape(1, 401, 1)
+    levels = pixels(*np.linspace(-0.5, 1.5, 401))
     same(im.render(im.linearize(levels)), levels, atol=2e-6)
     same(im.linearize(im.render(levels)), levels, atol=2e-6)
     for curve in (im.linearize, im.render):
-        assert (jnp.diff(curve(levels), axis=1) > 0).all()
+        assert (np.diff(curve(levels), axis=1) > 0).all()
 
 
 def test_srgb_slopes():
     levels = pixels(-1.0, -0.5, -0.01, 0.0, 0.01, 0.04, 0.05, 0.5, 1.0)
     slope = jax.grad(lambda z: im.linearize(z).sum())(levels)
     same(im.linearize_slope(levels), slope)
-    same(slope[0, 3], [1.0 / 12.92])
+    same(np.asarray(slope)[0, 3], [1.0 / 12.92])
     inverse = jax.grad(lambda z: im.render(z).sum())(im.linearize(levels))
-    same(slope * inverse, jnp.ones_like(levels))
+    same(np.multiply(slope, inverse), np.ones((1, 9, 1)))
 
 
 def test_luminance_by_hand():
@@ -126,7 +133,7 @@ def test_expose_curve_by_hand():
 @pytest.mark.parametrize("first", RATIOS)
 @pytest.mark.parametrize("second", RATIOS)
 def test_expose_curve_is_a_group(first, second):
-    image = jnp.linspace(0.1, 1.0, 91).reshape(1, 91, 1)
+    image = pixels(*np.linspace(0.1, 1.0, 91))
     k1, k2 = jnp.log(jnp.float32(first)), jnp.log(jnp.float32(second))
     once = im.expose_curve(image, k1)
     assert once.min() > im.FLOOR
@@ -138,8 +145,8 @@ def test_expose_curve_is_a_group(first, second):
 def test_expose_curve_is_monotone_in_light_and_exposure():
     logs = jnp.log(jnp.asarray(RATIOS, jnp.float32))[:, None, None]
     curves = im.expose_curve(jnp.broadcast_to(LEVELS[:, 1:], (5, 100, 1)), logs)
-    assert (jnp.diff(curves, axis=1) > 0).all()
-    assert (jnp.diff(curves, axis=0) > 0).all()
+    assert (np.diff(curves, axis=1) > 0).all()
+    assert (np.diff(curves, axis=0) > 0).all()
 
 
 def test_expose_curve_takes_a_number_per_image_or_per_pixel():
@@ -241,8 +248,9 @@ def test_pool_is_the_mean_of_blocks(factor, height, width):
     same(im.pool(image, factor), np.moveaxis(expected, 2, 0))
 
 
-@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize(("height", "width"), [(5, 7), (1, 4)])
+@pytest.mark.parametrize(
+    ("factor", "height", "width"), [(1, 5, 7), (2, 5, 7), (3, 4, 5), (4, 1, 4), (8, 3, 2)]
+)
 def test_upsample_is_bilinear_resize(factor, height, width):
     image = uniform(2, height, width, 3)
     shape = (2, factor * height, factor * width, 3)

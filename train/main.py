@@ -15,19 +15,21 @@ USAGE = "python -m train.main --config configs/base.py [--config.key=value …]"
 def parse(argv: Sequence[str]):
     """The config that the command line asks for; InputError says what was meant."""
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    holder = config_flags.DEFINE_config_file("config", flag_values=values)
     try:
         rest = values([USAGE, *argv])[1:]
-        found = config.value
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{error}; usage: {USAGE}") from error
-    except OSError as error:
-        raise InputError(f"config {error.filename} cannot be read ({error.strerror})") from error
-    if found is None:
+        if holder.value is not None:
+            holder.value.to_dict()  # a file that could not be loaded raises only now
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error.args[0] if error.args else error).strip().splitlines()
+        raise InputError(
+            f"bad option: {' '.join(map(str.strip, reason))}; usage: {USAGE}"
+        ) from error
+    if holder.value is None:
         raise InputError(f"no config was named; usage: {USAGE}")
     if rest:
         raise InputError(f"{rest[0]!r} is not an option; usage: {USAGE}")
-    return found
+    return holder.value
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""How large and how fast it is: `python -m benchmarks.count`, `.forward` and `.train`."""

@@ -1,0 +1,292 @@
+"""The command line: good input makes files, bad input makes one line, exit code 2 and no change."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+from test_inference import tiny
+
+from pdn_jax import __version__, inference, photo, weights
+from pdn_jax.cli import explained, main
+from pdn_jax.types import InputError
+
+DARK = np.random.default_rng(0).integers(0, 60, (40, 50, 3), dtype=np.uint8)
+BEFORE = b"here before"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to work in: a photo, a run folder with weights, and an output of old."""
+    monkeypatch.chdir(tmp_path)
+    photo.write("dark.png", DARK)
+    Path("run").mkdir()
+    weights.save("run", tiny())
+    Path("old.png").write_bytes(BEFORE)
+    return tmp_path
+
+
+def enhance(*arguments, output="new.png", run="run"):
+    return [str(a) for a in ("enhance", *arguments, "-o", output, "--weights", run)]
+
+
+def run(argv):
+    try:
+        return main(argv)
+    except SystemExit as stop:
+        return stop.code
+
+
+def refused(capsys, argv, *words):
+    """Run what must fail: exit code 2, one line on stderr that holds the words, old.png as it was."""
+    before = sorted(Path().rglob("*"))
+    assert run(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pdn_jax: error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    assert all(word in err for word in words), err
+    assert Path("old.png").read_bytes() == BEFORE
+    assert sorted(Path().rglob("*")) == before
+
+
+# --- what works ------------------------------------------------------------------------------
+
+
+def test_help_answers_without_jax():
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-X", "importtime", "-m", "pdn_jax", "--help"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    modules = {line.rsplit("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "enhance" in done.stdout
+    assert "pdn_jax.cli" in modules
+    assert not modules & {"jax", "numpy", "flax", "PIL", "rich"}
+
+
+def test_version(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"pdn_jax {__version__}\n"
+
+
+def test_one_photo(place, capsys):
+    assert run(enhance("dark.png")) == 0
+    np.testing.assert_array_equal(photo.read("new.png"), inference.enhance(DARK, tiny()))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_dials_and_variant(place):
+    options = ["--exposure", "0.5", "--denoise", "0.25", "--variant", "tiny"]
+    assert run(enhance("dark.png", *options)) == 0
+    expected = inference.enhance(DARK, tiny(), exposure=0.5, denoise=0.25)
+    np.testing.assert_array_equal(photo.read("new.png"), expected)
+
+
+def test_overwrite(place):
+    assert run(enhance("dark.png", "--overwrite", output="old.png")) == 0
+    assert photo.read("old.png").shape == DARK.shape
+
+
+def test_stages_are_drawn(place):
+    assert run(enhance("dark.png", "--stages", "sheet.png")) == 0
+    sheet = photo.read("sheet.png")
+    assert sheet.shape[0] > 240
+    assert sheet.shape[1] > 9 * 300
+    assert Path("new.png").exists()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_folder_becomes_a_folder(place, capsys, monkeypatch, terminal):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    Path("in").mkdir()
+    photo.write("in/a.jpg", DARK)
+    photo.write("in/b.png", DARK[::-1])
+    assert run(enhance("in", output="made/out")) == 0
+    assert sorted(path.name for path in Path("made/out").iterdir()) == ["a.png", "b.png"]
+    expected = inference.enhance(DARK[::-1], tiny())
+    np.testing.assert_array_equal(photo.read("made/out/b.png"), expected)
+    assert ("100%" in capsys.readouterr().err) == terminal
+
+
+def test_bad_photos_among_many_are_named_and_the_rest_is_done(place, capsys):
+    Path("out").mkdir()
+    Path("out/old.png").write_bytes(BEFORE)
+    Path("text.png").write_text("no photo")
+    photo.write("fine.jpg", DARK)
+    argv = enhance("dark.png", "text.png", "no.png", "old.png", "fine.jpg", output="out")
+    assert run(argv) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    for line, name in zip(lines, ["text.png", "no.png", "out/old.png", "3 of 5"], strict=True):
+        assert line.startswith("pdn_jax: error: ")
+        assert name in line
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "dark.png",
+        "fine.png",
+        "old.png",
+    ]
+    assert Path("out/old.png").read_bytes() == BEFORE
+
+
+def test_info(place, capsys):
+    weights.save("run", tiny()._replace(metadata={"psnr": "20.1"}))
+    assert run(["info", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    count = sum(leaf.size for leaf in tiny().params["params"]["denoising"]["level0"]["a0"].values())
+    assert lines[0] == "variant: tiny"
+    assert int(lines[1].split()[1].replace(",", "")) > count
+    assert {"stages: 4", "width: 16", "psnr: 20.1"} <= set(lines)
+
+
+# --- bad photos ------------------------------------------------------------------------------
+
+
+def damaged(path, content):
+    Path(path).write_bytes(content)
+    return path
+
+
+def cut(path):
+    Image.fromarray(DARK).save(path)
+    return damaged(path, Path(path).read_bytes()[:700])
+
+
+def small(path):
+    Image.fromarray(DARK[:15]).save(path)
+    return path
+
+
+def animated(path):
+    Image.fromarray(DARK).save(path, save_all=True, append_images=[Image.fromarray(DARK[::-1])])
+    return path
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: "missing.png",
+        lambda: damaged("empty.png", b""),
+        lambda: damaged("text.png", b"no photo at all"),
+        lambda: cut("cut.png"),
+        lambda: cut("cut.jpg"),
+        lambda: small("small.png"),
+        lambda: animated("animated.gif"),
+    ],
+)
+def test_bad_photos(place, capsys, make):
+    path = make()
+    refused(capsys, enhance(path, "--overwrite", output="old.png"), path)
+
+
+def test_too_many_pixels(place, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    refused(capsys, enhance("dark.png", "--overwrite", output="old.png"), "dark.png", "pixels")
+
+
+def test_a_folder_without_photos(place, capsys):
+    Path("in").mkdir()
+    refused(capsys, enhance("in", output="out"), "in", "no photos")
+
+
+def test_two_photos_that_would_become_one(place, capsys):
+    photo.write("dark.jpg", DARK)
+    refused(capsys, enhance("dark.png", "dark.jpg", output="out"), "dark.png", "dark.jpg")
+
+
+# --- bad outputs -----------------------------------------------------------------------------
+
+
+def test_outputs_that_cannot_be(place, capsys, monkeypatch):
+    refused(capsys, enhance("dark.png", output="old.png"), "old.png", "--overwrite")
+    refused(capsys, enhance("dark.png", output="a.xyz"), "a.xyz", ".png .jpg .jpeg")
+    refused(capsys, enhance("dark.png", output="no/a.png"), "no/a.png", "no folder")
+    refused(capsys, enhance("dark.png", output="run"), "run", "is a folder")
+    refused(capsys, enhance("dark.png", "dark.png", output="old.png"), "old.png", "is a file")
+    refused(capsys, enhance("dark.png", "dark.png", output="old.png/a"), "old.png/a")
+    monkeypatch.setattr(photo.os, "access", lambda path, mode: False)
+    refused(capsys, enhance("dark.png"), "new.png", "not writable")
+
+
+def test_sheets_that_cannot_be(place, capsys):
+    refused(capsys, enhance("dark.png", "--stages", "old.png"), "old.png", "--overwrite")
+    refused(capsys, enhance("dark.png", "--stages", "new.png"), "new.png", "twice")
+    refused(capsys, enhance("dark.png", "--stages", "a.xyz"), "a.xyz")
+    refused(capsys, enhance("dark.png", "run", "--stages", "a.png"), "a.png", "one photo")
+
+
+# --- bad weights and options -----------------------------------------------------------------
+
+
+def test_weights_that_cannot_be_used(place, capsys):
+    file = Path("run/weights.safetensors")
+    whole = file.read_bytes()
+    refused(capsys, enhance("dark.png", run="no"), "no does not exist", "weights.safetensors")
+    refused(capsys, ["info", "no"], "no does not exist")
+    refused(capsys, enhance("dark.png", run="old.png"), "old.png", "safetensors")
+    refused(capsys, enhance("dark.png", "--variant", "base"), str(file), "'base'", "'tiny'")
+    file.write_bytes(whole[: len(whole) // 2])
+    refused(capsys, enhance("dark.png"), str(file))
+    refused(capsys, ["info", "run"], str(file))
+    file.write_bytes(safetensors.numpy.save({"a": np.ones(3)}))
+    refused(capsys, enhance("dark.png"), str(file), "not one of pdn_jax")
+    file.write_bytes(safetensors.numpy.save({"a": np.ones(3)}, {"pdn_jax": "7"}))
+    refused(capsys, enhance("dark.png"), str(file), "format 7")
+    weights.save("run", tiny()._replace(model=tiny().model | {"width": 8}))
+    refused(capsys, enhance("dark.png"), "params/denoising/lift", "shape")
+    refused(capsys, enhance("dark.png", "dark.png", output="out"), "params/denoising/lift")
+    file.unlink()
+    refused(capsys, enhance("dark.png"), str(file), "does not exist")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--exposure", "0"], ["exposure", "0"]),
+        (["--exposure=-1"], ["exposure", "-1"]),
+        (["--exposure", "nan"], ["exposure", "nan"]),
+        (["--exposure", "inf"], ["exposure", "inf"]),
+        (["--exposure", "much"], ["--exposure", "much"]),
+        (["--denoise", "1.5"], ["denoise", "1.5"]),
+        (["--denoise=-0.5"], ["denoise", "-0.5"]),
+        (["--brightness", "2"], ["--brightness"]),
+    ],
+)
+def test_bad_options(place, capsys, options, words):
+    refused(capsys, enhance("dark.png", *options), *words)
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["darken"], ["enhance", "dark.png", "-o", "new.png"], ["info"]]
+)
+def test_incomplete_commands(place, capsys, argv):
+    refused(capsys, argv, "--help")
+
+
+# --- what is not the person's fault ----------------------------------------------------------
+
+
+def test_interruption_is_130_without_a_trace(place, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "enhance", interrupted)
+    for argv in (enhance("dark.png"), enhance("dark.png", "dark.png", output="out")):
+        assert run(argv) == 130
+        assert capsys.readouterr().err == "pdn_jax: interrupted\n"
+    assert not Path("new.png").exists()
+
+
+def test_explained(capsys):
+    def fails(error):
+        raise error
+
+    assert explained(lambda: None) == 0
+    assert explained(lambda: 3) == 3
+    assert explained(lambda: fails(InputError("this\nthat"))) == 2
+    assert capsys.readouterr().err == "pdn_jax: error: this that\n"
+    with pytest.raises(ValueError, match="ours"):
+        explained(lambda: fails(ValueError("ours")))

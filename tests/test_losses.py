@@ -1,0 +1,410 @@
+"""The bidirectional loss: distances, the two directions, the traps, the balances."""
+
+from types import SimpleNamespace
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+
+from pdn_jax import balance, degradation, losses, metrics, physics
+from pdn_jax import image as im
+from pdn_jax.types import Batch
+
+CAMERA = degradation.camera()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    photo = jnp.asarray(skimage.data.astronaut()[:128, 64:256], jnp.float32) / 255
+    normal = jnp.stack([photo[:96, :96], photo[32:, 96:]])
+    theta = physics.sample_physics(jax.random.key(0), normal, brightness=(0.06, 0.1), snr=(14, 20))
+    low = CAMERA.sample(jax.random.key(1), normal, theta)
+    return Batch(low=low, normal=normal, physics=theta)
+
+
+def output(restored, *, stages=3, levels=3):
+    """A network's output that a loss can score, with every stage made from one image."""
+    return SimpleNamespace(
+        enhanced=tuple(restored for _ in range(stages)),
+        denoised=(*(im.pool(restored, 2**level) for level in range(levels - 1, 0, -1)), restored),
+        restored=restored,
+    )
+
+
+@chex.dataclass(frozen=True)
+class Output:
+    enhanced: tuple
+    denoised: tuple
+    restored: jax.Array
+
+
+def make(restored, **options):
+    return Output(**vars(output(restored, **options)))
+
+
+# --- distances ---------------------------------------------------------------------------------
+
+
+def test_distances_by_hand():
+    a, b = jnp.asarray([0.0, 3.0]), jnp.asarray([0.0, -1.0])
+    np.testing.assert_allclose(losses.l1()(a, b), [0, 4])
+    np.testing.assert_allclose(losses.charbonnier(3.0)(a, b), [0, 2], atol=1e-6)
+    np.testing.assert_allclose(
+        losses.gaussian_nll(jnp.asarray([2.0]), jnp.asarray([4.0])),
+        0.5 * (1 + np.log(4)),
+        rtol=1e-6,
+    )
+
+
+def test_distances_do_not_reduce_and_do_not_broadcast(batch):
+    for distance in (losses.l1(), losses.charbonnier()):
+        assert distance(batch.low, batch.normal).shape == batch.low.shape
+        with pytest.raises(ValueError, match="shapes differ"):
+            distance(batch.low, batch.normal[:1])
+    assert losses.ssim_loss()(batch.low, batch.normal).shape == (2, 86, 86, 3)
+
+
+def test_ssim_loss_is_one_minus_ssim(batch):
+    found = losses.per_image(losses.ssim_loss()(batch.low, batch.normal))
+    np.testing.assert_allclose(found, 1 - metrics.ssim(batch.low, batch.normal), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_gradients_are_finite_at_the_ends(batch, value):
+    flat = Batch(
+        low=jnp.full_like(batch.low, value),
+        normal=jnp.full_like(batch.normal, value),
+        physics=batch.physics,
+    )
+    loss = losses.bidirectional(CAMERA)
+
+    def total(restored):
+        return loss(make(restored), flat, loss.init())[0]
+
+    for restored in (flat.normal, jnp.full_like(flat.normal, 1 - value)):
+        assert bool(jnp.isfinite(jax.grad(total)(restored)).all())
+
+
+# --- positive direction --------------------------------------------------------------------------
+
+
+def test_stage_targets_walk_from_dark_to_the_truth(batch):
+    targets = losses.stage_targets(batch.low, batch.normal, 4)
+    means = [float(target.mean()) for target in targets]
+    assert means == sorted(means)
+    assert float(batch.low.mean()) < means[0]
+    np.testing.assert_array_equal(targets[-1], batch.normal)
+    kappa = im.match_exposure(batch.low, batch.normal)
+    again = im.expose_curve(targets[1], im.broadcast(kappa * -0.5, batch.normal))
+    np.testing.assert_allclose(again, jnp.maximum(batch.normal, im.FLOOR), atol=2e-2)
+
+
+def test_positive_is_zero_at_the_truth_and_grows_with_the_error(batch):
+    direction = losses.positive()
+    truth = output(batch.normal, stages=1)
+    for name, value in direction(truth, truth.restored, batch).items():
+        np.testing.assert_allclose(value, 0, atol=2e-6, err_msg=name)
+    sums = []
+    for error in (0.05, 0.1, 0.2):
+        wrong = output(batch.normal + error, stages=1)
+        sums.append(float(sum(v.mean() for v in direction(wrong, wrong.restored, batch).values())))
+    assert 0 < sums[0] < sums[1] < sums[2]
+
+
+def test_positive_counts_each_term_as_weighed(batch):
+    wrong = output(batch.normal * 0.8)
+    terms = losses.positive(structure=0.5, stages=0.2, levels=0.4)(wrong, wrong.restored, batch)
+    double = losses.positive(structure=1.0, stages=0.4, levels=0.8)(wrong, wrong.restored, batch)
+    for name in ("structure", "stages", "levels"):
+        np.testing.assert_allclose(double[name], 2 * terms[name], rtol=1e-6)
+    rho = losses.charbonnier()
+    by_hand = [
+        losses.per_image(rho(im.pool(batch.normal * 0.8, f), im.pool(batch.normal, f)))
+        for f in (4, 2)
+    ]
+    np.testing.assert_allclose(terms["levels"], 0.4 * sum(by_hand) / 2, rtol=1e-5)
+    only = losses.positive(structure=0, stages=0, levels=0)(wrong, wrong.restored, batch)
+    assert set(only) == {"restored"}
+
+
+def test_stages_are_scored_without_their_noise(batch):
+    """White noise on a stage costs little; as much of a smooth error costs it all."""
+    noise = 0.1 * jax.random.normal(jax.random.key(2), batch.normal.shape)
+    direction = losses.positive()
+
+    def cost(image):
+        return float(direction(output(image, stages=1), batch.normal, batch)["stages"].mean())
+
+    assert cost(batch.normal + noise) < 0.15 * cost(batch.normal + 0.1)
+
+
+def test_noise_error_by_hand(batch):
+    found = SimpleNamespace(shot=2 * batch.physics.shot_noise, read=batch.physics.read_noise)
+    error = losses.noise_error(found, batch.physics)
+    np.testing.assert_allclose(error, 0.5 * np.log(2) ** 2, rtol=1e-4)
+    without = batch.physics.replace(shot_noise=jnp.zeros(2))
+    np.testing.assert_allclose(losses.noise_error(found, without), 0, atol=1e-6)
+
+
+# --- negative direction ------------------------------------------------------------------------
+
+RESIDUALS = {"whitened": losses.whitened(), "likelihood": losses.likelihood()}
+
+
+@pytest.mark.parametrize("residual", RESIDUALS.values(), ids=RESIDUALS)
+class TestNegative:
+    def score(self, residual, image, batch, degrade=CAMERA):
+        return losses.hinged(residual, degrade)(None, image, batch)["negative"]
+
+    def test_is_nothing_at_the_truth(self, residual, batch):
+        np.testing.assert_array_equal(self.score(residual, batch.normal, batch), 0)
+
+    @pytest.mark.parametrize("factor", [0.7, 0.9, 1.1, 1.3])
+    def test_sees_wrong_brightness(self, residual, batch, factor):
+        assert self.score(residual, batch.normal * factor, batch).min() > 1e-3
+
+    def test_sees_wrong_colour(self, residual, batch):
+        tinted = batch.normal * jnp.asarray([1.15, 1.0, 0.85]).reshape(1, 1, 1, 3)
+        assert self.score(residual, tinted, batch).min() > 1e-3
+
+    def test_sees_a_wrong_colour_of_the_right_brightness(self, residual, batch):
+        """Only a θ of its own can: a re-darkening by the network's own path is blind to it."""
+        swapped = batch.normal[..., ::-1]
+        assert self.score(residual, swapped, batch).min() > 1e-3
+
+    def test_grows_with_the_error(self, residual, batch):
+        scores = [
+            float(self.score(residual, batch.normal * f, batch).mean()) for f in (0.9, 0.8, 0.6)
+        ]
+        assert scores == sorted(scores)
+
+    def test_gives_no_reward_for_noise_put_back(self, residual, batch):
+        """The image that explains every speck of the observation scores no better than the truth."""
+        back = im.linearize(batch.low) / im.broadcast(batch.physics.exposure, batch.low)
+        noisy = 0.5 * batch.normal + 0.5 * im.render(back)
+        assert self.score(residual, noisy, batch).min() >= 0
+        np.testing.assert_array_equal(self.score(residual, batch.normal, batch), 0)
+
+    def test_never_moves_the_physics(self, residual, batch):
+        def total(theta):
+            return self.score(residual, batch.normal * 0.8, batch.replace(physics=theta)).sum()
+
+        chex.assert_trees_all_equal(
+            jax.grad(total)(batch.physics), jax.tree.map(jnp.zeros_like, batch.physics)
+        )
+
+    def test_pulls_the_brightness_the_right_way(self, residual, batch):
+        slope = jax.grad(lambda f: self.score(residual, batch.normal * f, batch).sum())
+        assert slope(0.8) < 0 < slope(1.2)
+
+
+def test_redarkening_by_its_own_path_is_empty(batch):
+    """The trap: with θ made from the result itself any result explains the observation."""
+    own = degradation.chain(degradation.exposure_curve())
+    for wrong in (0.6, 0.9):
+        path = jnp.log(wrong)
+        restored = im.expose_curve(batch.low, -path)
+        theta = degradation.neutral_physics(jnp.full(2, wrong))
+        circular = losses.whitened()(own, restored, batch.replace(physics=theta))
+        assert circular.max() < 0.02
+        independent = losses.hinged(losses.whitened(), CAMERA)(None, restored, batch)
+        assert independent["negative"].min() > 0.1
+
+
+def test_whitening_gives_residuals_of_unit_spread(batch):
+    """At the truth a residual over its σ is about a unit Gaussian: E|z| = 0.80, at every level."""
+    theta = batch.physics.replace(gamma=jnp.ones(2))
+    low = CAMERA.sample(jax.random.key(3), batch.normal, theta)
+    fair = batch.replace(low=low, physics=theta)
+    for levels in (1, 3):
+        score = losses.whitened(losses.l1(), levels=levels)(CAMERA, batch.normal, fair)
+        assert 0.3 < float(score.mean()) < 0.95
+
+
+@pytest.mark.parametrize("level", [0.1, 0.9])
+def test_an_error_counts_by_the_noise_that_is_there(batch, level):
+    """Two standard deviations off costs two, in the dark as in the light."""
+    normal = jnp.full((1, 32, 32, 3), level)
+    theta = jax.tree.map(lambda x: x[:1], batch.physics)
+    sigma = jnp.sqrt(CAMERA.variance(normal, theta) + losses.EPSILON**2)
+    one = Batch(low=CAMERA.mean(normal, theta) + 2 * sigma, normal=normal, physics=theta)
+    score = losses.whitened(losses.l1(), levels=1)(CAMERA, normal, one)
+    np.testing.assert_allclose(score, 2, rtol=1e-4)
+
+
+def test_pyramid_levels_stop_at_eight_pixels():
+    assert losses.pyramid_levels(jnp.zeros((1, 32, 64, 3)), 6) == [0, 1, 2]
+    assert losses.pyramid_levels(jnp.zeros((1, 5, 5, 3)), 6) == [0]
+
+
+# --- both directions and the balance -----------------------------------------------------------
+
+
+def run(loss, batch, restored, steps):
+    state, history = loss.init(), []
+    call = jax.jit(loss.__call__)
+    for _ in range(steps):
+        total, terms, state = call(make(restored), batch, state)
+        history.append((float(total), {name: float(v) for name, v in terms.items()}))
+    return history
+
+
+def test_total_is_the_weighted_sum(batch):
+    loss = losses.bidirectional(CAMERA, balance=losses.fixed(0.3))
+    total, terms, _ = loss(make(batch.normal * 0.8), batch, loss.init())
+    assert {"restored", "structure", "stages", "levels", "negative", "positive"} <= set(terms)
+    parts = sum(terms[name] for name in ("restored", "structure", "stages", "levels"))
+    np.testing.assert_allclose(terms["positive"], parts, rtol=1e-5)
+    np.testing.assert_allclose(total, terms["positive"] + 0.3 * terms["negative"], rtol=1e-5)
+
+
+def test_positive_only_leaves_the_negative_out(batch):
+    loss = losses.bidirectional(CAMERA, balance=losses.positive_only())
+    total, terms, _ = loss(make(batch.normal * 0.8), batch, loss.init())
+    assert "negative" not in terms
+    np.testing.assert_allclose(total, terms["positive"], rtol=1e-6)
+
+
+def test_gradient_ratio_reaches_its_target(batch):
+    loss = losses.bidirectional(
+        CAMERA, balance=losses.gradient_ratio(0.1, ramp_steps=1, decay=0.5, maximum=1e3)
+    )
+    history = run(loss, batch, batch.normal * 0.8, 12)
+    assert history[0][1]["balance/weight"] == 0
+    assert history[-1][1]["balance/ratio"] == pytest.approx(0.1, rel=0.02)
+
+
+def test_gradient_ratio_measures_what_it_says(batch):
+    """The logged ratio and cosine, against gradients taken by hand."""
+    weight = 0.2
+    loss = losses.bidirectional(CAMERA, balance=losses.fixed(weight))
+    restored = batch.normal * 0.8
+    _, terms, _ = loss(make(restored), batch, loss.init())
+    held = make(restored)
+
+    def ahead(x):
+        return sum(v.mean() for v in losses.positive()(held, x, batch).values())
+
+    def back(x):
+        return losses.hinged(losses.whitened(), CAMERA)(held, x, batch)["negative"].mean()
+
+    a, b = jax.grad(ahead)(restored), jax.grad(back)(restored)
+    norm = jnp.linalg.norm
+    np.testing.assert_allclose(
+        terms["balance/ratio"], weight * norm(b.ravel()) / norm(a.ravel()), rtol=1e-4
+    )
+    cosine = (a * b).sum() / norm(a.ravel()) / norm(b.ravel())
+    np.testing.assert_allclose(terms["balance/cosine"], cosine, rtol=1e-4)
+
+
+def test_gradient_ratio_ramps_and_clips(batch):
+    slow = losses.bidirectional(
+        CAMERA, balance=losses.gradient_ratio(0.1, ramp_steps=10, decay=0.0, maximum=1e3)
+    )
+    weights = [terms["balance/weight"] for _, terms in run(slow, batch, batch.normal * 0.8, 13)]
+    np.testing.assert_allclose(np.diff(weights[:11]), weights[1], rtol=1e-3)
+    np.testing.assert_allclose(weights[11], weights[12], rtol=1e-5)
+    capped = losses.bidirectional(
+        CAMERA, balance=losses.gradient_ratio(0.1, ramp_steps=1, decay=0.0, maximum=1e-4)
+    )
+    assert run(capped, batch, batch.normal * 0.8, 3)[-1][1]["balance/weight"] == pytest.approx(1e-4)
+
+
+def test_gradient_ratio_holds_while_the_hinge_is_shut(batch):
+    dynamic = losses.gradient_ratio(0.1, ramp_steps=1, decay=0.5)
+    loss = losses.bidirectional(CAMERA, balance=dynamic)
+    _, _, state = loss(make(batch.normal * 0.8), batch, loss.init())
+    before = float(state.average)
+    assert before > 0
+    total, _, state = loss(make(batch.normal), batch, state)
+    assert float(state.average) == before
+    assert np.isfinite(float(total))
+
+
+def test_uncertainty_weights_follow_the_losses():
+    learned = losses.uncertainty(0.5)
+    state = learned.init()
+    one = jnp.ones(())
+    for _ in range(200):
+        state, _ = learned.update(
+            state, balance.Evidence(2 * one, 2 * 0.25 * one, 2 * 4.0 * one, one, one, one)
+        )
+    weights = learned.weights(state)
+    np.testing.assert_allclose(weights.positive, 1 / 0.25, rtol=1e-3)
+    np.testing.assert_allclose(weights.negative, 1 / 4.0, rtol=1e-3)
+
+
+def test_uncertainty_stays_bounded_where_the_hinge_is_shut(batch):
+    loss = losses.bidirectional(CAMERA, balance=losses.uncertainty(1.0, maximum=5.0))
+    history = run(loss, batch, batch.normal, 30)
+    assert np.isfinite([total for total, _ in history]).all()
+
+
+BALANCES = {
+    "gradient_ratio": losses.gradient_ratio(ramp_steps=2),
+    "fixed": losses.fixed(),
+    "positive_only": losses.positive_only(),
+    "uncertainty": losses.uncertainty(),
+}
+
+
+@pytest.mark.parametrize("kind", BALANCES.values(), ids=BALANCES)
+def test_evidence_adds_up_over_micro_batches(batch, kind):
+    """Two halves measured apart and added make the same step as the whole."""
+    loss = losses.bidirectional(CAMERA, balance=kind)
+    _, _, state = loss(make(batch.normal * 0.7), batch, loss.init())
+    restored = batch.normal * jnp.asarray([0.8, 1.2])[:, None, None, None]
+    whole, (_, evidence) = loss.measure(make(restored), batch, state)
+    parts = [
+        loss.measure(
+            make(restored[i : i + 1]), jax.tree.map(lambda x, i=i: x[i : i + 1], batch), state
+        )
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(whole, (parts[0][0] + parts[1][0]) / 2, rtol=1e-5)
+    summed = jax.tree.map(jnp.add, parts[0][1][1], parts[1][1][1])
+    together, apart = loss.update(state, evidence)[0], loss.update(state, summed)[0]
+    chex.assert_trees_all_close(together, apart, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BALANCES.values(), ids=BALANCES)
+def test_loss_is_the_same_jitted_and_its_gradient_finite(batch, kind):
+    loss = losses.bidirectional(CAMERA, balance=kind)
+
+    def total(restored, state):
+        value, _, state = loss(make(restored), batch, state)
+        return value, state
+
+    gradient = jax.value_and_grad(total, has_aux=True)
+    (plain, _), slope = gradient(batch.normal * 0.8, loss.init())
+    (jitted, _), _ = jax.jit(gradient)(batch.normal * 0.8, loss.init())
+    np.testing.assert_allclose(plain, jitted, rtol=1e-5)
+    assert bool(jnp.isfinite(slope).all())
+    assert float(jnp.abs(slope).max()) > 0
+
+
+def test_no_gradient_flows_through_the_balance(batch):
+    """The gradient is that of L_pos + λ·L_neg with λ a number."""
+    loss = losses.bidirectional(CAMERA, balance=losses.gradient_ratio(ramp_steps=1, decay=0.0))
+    restored = batch.normal * 0.8
+    _, _, state = loss(make(restored), batch, loss.init())
+    weight = float(state.average)
+    assert weight > 0
+    plain = losses.bidirectional(CAMERA, balance=losses.fixed(weight))
+
+    def slope(loss, state):
+        return jax.grad(lambda x: loss(make(x), batch, state)[0])(restored)
+
+    np.testing.assert_allclose(slope(loss, state), slope(plain, plain.init()), rtol=1e-4, atol=1e-9)
+
+
+def test_a_step_of_a_users_own_enters_the_loss(batch):
+    haze = degradation.step(lambda image, theta: 0.9 * image + 0.05)
+    degrade = degradation.chain(CAMERA, haze)
+    loss = losses.bidirectional(degrade, balance=losses.fixed(1.0))
+    hazy = batch.replace(low=0.9 * batch.low + 0.05)
+    assert float(loss(make(batch.normal), hazy, loss.init())[1]["negative"]) == 0
+    assert float(loss(make(batch.normal * 0.8), hazy, loss.init())[1]["negative"]) > 1e-3

@@ -1,0 +1,169 @@
+"""θ drawn and θ found again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+import sklearn.datasets
+
+from pdn_jax import degradation, fitting, physics
+from pdn_jax import image as im
+
+CAMERA = degradation.camera()
+fit = jax.jit(physics.fit_physics)
+
+
+def photographs():
+    images = [
+        skimage.data.astronaut(),
+        skimage.data.coffee(),
+        skimage.data.chelsea(),
+        sklearn.datasets.load_sample_image("flower.jpg"),
+    ]
+    return jnp.stack([jnp.asarray(image[:256, :256], jnp.float32) / 255 for image in images])
+
+
+@pytest.fixture(scope="module")
+def normal():
+    return photographs()
+
+
+# --- drawing -----------------------------------------------------------------------------------
+
+
+def test_drawn_exposure_gives_the_wanted_brightness(normal):
+    theta = physics.sample_physics(
+        jax.random.key(0), normal, brightness=(0.05, 0.0501), cast=0, veil=0, tone=0, field=0
+    )
+    dark = CAMERA.mean(normal, theta).mean((1, 2, 3))
+    np.testing.assert_allclose(dark, 0.05, rtol=0.02)
+    assert theta.exposure.min() > 0
+    assert theta.exposure.max() < 1
+
+
+def test_drawn_noise_keeps_the_brightened_signal_to_noise_ratio(normal):
+    draw = jax.vmap(lambda key: physics.sample_physics(key, normal))
+    theta = draw(jax.random.split(jax.random.key(1), 64))
+    decibel = physics.brightened_snr(theta)
+    assert decibel.min() > 4.9
+    assert decibel.max() < 28.1
+    assert decibel.max() - decibel.min() > 15
+    by_hand = 10 * np.log10(
+        0.18**2 / (theta.shot_noise * 0.18 / theta.exposure + theta.read_noise / theta.exposure**2)
+    )
+    np.testing.assert_allclose(decibel, by_hand, rtol=1e-4)
+
+
+def test_brightened_ratio_is_what_a_grey_patch_shows():
+    grey = jnp.full((128, 128, 3), im.render(jnp.asarray(0.18)))
+    theta = degradation.neutral_physics(0.05).replace(
+        shot_noise=jnp.asarray(2e-4), read_noise=jnp.asarray(1e-6)
+    )
+    light = degradation.chain(
+        degradation.linearize(), degradation.expose(), degradation.shot_read_noise()
+    ).sample(jax.random.key(0), grey, theta)
+    bright = light / theta.exposure
+    measured = 10 * jnp.log10(0.18**2 / jnp.var(bright))
+    np.testing.assert_allclose(measured, physics.brightened_snr(theta), atol=0.1)
+
+
+def test_read_noise_follows_the_published_line(normal):
+    draw = jax.vmap(lambda key: physics.sample_physics(key, normal))
+    theta = draw(jax.random.split(jax.random.key(2), 200))
+    scatter = jnp.log(theta.read_noise) - 2.18 * jnp.log(theta.shot_noise) - 1.20
+    assert abs(float(scatter.mean())) < 0.05
+    assert 0.22 < float(scatter.std()) < 0.30
+
+
+def test_gains_have_geometric_mean_one(normal):
+    theta = physics.sample_physics(jax.random.key(3), normal)
+    np.testing.assert_allclose(jnp.log(theta.gains).mean(-1), 0, atol=1e-6)
+
+
+def test_a_dark_photograph_is_never_brightened():
+    dark = jnp.full((1, 64, 64, 3), 10 / 255)
+    theta = physics.sample_physics(jax.random.key(4), dark, brightness=(0.3, 0.31))
+    assert theta.exposure[0] < 1
+
+
+# --- fitting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fit_recovers_what_was_drawn(normal, seed):
+    """κ to 2 %, σs to 20 %, colour to 2 %; σr to 20 % where it is a third of the darkest variance.
+
+    Where σr is far below the rounding of 8 bits or the shot noise, no fit can tell it.
+    """
+    image = normal[seed % len(normal)]
+    key = jax.random.key(seed)
+    true = physics.sample_physics(key, image, tone=0.0, field=0.0)
+    found = fit(CAMERA.sample(jax.random.key(100 + seed), image, true), image)
+    assert abs(float(found.exposure / true.exposure) - 1) < 0.02
+    assert abs(float(found.shot_noise / true.shot_noise) - 1) < 0.2
+    np.testing.assert_allclose(found.gains, true.gains, rtol=0.02)
+    light = CAMERA.parts[0].mean(image, true) * true.exposure
+    darkest = float(jnp.quantile(light, 1 / fitting.BINS)) * float(true.shot_noise)
+    rounding = (1 / 255 / 12.92) ** 2 / 12
+    if true.read_noise > 0.5 * (darkest + rounding):
+        assert abs(float(found.read_noise / true.read_noise) - 1) < 0.2
+
+
+def test_fit_recovers_a_known_camera(normal):
+    true = degradation.neutral_physics(jnp.full(4, 0.08)).replace(
+        gains=jnp.tile(jnp.asarray([1.1, 1.0, 1 / 1.1]), (4, 1)),
+        offset=jnp.full((4, 3), 2e-4),
+        shot_noise=jnp.full(4, 1e-3),
+        read_noise=jnp.full(4, 2e-6),
+    )
+    low = CAMERA.sample(jax.random.key(5), normal, true)
+    found = fit(low, normal)
+    np.testing.assert_allclose(found.exposure, true.exposure, rtol=0.02)
+    np.testing.assert_allclose(found.gains, true.gains, rtol=0.02)
+    np.testing.assert_allclose(found.offset, true.offset, atol=5e-5)
+    np.testing.assert_allclose(found.shot_noise, true.shot_noise, rtol=0.2)
+    np.testing.assert_allclose(found.read_noise, true.read_noise, rtol=0.2)
+
+
+def test_fit_is_robust_to_a_strange_object_and_a_shift(normal):
+    image = normal[0]
+    true = physics.sample_physics(jax.random.key(6), image, tone=0.0, field=0.0)
+    low = CAMERA.sample(jax.random.key(7), image, true)
+    low = low.at[60:100, 60:100].set(0.5)
+    low = jnp.roll(low, 1, axis=0)
+    found = fit(low, image)
+    assert abs(float(found.exposure / true.exposure) - 1) < 0.02
+    assert abs(float(found.shot_noise / true.shot_noise) - 1) < 0.2
+
+
+def test_fit_is_the_same_batched_and_jitted(normal):
+    theta = physics.sample_physics(jax.random.key(8), normal[:2], tone=0.0, field=0.0)
+    low = CAMERA.sample(jax.random.key(9), normal[:2], theta)
+    together = fit(low, normal[:2])
+    alone = fit(low[1], normal[1])
+    np.testing.assert_allclose(together.exposure[1], alone.exposure, rtol=1e-4)
+    np.testing.assert_allclose(together.shot_noise[1], alone.shot_noise, rtol=1e-2)
+    assert together.gains.shape == (2, 3)
+
+
+def test_fit_names_wrong_shapes():
+    with pytest.raises(ValueError, match=r"\(40, 40, 3\).*\(40, 41, 3\)"):
+        physics.fit_physics(jnp.zeros((40, 40, 3)), jnp.zeros((40, 41, 3)))
+    with pytest.raises(ValueError, match="at least 32"):
+        physics.fit_physics(jnp.zeros((16, 40, 3)), jnp.zeros((16, 40, 3)))
+
+
+@pytest.mark.parametrize("level", [0.2, 3.0, 3.5, 40.0])
+@pytest.mark.parametrize("noise", [1e-9, 1e-6])
+def test_readout_is_the_mean_and_variance_of_many_readings(level, noise):
+    light = im.linearize(jnp.asarray(level / 255))
+    shot, read = jnp.asarray(1e-5), jnp.asarray(noise)
+    mean, variance = fitting.readout(light, shot, read)
+    count = 200_000
+    sigma = jnp.sqrt(shot * light + read)
+    drawn = im.render(light + sigma * jax.random.normal(jax.random.key(0), (count,)))
+    read_out = im.linearize(jnp.round(jnp.clip(drawn, 0, 1) * 255) / 255)
+    error = float(read_out.std()) / count**0.5
+    assert abs(float(read_out.mean() - mean)) < 5 * error + 1e-9
+    assert float(variance) == pytest.approx(float(read_out.var()), rel=0.03, abs=1e-12)
