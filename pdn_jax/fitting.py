@@ -62,13 +62,13 @@ def noise_variance(light: Array, shot: Scalar, read: Scalar) -> Array:
     return shot * jnp.maximum(light, 0.0) + read + rounding
 
 
-def readout_table(shot: Scalar, read: Scalar) -> Float[Array, "entries"]:
+def readout_table(shot: Scalar, read: Scalar) -> Float[Array, " entries"]:
     """Expected readouts at every 1/FINENESS of a level, to be read by `look_up`."""
     entries = np.arange(DARKEST * FINENESS, 255 * FINENESS + 1) / (255.0 * FINENESS)
     return readout(im.linearize(jnp.asarray(entries, jnp.float32)), shot, read)[0]
 
 
-def look_up(table: Float[Array, "entries"], light: Array) -> Array:
+def look_up(table: Float[Array, " entries"], light: Array) -> Array:
     """The table at `light`, linear between entries."""
     place = (im.render(light) * 255.0 - DARKEST) * FINENESS
     place = jnp.clip(place, 0.0, table.size - 1.001)

@@ -96,7 +96,7 @@ def gt_mean(image: Image, truth: Image) -> Image:
 
 
 def bootstrap_interval(
-    values: Float[Array, "n"], *, key: PRNGKey, samples: int = 2000, level: float = 0.95
+    values: Float[Array, " n"], *, key: PRNGKey, samples: int = 2000, level: float = 0.95
 ) -> tuple[Scalar, Scalar]:
     """(low, high) of the mean of finite per-image values [n], by the percentile bootstrap.
 
@@ -116,8 +116,8 @@ def bootstrap_interval(
 
 
 def paired_interval(
-    a: Float[Array, "n"],
-    b: Float[Array, "n"],
+    a: Float[Array, " n"],
+    b: Float[Array, " n"],
     *,
     key: PRNGKey,
     samples: int = 2000,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from pdn_jax import enhancement
 from pdn_jax import image as im

@@ -176,8 +176,8 @@ def test_interval_by_hand():
 def test_interval_covers_the_mean_as_often_as_it_says():
     experiments = jax.random.exponential(jax.random.key(1), (400, 60))
     keys = jax.random.split(jax.random.key(2), 400)
-    interval = jax.jit(jax.vmap(lambda v, k: metrics.bootstrap_interval(v, key=k, samples=400)))
-    low, high = interval(experiments, keys)
+    interval = jax.jit(jax.vmap(lambda k, v: metrics.bootstrap_interval(v, key=k, samples=400)))
+    low, high = interval(keys, experiments)
     coverage = jnp.mean((low <= 1.0) & (high >= 1.0))
     assert 0.89 <= coverage <= 0.98  # .95 but for skewness and 400 trials
 

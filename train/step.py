@@ -93,7 +93,7 @@ def make_train_step(
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         average = optax.incremental_update(params, state.average, 1.0 - decay)
         balance, logs = loss.update(state.balance, evidence)
-        logs = terms | logs | {"gradient_norm": optax.global_norm(grads)}
+        logs = terms | logs | {"gradient_norm": optax.tree.norm(grads)}
         state = TrainState(
             step=state.step + 1,
             params=params,

@@ -1,0 +1,366 @@
+"""The habits of CONTRIBUTING.md that can be read off the source: arrows, sizes, names, options."""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+import pdn_jax
+from configs import base
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+TEST_COMMAND = 'pip install -e ".[test]" && pytest'
+TRAIN_COMMAND = 'pip install -e ".[train]" && python -m train.main --config configs/base.py'
+
+ARROWS = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "types": set(),
+    "image": {"types"},
+    "fitting": {"types", "image"},
+    "physics": {"types", "image", "fitting"},
+    "degradation": {"types", "image", "physics"},
+    "metrics": {"types", "image"},
+    "enhancement": {"types", "image"},
+    "denoising": {"types", "image"},
+    "model": {"types", "image", "enhancement", "denoising"},
+    "balance": {"types"},
+    "losses": {"types", "image", "metrics", "balance"},
+    "weights": {"types"},
+    "photo": {"types"},
+    "sheet": set(),
+    "inference": {"types", "image", "model", "weights", "photo"},
+    "cli": {"__init__", "types", "inference", "weights", "photo", "sheet"},
+}
+"""Module of pdn_jax -> the modules of pdn_jax that it may import."""
+
+IMPORTED_AS = {
+    "absl-py": "absl",
+    "ml-collections": "ml_collections",
+    "orbax-checkpoint": "orbax",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "tensorflow-datasets": "tensorflow_datasets",
+}
+"""Distribution -> what its import is called, where the two differ."""
+
+
+def sources(*folders):
+    """Path -> syntax tree of every Python file in these folders."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert paths
+    return {path.relative_to(ROOT): ast.parse(path.read_text()) for path in paths}
+
+
+LIBRARY, PROGRAM = sources("pdn_jax"), sources("train")
+CODE = LIBRARY | PROGRAM | sources("benchmarks")
+SHIPPED = CODE | sources("configs")
+ALL = SHIPPED | sources("tests")
+
+
+def offences(check, files):
+    """Whatever a check finds in these files, as 'path: what'; a test wants it empty."""
+    return [f"{path}: {found}" for path, tree in files.items() for found in check(tree)]
+
+
+# --- imports ---------------------------------------------------------------------------------
+
+
+def imported(tree):
+    """Dotted names of all that a module imports, at its head or inside of functions."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+def roots(tree):
+    """Top-level packages that a module imports, those of Python aside; '' for a relative import."""
+    return {name.split(".")[0] for name in imported(tree)} - sys.stdlib_module_names
+
+
+def neighbours(tree):
+    """Modules of pdn_jax that a module imports; `from pdn_jax import __version__` is `__init__`."""
+    parts = [name.split(".") for name in imported(tree) if name.split(".")[0] == "pdn_jax"]
+    return {part[1] if part[1:] and part[1] in ARROWS else "__init__" for part in parts}
+
+
+def declared(*requirements):
+    """What the distributions of these lists of requirements are imported as."""
+    lists = [re.match(r"[\w-]+", line).group() for lines in requirements for line in lines]
+    return {IMPORTED_AS.get(name, name) for name in lists}
+
+
+def test_arrows_point_one_way():
+    TopologicalSorter(ARROWS).prepare()  # raises where they run in a circle
+    assert sorted(ARROWS) == sorted(path.stem for path in LIBRARY)
+    wrong = {path.stem: neighbours(tree) - ARROWS[path.stem] for path, tree in LIBRARY.items()}
+    assert {module: extra for module, extra in wrong.items() if extra} == {}
+
+
+def test_library_imports_only_what_it_declares():
+    allowed = declared(PROJECT["project"]["dependencies"]) | {"pdn_jax"}
+    assert allowed.isdisjoint({"train", "configs", "benchmarks", "absl", "ml_collections"})
+    assert offences(lambda tree: roots(tree) - allowed, LIBRARY) == []
+
+
+def test_program_imports_only_what_it_declares():
+    needed = (
+        PROJECT["project"]["dependencies"],
+        PROJECT["project"]["optional-dependencies"]["train"],
+    )
+    allowed = declared(*needed) | {"pdn_jax", "train"}
+    assert offences(lambda tree: roots(tree) - allowed, PROGRAM) == []
+
+
+def test_configs_know_only_ml_collections_and_base():
+    def foreign(tree):
+        return {
+            name for name in imported(tree) if not re.match(r"ml_collections|configs\.base", name)
+        }
+
+    assert offences(foreign, sources("configs")) == []
+
+
+def test_every_library_module_loads_when_first_used():
+    for module in ARROWS.keys() - {"__init__", "__main__", "cli"}:
+        assert module in dir(pdn_jax)
+        assert getattr(pdn_jax, module).__name__ == f"pdn_jax.{module}"
+
+
+@pytest.mark.parametrize(
+    "argument", ["import pdn_jax", "from pdn_jax.cli import main; main(['-h'])"]
+)
+def test_jax_is_not_imported_before_it_is_needed(argument):
+    code = f"import atexit, sys; atexit.register(lambda: print('jax' in sys.modules)); {argument}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout.split()[-1]) == (0, "False"), result.stderr
+
+
+# --- size, names, docstrings -----------------------------------------------------------------
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def long_functions(tree, most=70):
+    """Functions of more lines than that, decorators not counted."""
+    found = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    return [node.name for node in found if node.end_lineno - node.lineno >= most]
+
+
+def undocumented(tree):
+    """Public functions, classes and methods without a docstring, and the module itself."""
+    missing = [] if ast.get_docstring(tree) else ["the module"]
+    bodies = [tree.body]
+    for body in bodies:
+        for node in body:
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and is_public(node.name):
+                missing += [] if ast.get_docstring(node) else [node.name]
+                bodies += [node.body] if isinstance(node, ast.ClassDef) else []
+    return missing
+
+
+def is_public(name):
+    """Names without an underscore ahead, and `__call__`, which is how Linen modules are used."""
+    return name == "__call__" or not name.startswith("_")
+
+
+def parameters(function):
+    """Names of all parameters in order, `self` and `cls` left out."""
+    given = function.args
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def late_keys(tree):
+    """Functions that take a `key` which is not their first argument."""
+    found = [node for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.Lambda))]
+    late = [node for node in found if "key" in parameters(node)[1:]]
+    return [f"{getattr(node, 'name', 'lambda')}, line {node.lineno}" for node in late]
+
+
+def bound(tree):
+    """Every name that a module gives to something: parameters, variables, attributes, imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names
+
+
+def hidden_failures(tree):
+    """Bare `except:` and `nan_to_num`, which make a fault look like a result."""
+    nodes = list(ast.walk(tree))
+    found = [f"bare except, line {n.lineno}" for n in nodes if is_bare_except(n)]
+    named = [n for n in nodes if isinstance(n, (ast.Name, ast.Attribute, ast.alias))]
+    names = {getattr(n, field, None) for n in named for field in ("id", "attr", "name")}
+    return found + sorted({"nan_to_num"} & names)
+
+
+def is_bare_except(node):
+    return isinstance(node, ast.ExceptHandler) and node.type is None
+
+
+def test_files_are_short():
+    lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in SHIPPED}
+    assert {path: lines for path, lines in lengths.items() if lines > 330} == {}
+
+
+def test_functions_are_short():
+    assert offences(long_functions, CODE) == []  # a config is one long list
+
+
+def test_everything_public_has_a_docstring():
+    assert offences(undocumented, LIBRARY | PROGRAM) == []
+
+
+def test_key_is_the_first_argument():
+    assert offences(late_keys, LIBRARY | PROGRAM) == []
+
+
+def test_names():
+    assert offences(lambda tree: bound(tree) & {"img", "gt", "utils"}, ALL) == []
+    assert offences(lambda tree: bound(tree) & {"rng"}, LIBRARY) == []
+    assert not {"img", "gt", "utils"} & {path.stem for path in ALL}
+
+
+def test_no_failure_is_hidden():
+    assert offences(hidden_failures, SHIPPED) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (long_functions, "def f():\n" + 70 * "    x = 1\n"),
+        (undocumented, "'''Module.'''\ndef f(): pass"),
+        (undocumented, "'''Module.'''\nclass C:\n    '''Class.'''\n    def f(self): pass"),
+        (undocumented, "x = 1"),
+        (late_keys, "def f(x, key): pass"),
+        (late_keys, "def f(x, *, key): pass"),
+        (late_keys, "f = lambda x, key: x"),
+        (hidden_failures, "try:\n    f()\nexcept:\n    pass"),
+        (hidden_failures, "jnp.nan_to_num(x)"),
+        (hidden_failures, "from jax.numpy import nan_to_num as f"),
+        (lambda tree: bound(tree) & {"img"}, "def f(img): pass"),
+        (lambda tree: bound(tree) & {"gt"}, "for gt in x: pass"),
+        (lambda tree: bound(tree) & {"utils"}, "from x import y as utils"),
+        (lambda tree: neighbours(tree) & {"losses"}, "def f():\n    from pdn_jax import losses"),
+        (lambda tree: neighbours(tree) & {"cli"}, "import pdn_jax.cli"),
+        (lambda tree: roots(tree) & {"absl"}, "from absl import flags"),
+        (lambda tree: roots(tree) & {""}, "from . import types"),
+    ],
+)
+def test_checks_see_what_they_are_for(check, source):
+    assert check(ast.parse(source))
+
+
+# --- options ---------------------------------------------------------------------------------
+
+
+def options(config, prefix=""):
+    """Dotted names of all options of a config, sections left out."""
+    names = set()
+    for name, value in config.items():
+        inside = isinstance(value, ConfigDict)
+        names |= options(value, f"{prefix}{name}.") if inside else {prefix + name}
+    return names
+
+
+def options_read(tree):
+    """Options read as `config.section.name`, also through a local `section = config.section`."""
+    found = set()
+    for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
+        nodes = list(ast.walk(function))
+        local = {
+            node.targets[0].id: ast.unparse(node.value)
+            for node in nodes
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        for text in [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)]:
+            head, _, rest = text.partition(".")
+            start, _, option = f"{local.get(head, head)}.{rest}".partition(".")
+            if start == "config" and option.split(".")[-1] not in dir(ConfigDict):
+                found.add(option)
+    return found
+
+
+def test_every_option_is_read_and_every_one_read_is_declared():
+    config = base.get_config()
+    read = set().union(*(options_read(tree) for tree in PROGRAM.values()))
+    sections = {name for name, value in config.items() if isinstance(value, ConfigDict)}
+    assert options(config) - read == set()
+    assert read - sections - options(config) == set()
+
+
+def test_reading_an_option_is_seen():
+    source = "def f(config):\n    part = config.loss\n    return part.ramp + config.train.steps"
+    assert options_read(ast.parse(source)) == {"loss", "loss.ramp", "train", "train.steps"}
+
+
+def test_every_option_says_what_it_is():
+    lines = (ROOT / "configs" / "base.py").read_text().splitlines()
+    given = [line for line in lines if re.match(r"\s+config\.[\w.]+ = (?!ConfigDict)", line)]
+    assert len(given) == len(options(base.get_config()))
+    assert [line for line in given if not re.search(r"  # \w", line)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_configs_are_locked_and_change_declared_options_only(path):
+    config = importlib.import_module(f"configs.{path.stem}").get_config()
+    assert config.is_locked
+    assert options(config) == options(base.get_config())
+    with pytest.raises(AttributeError, match="learning_rate"):
+        config.train.learning_rat = 1.0
+
+
+# --- the project around it -------------------------------------------------------------------
+
+
+def test_ci_and_readme_have_the_same_commands():
+    script, readme = ROOT / ".ci" / "run", (ROOT / "README.md").read_text().splitlines()
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == TEST_COMMAND
+    assert TEST_COMMAND in [line.strip() for line in readme]
+    assert TRAIN_COMMAND in [line.strip() for line in readme]
+
+
+def test_contributing_stays_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
+
+
+def test_the_wheel_ships_the_library_only():
+    setuptools = PROJECT["tool"]["setuptools"]
+    patterns = setuptools["packages"]["find"]["include"]
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert {"pdn_jax", "train", "configs"} <= packages
+    assert {p for p in packages if any(fnmatch(p, wanted) for wanted in patterns)} == {"pdn_jax"}
+    assert (ROOT / "pdn_jax" / "py.typed").is_file()
+    assert "py.typed" in setuptools["package-data"]["pdn_jax"]
+
+
+def test_version_and_licence():
+    assert PROJECT["project"]["version"] == pdn_jax.__version__
+    (licence,) = PROJECT["project"]["license-files"]
+    assert "Apache License" in (ROOT / licence).read_text()

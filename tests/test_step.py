@@ -1,0 +1,194 @@
+"""The train step: one device and four agree, accumulation adds up, it compiles once, it learns."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import base
+from pdn_jax import degradation
+from pdn_jax.types import InputError
+from train import build, data, parallel
+from train.optimizer import decayed, make_optimizer, schedule
+from train.step import init_state, make_train_step
+
+CAMERA = degradation.camera()
+
+
+def parts(**loss):
+    config = base.get_config()
+    config.model.variant = "tiny"
+    config.data.crop_size = 32
+    config.loss.ramp = 0.01
+    config.loss.update(loss)
+    return config
+
+
+def crops(step, size=8):
+    rng = np.random.default_rng(step)
+    low = rng.integers(60, 200, (size, 4, 4, 3))
+    return np.kron(low, np.ones((1, 8, 8, 1))).astype(np.uint8)
+
+
+def train(strategy, devices, *, steps, accumulate=1, config=None, traces=None, size=8):
+    """(logs of every step, last state) of a short run under a strategy."""
+    config = config or parts()
+    model, loss = build.network(config), build.loss(config, CAMERA)
+    optimizer = make_optimizer(
+        schedule(learning_rate=1e-3, warmup=0.1, final_rate=0.1, steps=40),
+        weight_decay=1e-2,
+        clip_norm=1.0,
+    )
+
+    def apply(params, low):
+        if traces is not None:
+            traces.append(low.shape)
+        return model.apply(params, low)
+
+    def make_step(axis_name):
+        return make_train_step(
+            apply=apply,
+            loss=loss,
+            optimizer=optimizer,
+            synthesise=build.synthesiser(config, CAMERA),
+            seed=0,
+            ema_decay=0.9,
+            accumulate=accumulate,
+            axis_name=axis_name,
+        )
+
+    mapped = parallel.STRATEGIES[strategy](make_step, jax.local_devices()[:devices])
+    state = mapped.replicate(init_state(build.initial_params(config, model), optimizer, loss))
+    history = []
+    for step in range(steps):
+        state, logs = mapped.step(state, *mapped.shard((crops(step, size), np.arange(size))))
+        history.append(jax.tree.map(float, mapped.collect(logs)))
+    return history, jax.tree.map(np.asarray, mapped.collect(state))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return train("single", 1, steps=20)
+
+
+@pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
+def test_four_devices_agree_with_one(alone, strategy):
+    assert len(jax.local_devices()) >= 4
+    history, state = train(strategy, 4, steps=20)
+    expected, last = alone
+    for ours, theirs in zip(history, expected, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-4)
+        assert ours["balance/weight"] == pytest.approx(theirs["balance/weight"], rel=5e-3, abs=1e-7)
+    chex.assert_trees_all_close(state.params, last.params, atol=1e-4)
+    chex.assert_trees_all_close(state.average, last.average, atol=1e-4)
+    assert last.balance.average > 0
+
+
+def test_micro_batches_agree_with_the_whole(alone):
+    history, state = train("pmap", 2, steps=6, accumulate=2)
+    for ours, theirs in zip(history, alone[0], strict=False):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-4)
+        assert ours["negative"] == pytest.approx(theirs["negative"], rel=1e-3)
+    assert int(state.step) == 6
+
+
+def test_the_balance_is_measured_over_the_global_batch(alone):
+    """Its logged ratio and cosine on four devices are those of one."""
+    history, _ = train("pmap", 4, steps=3)
+    for ours, theirs in zip(history, alone[0], strict=False):
+        for name in ("balance/ratio", "balance/cosine"):
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["pmap", "single"])
+def test_a_step_compiles_once(strategy):
+    traces = []
+    train(strategy, 1, steps=1, traces=traces)
+    once = len(traces)
+    traces.clear()
+    train(strategy, 1, steps=4, traces=traces)
+    assert len(traces) == once > 0
+
+
+def test_training_lowers_the_loss():
+    history, _ = train("single", 1, steps=40, config=parts(balance="positive_only"))
+    first = np.mean([logs["loss"] for logs in history[:5]])
+    last = np.mean([logs["loss"] for logs in history[-5:]])
+    assert last < 0.8 * first
+
+
+@pytest.mark.parametrize("balance", ["fixed", "uncertainty", "positive_only"])
+def test_every_balance_trains(balance):
+    history, state = train("single", 1, steps=2, config=parts(balance=balance))
+    assert all(np.isfinite(value) for logs in history for value in logs.values())
+    assert int(state.balance.steps) == 2
+
+
+def test_the_average_follows_the_weights():
+    """With decay min(0.9, (1 + t) / (10 + t)): by hand over two steps."""
+    params = [train("single", 1, steps=n)[1] for n in (0, 1, 2)]
+    average = params[0].params
+    for step, later in enumerate(params[1:]):
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = jax.tree.map(
+            lambda a, p, d=decay: d * a + (1 - d) * p, average, later.params
+        )
+        chex.assert_trees_all_close(later.average, average, atol=1e-6)
+
+
+def test_decay_spares_biases():
+    model = build.network(parts())
+    params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    mask = decayed(params)
+    for path, wanted in jax.tree.leaves_with_path(mask):
+        assert wanted == (path[-1].key == "kernel")
+    optimizer = make_optimizer(1.0, weight_decay=0.1, clip_norm=1.0)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(ones), ones)
+    for path, leaf in jax.tree.leaves_with_path(updates):
+        np.testing.assert_allclose(leaf, -0.1 if path[-1].key == "kernel" else 0.0, atol=1e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    optimizer = make_optimizer(1.0, weight_decay=0.0, clip_norm=1.0)
+    big = {"kernel": jnp.asarray([300.0, 400.0])}
+    clipped, _ = optax.clip_by_global_norm(1.0).update(big, optax.EmptyState())
+    np.testing.assert_allclose(clipped["kernel"], [0.6, 0.8], rtol=1e-5)
+    _, state = optimizer.update(big, optimizer.init(big), big)
+    moments = optax.tree_utils.tree_get(state, "mu")
+    np.testing.assert_allclose(moments["kernel"], [0.06, 0.08], rtol=1e-5)
+
+
+def test_schedule_warms_up_and_decays():
+    rate = schedule(learning_rate=1.0, warmup=0.1, final_rate=0.01, steps=100)
+    assert float(rate(0)) == 0
+    assert float(rate(10)) == pytest.approx(1.0)
+    assert float(rate(5)) == pytest.approx(0.5)
+    assert float(rate(55)) == pytest.approx(0.5 * 1.01, rel=1e-3)
+    assert float(rate(100)) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "devices", "batch", "accumulate", "said"),
+    [
+        ("pmap", 4, 6, 1, r"batch_size=6 .* 4 devices"),
+        ("pmap", 2, 6, 2, r"batch_size=6 .* 2 devices times train.accumulate=2"),
+        ("pmap", 99, 99, 1, r"devices is 99, but there are \d+"),
+        ("pnap", 1, 1, 1, r"'pnap'; expected one of pmap, shard_map, single"),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(strategy, devices, batch, accumulate, said):
+    with pytest.raises(InputError, match=said):
+        parallel.choose_devices(strategy, devices, batch, accumulate)
+
+
+def test_draws_do_not_depend_on_devices():
+    config = parts()
+    synthesise = build.synthesiser(config, CAMERA)
+    root = jax.random.key(0)
+    whole = synthesise(data.image_keys(root, 3, jnp.arange(4)), crops(0, 4))
+    part = synthesise(data.image_keys(root, 3, jnp.arange(2, 4)), crops(0, 4)[2:])
+    np.testing.assert_allclose(whole.low[2:], part.low, atol=1e-6)
