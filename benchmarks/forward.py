@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -38,18 +39,27 @@ class Result(NamedTuple):
 def restorer(variant: str, height: int, width: int) -> tuple[Callable, tuple]:
     """(function, arguments): the restored image of one random photograph, random parameters."""
     model = ProgressiveDualNetwork(**VARIANTS[variant])
-    low = 0.2 * jax.random.uniform(jax.random.key(1), (1, height, width, 3))
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    random = np.random.default_rng(0)
+    low = jnp.asarray(random.uniform(0.0, 0.2, (1, height, width, 3)), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), low)
+    params = jax.tree.map(
+        lambda shape: jnp.asarray(random.normal(0.0, 0.05, shape.shape), shape.dtype), shapes
+    )
     return lambda params, low: model.apply(params, low).restored, (params, low)
 
 
 def plain_stack(wanted: int, height: int, width: int) -> tuple[Callable, tuple]:
     """(function, arguments) of the stack whose MACs come nearest to `wanted`, of one layer or more."""
-    image = jax.random.normal(jax.random.key(2), (1, height // 2, width // 2, STACK_WIDTH))
+    random = np.random.default_rng(0)
+    shape = (1, height // 2, width // 2, STACK_WIDTH)
+    image = jnp.asarray(random.normal(size=shape), jnp.float32)
     layers = max(1, round(wanted / (image.size * 9 * STACK_WIDTH)))
-    shape = (layers, 3, 3, STACK_WIDTH, STACK_WIDTH)
     # Kernels that keep the variance: values that fade away would be slow to compute with.
-    kernels = jax.random.normal(jax.random.key(3), shape) * (2.0 / (9 * STACK_WIDTH)) ** 0.5
+    scale = (2.0 / (9 * STACK_WIDTH)) ** 0.5
+    kernels = tuple(
+        jnp.asarray(random.normal(0.0, scale, (3, 3, STACK_WIDTH, STACK_WIDTH)), jnp.float32)
+        for _ in range(layers)
+    )
 
     def stack(kernels, image):
         for kernel in kernels:
@@ -59,7 +69,7 @@ def plain_stack(wanted: int, height: int, width: int) -> tuple[Callable, tuple]:
             image = jax.nn.relu(image)
         return image
 
-    return stack, (tuple(kernels), image)
+    return stack, (kernels, image)
 
 
 def measure(variant: str, height: int, width: int, repeats: int) -> Result:

@@ -43,8 +43,8 @@ def configured(variant: str, batch: int, crop: int | None, balance: str):
     return config
 
 
-def make_training(config, devices: list) -> tuple[Callable, parallel.Mapped]:
-    """(step, mapped) of a config, put together as `train.loop` does; step(batch) -> logs trains on."""
+def make_training(config, params, devices: list) -> tuple[Callable, parallel.Mapped]:
+    """(step, mapped), put together as `train.loop` does; step(batch) -> logs trains `params` on."""
     model = build.network(config)
     degrade = degradation.camera()
     loss = build.loss(config, degrade)
@@ -71,7 +71,7 @@ def make_training(config, devices: list) -> tuple[Callable, parallel.Mapped]:
         )
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
-    state = mapped.replicate(init_state(build.initial_params(config, model), optimizer, loss))
+    state = mapped.replicate(init_state(params, optimizer, loss))
 
     def step(batch):
         nonlocal state
@@ -147,11 +147,11 @@ def balance_times(config, trainings: dict[str, tuple], repeats: int) -> dict[str
     return timing.in_turn({name: caller(*found) for name, found in trainings.items()}, repeats)
 
 
-def part_times(configs: dict[str, Any], share: int, repeats: int) -> dict[str, timing.Timing]:
+def part_times(configs: dict[str, Any], params, share: int, repeats: int):
     """Name -> `Timing` of the parts of a step, jitted one by one, for `share` crops on one device."""
     config = configs["gradient_ratio"]
     model, degrade = build.network(config), degradation.camera()
-    params = build.initial_params(config, model)
+    params = jax.device_put(params)
     crops = next(photographs(config))[:share]
     keys = data.image_keys(jax.random.key(config.seed), 0, np.arange(share))
     synthesise = jax.jit(build.synthesiser(config, degrade))
@@ -234,7 +234,9 @@ def main(argv: list[str] | None = None) -> None:
     devices = parallel.choose_devices(
         config.parallel.strategy, 0, options.batch, config.train.accumulate
     )
-    trainings = {name: make_training(configs[name], devices) for name in BALANCES}
+    # Held by the host, since a training gives its own copy away.
+    params = jax.tree.map(np.asarray, build.initial_params(config, build.network(config)))
+    trainings = {name: make_training(configs[name], params, devices) for name in BALANCES}
 
     console = Console()
     console.print(
@@ -247,7 +249,7 @@ def main(argv: list[str] | None = None) -> None:
     console.print(speed_table(speeds))
     console.print(balance_table(balance_times(config, trainings, options.repeats)))
     share = options.batch // len(devices)
-    parts = part_times(configs, share, options.repeats)
+    parts = part_times(configs, params, share, options.repeats)
     console.print(times_table(f"part, {share} crops", parts))
 
 

@@ -8,19 +8,23 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = frozenset(
-    [
-        "types",
-        "image",
+    (
+        "balance",
         "degradation",
-        "enhancement",
         "denoising",
-        "model",
+        "enhancement",
+        "fitting",
+        "image",
+        "inference",
         "losses",
         "metrics",
-        "inference",
-        "weights",
+        "model",
         "photo",
-    ]
+        "physics",
+        "sheet",
+        "types",
+        "weights",
+    )
 )
 
 

@@ -96,7 +96,7 @@ def gt_mean(image: Image, truth: Image) -> Image:
 
 
 def bootstrap_interval(
-    values: Float[Array, " n"], *, key: PRNGKey, samples: int = 2000, level: float = 0.95
+    key: PRNGKey, values: Float[Array, " n"], *, samples: int = 2000, level: float = 0.95
 ) -> tuple[Scalar, Scalar]:
     """(low, high) of the mean of finite per-image values [n], by the percentile bootstrap.
 
@@ -116,10 +116,10 @@ def bootstrap_interval(
 
 
 def paired_interval(
+    key: PRNGKey,
     a: Float[Array, " n"],
     b: Float[Array, " n"],
     *,
-    key: PRNGKey,
     samples: int = 2000,
     level: float = 0.95,
 ) -> tuple[Scalar, Scalar]:
@@ -130,7 +130,7 @@ def paired_interval(
     """
     if a.shape != b.shape:
         raise ValueError(f"paired values must have one shape, got {a.shape} and {b.shape}")
-    return bootstrap_interval(a - b, key=key, samples=samples, level=level)
+    return bootstrap_interval(key, a - b, samples=samples, level=level)
 
 
 # --- Baselines -------------------------------------------------------------------------------

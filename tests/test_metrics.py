@@ -165,18 +165,18 @@ def test_shapes_that_do_not_fit_are_refused(unchecked):
 def test_interval_by_hand():
     interval = jax.jit(metrics.bootstrap_interval, static_argnames=("samples", "level"))
     key, coins = jax.random.key(0), np.tile(np.float32([0, 1]), 200)
-    low, high = interval(np.full(400, 3.0, np.float32), key=key, samples=4000)
+    low, high = interval(key, np.full(400, 3.0, np.float32), samples=4000)
     assert (float(low), float(high)) == (3.0, 3.0)
     # The mean of n fair coins is normal: ±1.96/(2√n) about a half, and ±.674/(2√n) holds half.
     for level, width in ((0.95, 0.049), (0.5, 0.0169)):
-        ours = interval(coins, key=key, samples=4000, level=level)
+        ours = interval(key, coins, samples=4000, level=level)
         np.testing.assert_allclose(ours, [0.5 - width, 0.5 + width], atol=0.004)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
     experiments = jax.random.exponential(jax.random.key(1), (400, 60))
     keys = jax.random.split(jax.random.key(2), 400)
-    interval = jax.jit(jax.vmap(lambda k, v: metrics.bootstrap_interval(v, key=k, samples=400)))
+    interval = jax.jit(jax.vmap(lambda k, v: metrics.bootstrap_interval(k, v, samples=400)))
     low, high = interval(keys, experiments)
     coverage = jnp.mean((low <= 1.0) & (high >= 1.0))
     assert 0.89 <= coverage <= 0.98  # .95 but for skewness and 400 trials
@@ -187,22 +187,22 @@ def test_paired_interval_sees_what_single_intervals_hide():
     a = 20.0 + 4.0 * jax.random.normal(scene, (40,))
     b = a - 0.5 + 0.3 * jax.random.normal(noise, (40,))
     key = jax.random.key(4)
-    low, high = metrics.paired_interval(a, b, key=key)
+    low, high = metrics.paired_interval(key, a, b)
     assert 0.0 < low < 0.5 < high
-    assert metrics.bootstrap_interval(b, key=key)[1] > metrics.bootstrap_interval(a, key=key)[0]
-    np.testing.assert_allclose(metrics.paired_interval(b, a, key=key), [-high, -low], atol=0.02)
+    assert metrics.bootstrap_interval(key, b)[1] > metrics.bootstrap_interval(key, a)[0]
+    np.testing.assert_allclose(metrics.paired_interval(key, b, a), [-high, -low], atol=0.02)
 
 
 def test_intervals_refuse_what_they_cannot_use(unchecked):
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="non-empty"):
-        metrics.bootstrap_interval(jnp.zeros(0), key=key)
+        metrics.bootstrap_interval(key, jnp.zeros(0))
     with pytest.raises(ValueError, match="non-empty"):
-        metrics.bootstrap_interval(jnp.zeros((3, 2)), key=key)
+        metrics.bootstrap_interval(key, jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match="level"):
-        metrics.bootstrap_interval(jnp.zeros(3), key=key, level=95.0)
+        metrics.bootstrap_interval(key, jnp.zeros(3), level=95.0)
     with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
-        metrics.paired_interval(jnp.zeros(3), jnp.zeros(2), key=key)
+        metrics.paired_interval(key, jnp.zeros(3), jnp.zeros(2))
 
 
 def test_gamma_baseline():

@@ -224,23 +224,27 @@ def test_gradients_are_finite_and_reach_every_parameter():
     assert all(jnp.isfinite(leaf).all() for leaf in arrays(by_params))
     assert jnp.isfinite(by_low).all()
     assert (jnp.abs(by_low).max(axis=(1, 2, 3)) > 0).all()
-    dead = [
-        jax.tree_util.keystr(path)
-        for path, leaf in jax.tree.leaves_with_path(by_params)
-        if not jnp.any(leaf)
-    ]
-    assert not dead
+    alive = {jax.tree_util.keystr(k): leaf != 0 for k, leaf in jax.tree.leaves_with_path(by_params)}
+    assert not [name for name, leaf in alive.items() if not leaf.any()]
+    heads = ("black", "noise", "step", "residual")
+    biases = [k for k in alive if "bias" in k and any(f"'{head}'" in k for head in heads)]
+    assert len(biases) == 3 + 3
+    assert not [name for name in biases if not alive[name].all()]
 
 
 # --- bfloat16 --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_bfloat16_keeps_parameters_and_output_in_float32(name):
+def test_bfloat16_is_of_the_convolutions_alone(name):
     params = shapes_of_parameters(name, dtype=jnp.bfloat16)
     assert params == shapes_of_parameters(name)
     low = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-    output = jax.eval_shape(network(name, dtype=jnp.bfloat16).apply, params, low)
+    function = network(name, dtype=jnp.bfloat16).apply
+    jaxpr, output = jax.make_jaxpr(function, return_shape=True)(params, low)
+    operands = [e.invars for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+    assert len(operands) > 10
+    assert {x.aval.dtype for pair in operands for x in pair} == {jnp.dtype(jnp.bfloat16)}
     assert {leaf.dtype for leaf in arrays(output)} == {jnp.dtype(jnp.float32)}
 
 

@@ -38,7 +38,9 @@ def initial_params(config, model: ProgressiveDualNetwork):
         loaded = weight_files.load(config.model.weights, variant=config.model.variant)
         weight_files.check(loaded.params, expected)
         return jax.tree.map(jnp.asarray, loaded.params)
-    return jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros(shape.shape))
+    # Run once, so that its compilation counts and its speed does not.
+    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
+    return init(jax.random.key(config.seed), jnp.zeros(shape.shape))
 
 
 def physics_sampler(config):

@@ -42,7 +42,7 @@ class Scores(NamedTuple):
     def interval(self, column: str) -> tuple[float, float]:
         """Bootstrap 95 % interval of that mean."""
         column = jnp.asarray(self.values[:, COLUMNS.index(column)])
-        low, high = metrics.bootstrap_interval(column, key=jax.random.key(0))
+        low, high = metrics.bootstrap_interval(jax.random.key(0), column)
         return float(low), float(high)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdn_jax.types import InputError
@@ -36,15 +35,23 @@ MakeStep = Callable[[str | None], Callable]
 def by_pmap(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
     """One copy of the state per device, one slice of the batch each: `jax.pmap`."""
     step = jax.pmap(make_step(AXIS), axis_name=AXIS, devices=devices, donate_argnums=0)
+    # Laid out as the step's own results are, or the second call would compile it again.
+    layout = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def replicate(state):
+        return jax.tree.map(
+            lambda x: jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), layout),
+            state,
+        )
 
     def shard(batch):
         return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
 
     return Mapped(
         step=step,
-        replicate=lambda state: jax_utils.replicate(state, devices),
+        replicate=replicate,
         shard=shard,
-        collect=jax_utils.unreplicate,
+        collect=lambda tree: jax.tree.map(lambda x: x[0], tree),
     )
 
 

@@ -1,0 +1,366 @@
+"""The training program end to end: what it writes, resuming, refusing, stopping."""
+
+import csv
+import json
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pdn_jax
+from configs import debug
+from pdn_jax import cli, weights
+from pdn_jax.types import InputError
+from train import evaluate, loop
+from train.checkpoint import Checkpoints
+from train.main import main, parse
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of three small smooth photographs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    y, x = np.mgrid[0:72, 0:80] / 72
+    for index, name in enumerate("abc"):
+        planes = [0.5 + 0.4 * np.sin(3 * y + (4 + index) * x + c) for c in range(3)]
+        image = np.rint(255 * np.stack(planes, axis=-1)).astype(np.uint8)
+        PILImage.fromarray(image).save(folder / f"{name}.png")
+    return folder
+
+
+def small(run_dir, photographs, **changes):
+    """`configs/debug.py`, smaller still."""
+    config = debug.get_config()
+    config.run_dir = str(run_dir)
+    config.data.folder = str(photographs)
+    config.data.held_out = ("b",)
+    config.data.crop_size = 32
+    config.train.steps = 6
+    config.eval.every = 3
+    config.checkpoint.every = 3
+    config.log.every = 1
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, photographs):
+    """A run that went to its end."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    return loop.train(small(run_dir, photographs))
+
+
+def rows(run_dir):
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.csv",
+        "tensorboard",
+        "checkpoints",
+        "weights.safetensors",
+        "stages.png",
+        "evaluation.csv",
+    }
+    assert json.loads((finished / "config.json").read_text())["model"]["variant"] == "tiny"
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"3", "6"}
+
+
+def test_metrics_have_every_step_and_term(finished):
+    found = rows(finished)
+    assert [int(row["step"]) for row in found] == [1, 2, 3, 4, 5, 6]
+    for name in (
+        "loss",
+        "restored",
+        "negative",
+        "balance/ratio",
+        "balance/cosine",
+        "learning_rate",
+    ):
+        assert all(np.isfinite(float(row[name])) for row in found), name
+    evaluated = [int(row["step"]) for row in found if row["eval/psnr"]]
+    assert evaluated == [3, 6]
+
+
+def test_tensorboard_reads_the_scalars_and_images(finished):
+    board = EventAccumulator(str(finished / "tensorboard")).Reload()
+    losses = [event.value for event in board.Scalars("loss")]
+    np.testing.assert_allclose(losses, [float(row["loss"]) for row in rows(finished)], rtol=1e-4)
+    assert len(board.Images("stages")) == 2
+
+
+def test_the_picture_has_a_row_for_each_pair(finished):
+    with PILImage.open(finished / "stages.png") as picture:
+        width, height = picture.size
+    assert width > 10 * 160
+    assert height > 160
+
+
+def test_the_table_agrees_with_the_weights(finished, photographs):
+    """The csv's PSNR, computed again from the written weights and the run's own pairs."""
+    with (finished / "evaluation.csv").open(newline="") as file:
+        table = {(row["method"], row["photograph"]): row for row in csv.DictReader(file)}
+    methods = {method for method, _ in table}
+    assert methods == {"input", "gamma 0.45", "equalised", "this model"}
+    last = rows(finished)[-1]
+    assert float(table["this model", "mean"]["psnr"]) == pytest.approx(
+        float(last["eval/psnr"]), abs=1e-3
+    )
+
+
+def test_the_weights_enhance_a_photo_of_any_size(finished, tmp_path):
+    dark = np.random.default_rng(0).integers(0, 40, (45, 67, 3), dtype=np.uint8)
+    PILImage.fromarray(dark).save(tmp_path / "dark.png")
+    out = tmp_path / "bright.png"
+    assert (
+        cli.main(
+            ["enhance", str(tmp_path / "dark.png"), "-o", str(out), "--weights", str(finished)]
+        )
+        == 0
+    )
+    with PILImage.open(out) as bright:
+        assert bright.size == (67, 45)
+        np.testing.assert_array_equal(np.asarray(bright), pdn_jax.enhance(dark, finished))
+
+
+# --- resuming ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["pmap", "single"])
+def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, monkeypatch, strategy):
+    """Stopped after step 4, resumed from the checkpoint at 3: same weights, bit for bit, same rows."""
+    config = small(tmp_path / "run", photographs, **{"parallel.devices": 1})
+    config.parallel.strategy = strategy
+
+    class Stopped(Exception):
+        pass
+
+    write = loop.report.Metrics.write
+
+    def stop_at_four(self, step, values):
+        write(self, step, values)
+        if step == 4:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.report.Metrics, "write", stop_at_four)
+        with pytest.raises(Stopped):
+            loop.train(config)
+    assert [int(row["step"]) for row in rows(tmp_path / "run")] == [1, 2, 3, 4]
+    config.resume = True
+    loop.train(config)
+
+    whole = loop.train(
+        small(
+            tmp_path / "whole",
+            photographs,
+            **{"parallel.devices": 1, "parallel.strategy": strategy},
+        )
+    )
+    ours, theirs = weights.load(tmp_path / "run"), weights.load(whole)
+    chex.assert_trees_all_equal(ours.params, theirs.params)
+    for mine, other in zip(rows(tmp_path / "run"), rows(whole), strict=True):
+        assert (mine["step"], mine["loss"], mine["eval/psnr"]) == (
+            other["step"],
+            other["loss"],
+            other["eval/psnr"],
+        )
+
+
+def test_an_existing_run_is_not_overwritten(finished, photographs, capsys):
+    before = (finished / "weights.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"exists; go on with --config\.resume=true"):
+        loop.train(small(finished, photographs))
+    assert (finished / "weights.safetensors").read_bytes() == before
+
+
+def test_resuming_with_other_options_is_refused(finished, photographs):
+    config = small(finished, photographs, **{"train.learning_rate": 0.5})
+    config.resume = True
+    with pytest.raises(InputError, match=r"train\.learning_rate: 0\.002 there, 0\.5 here"):
+        loop.train(config)
+
+
+def test_a_checkpoint_of_another_network_is_refused(finished, photographs, tmp_path):
+    config = small(finished, photographs)
+    with Checkpoints(finished, keep=1) as checkpoints:
+        wrong = {"step": jnp.zeros((), jnp.int32), "params": jnp.zeros((3,))}
+        with pytest.raises(InputError, match="does not hold the state of this config"):
+            checkpoints.restore(wrong)
+    assert config.run_dir == str(finished)
+
+
+def test_newest_few_and_the_best_are_kept(tmp_path):
+    state = {"x": jnp.zeros(())}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step, psnr in enumerate([10.0, 14.0, 12.0, 11.0, 13.0], start=1):
+            checkpoints.save(step, jax.tree.map(lambda x, s=step: x + s, state), {"psnr": psnr})
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        step, restored = checkpoints.restore(state)
+        assert (step, float(restored["x"])) == (5, 5.0)
+
+
+# --- starting from weights, diverging ----------------------------------------------------------
+
+
+def test_a_run_starts_from_given_weights(finished, photographs, tmp_path):
+    config = small(tmp_path / "run", photographs, **{"train.learning_rate": 0.0, "train.steps": 1})
+    config.model.weights = str(finished)
+    ours = weights.load(loop.train(config)).params
+    chex.assert_trees_all_close(ours, weights.load(finished).params, atol=1e-7)
+
+
+def test_weights_of_another_variant_are_refused(finished, photographs, tmp_path):
+    config = small(tmp_path / "run", photographs)
+    config.model.variant = "small"
+    config.model.weights = str(finished)
+    with pytest.raises(InputError, match=r"tiny.*small|small.*tiny"):
+        loop.train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(photographs, tmp_path, monkeypatch):
+    """At its step, with its terms and the last good checkpoint."""
+    config = small(tmp_path / "run", photographs, **{"log.every": 100, "train.steps": 8})
+    collect = loop.check_finite
+
+    def broken(step, logs, checkpoints):
+        if step == 5:
+            logs = logs | {"structure": jnp.asarray(jnp.nan)}
+        return collect(step, logs, checkpoints)
+
+    monkeypatch.setattr(loop, "check_finite", broken)
+    with pytest.raises(loop.Diverged, match=r"step 5 .*structure nan.*checkpoints/3"):
+        loop.train(config)
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+# --- the command line --------------------------------------------------------------------------
+
+BASE = ["--config", str(ROOT / "configs" / "base.py")]
+
+
+def test_overrides_work_from_the_command_line():
+    config = parse([*BASE, "--config.train.steps=7", "--config.data.held_out=('rocket','china')"])
+    assert config.train.steps == 7
+    assert config.data.held_out == ("rocket", "china")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([*BASE, "--config.train.stepz=7"], 'Did you mean "steps" instead of "stepz"'),
+        ([*BASE, "--config.trian.steps=7"], 'Did you mean "train" instead of "trian"'),
+        ([*BASE, "--config.train.steps=many"], "many"),
+        ([*BASE, "extra"], "'extra' is not an option"),
+        ([*BASE, "--steps=3"], "Unknown command line flag 'steps'"),
+        (["--config", "nowhere.py"], "nowhere.py"),
+        ([], "no config was named"),
+        ([*BASE, "--config.model.variant=huge"], "model.variant is 'huge'; expected one of tiny"),
+        ([*BASE, "--config.loss.balance=x"], "loss.balance is 'x'; expected one of gradient_ratio"),
+        ([*BASE, "--config.data.folder=nowhere"], "nowhere"),
+        ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
+        ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
+    ],
+)
+def test_bad_options_are_one_line_and_code_2(argv, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rng = np.random.default_rng(1)
+    for name in ("one", "two"):
+        normal = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        for folder, image in (("low", normal // 6), ("normal", normal)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            PILImage.fromarray(image).save(tmp_path / folder / f"{name}.png")
+    return tmp_path
+
+
+def command(finished, pairs, *more):
+    return [
+        *("--weights", str(finished), "--low", str(pairs / "low")),
+        *("--normal", str(pairs / "normal"), "--out", str(pairs / "table.csv"), *more),
+    ]
+
+
+def test_evaluation_of_folders(finished, pairs, capsys):
+    """The written numbers are scikit-image's."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    evaluate.run(command(finished, pairs))
+    printed = capsys.readouterr().out
+    assert "95 % interval" in printed
+    assert printed.index("psnr") < printed.index("gt-mean-psnr")
+    with (pairs / "table.csv").open(newline="") as file:
+        table = {row["photograph"]: row for row in csv.DictReader(file)}
+    for name in ("one", "two"):
+        low, truth = (
+            np.asarray(PILImage.open(pairs / folder / f"{name}.png"), np.float32) / 255
+            for folder in ("low", "normal")
+        )
+        result = np.clip(pdn_jax.enhance(low, finished), 0, 1)
+        wanted = peak_signal_noise_ratio(truth, result, data_range=1)
+        assert float(table[name]["psnr"]) == pytest.approx(wanted, abs=1e-4)
+        wanted = structural_similarity(
+            truth,
+            result,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            channel_axis=-1,
+            data_range=1,
+        )
+        assert float(table[name]["ssim"]) == pytest.approx(wanted, abs=1e-4)
+        assert float(table[name]["gt_mean_psnr"]) != float(table[name]["psnr"])
+    mean = (float(table["one"]["psnr"]) + float(table["two"]["psnr"])) / 2
+    assert float(table["mean"]["psnr"]) == pytest.approx(mean, abs=1e-4)
+    assert float(table["interval low"]["psnr"]) <= mean <= float(table["interval high"]["psnr"])
+
+
+def explain(argv, capsys):
+    code = cli.explained(lambda: evaluate.run(argv))
+    return code, capsys.readouterr().err.strip()
+
+
+def test_evaluation_does_not_overwrite(finished, pairs, capsys):
+    (pairs / "table.csv").write_text("mine")
+    code, error = explain(command(finished, pairs), capsys)
+    assert (code, "table.csv exists" in error, "\n" in error) == (2, True, False)
+    assert (pairs / "table.csv").read_text() == "mine"
+
+
+def test_evaluation_names_a_missing_partner(finished, pairs, capsys):
+    (pairs / "normal" / "two.png").unlink()
+    code, error = explain(command(finished, pairs), capsys)
+    assert (code, "two" in error, "\n" in error) == (2, True, False)
+    assert not (pairs / "table.csv").exists()
+
+
+def test_evaluation_names_a_pair_of_two_sizes(finished, pairs, capsys):
+    PILImage.new("RGB", (50, 40)).save(pairs / "normal" / "one.png")
+    code, error = explain(command(finished, pairs), capsys)
+    assert (code, "one.png" in error, "\n" in error) == (2, True, False)
+    assert not (pairs / "table.csv").exists()
