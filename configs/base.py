@@ -53,8 +53,8 @@ def get_config() -> ConfigDict:
     config.loss.rate = 0.01  # uncertainty: step size of the log-variances
 
     config.train = ConfigDict()
-    config.train.steps = 1000  # optimiser steps
-    config.train.batch_size = 16  # crops per step, over all devices and micro-batches
+    config.train.steps = 900  # optimiser steps
+    config.train.batch_size = 8  # crops per step, over all devices and micro-batches
     config.train.accumulate = 1  # micro-batches per step
     config.train.learning_rate = 2e-3  # at the peak
     config.train.warmup = 0.05  # part of the training over which the rate rises
@@ -64,11 +64,11 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.995  # of the averaged weights, per step
 
     config.eval = ConfigDict()
-    config.eval.every = 250  # steps
+    config.eval.every = 300  # steps
     config.eval.draws = 2  # dark versions of each held-out photograph
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = 250  # steps
+    config.checkpoint.every = 300  # steps
     config.checkpoint.keep = 3  # newest kept, besides the best
 
     config.parallel = ConfigDict()

@@ -5,8 +5,15 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import tempfile
+
 import jax
 from jaxtyping import install_import_hook
 
 hook = install_import_hook("pdn_jax", "typecheck.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What one test compiled, the next need not: a fresh cache for every session.
+cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
+jax.config.update("jax_compilation_cache_dir", cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -14,10 +14,10 @@ USAGE = "python -m train.main --config configs/base.py [--config.key=value …]"
 
 def parse(argv: Sequence[str]):
     """The config that the command line asks for; InputError says what was meant."""
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
+    values, argv = flags.FlagValues(), [USAGE, *argv]
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
-        rest = values([USAGE, *argv])[1:]
+        rest = values(argv)[1:]
         if holder.value is not None:
             holder.value.to_dict()  # a file that could not be loaded raises only now
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
