@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data.folder = ""  # folder of well-exposed photographs; '' for the packaged ones
     config.data.held_out = ("coffee", "flower")  # names never trained on, used for evaluation
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
-    config.data.smallest_crop = 0.3  # crops' least side before scaling, part of the photograph's
+    config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.threads = 2  # host threads that crop ahead
     config.data.brightness = (3.0, 80.0)  # range of the dark frame's mean, of 255
     config.data.snr = (5.0, 28.0)  # range of mid-grey's SNR after brightening, dB
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.loss.rate = 0.01  # uncertainty: step size of the log-variances
 
     config.train = ConfigDict()
-    config.train.steps = 900  # optimiser steps
+    config.train.steps = 700  # optimiser steps
     config.train.batch_size = 8  # crops per step, over all devices and micro-batches
     config.train.accumulate = 1  # micro-batches per step
     config.train.learning_rate = 2e-3  # at the peak
@@ -64,11 +64,11 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.995  # of the averaged weights, per step
 
     config.eval = ConfigDict()
-    config.eval.every = 300  # steps
+    config.eval.every = 350  # steps
     config.eval.draws = 2  # dark versions of each held-out photograph
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = 300  # steps
+    config.checkpoint.every = 350  # steps
     config.checkpoint.keep = 3  # newest kept, besides the best
 
     config.parallel = ConfigDict()

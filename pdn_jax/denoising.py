@@ -2,9 +2,11 @@
 
 Level l starts from the coarser result and the detail that the brightened image has there,
 
-    d_l = e_l + up(d_{l+1} − e_{l+1}) + residual(e_l, up(d_{l+1}), noise_l, features_{l+1}),
+    c_l = up(d_{l+1} − e_{l+1}),
+    d_l = e_l + c_l + residual(e_l, c_l, noise_l, features_{l+1}),
 
-with e_l the brightened image at level l, and is told how much noise to expect. Levels do not
+with e_l the brightened image at level l and c_l the correction that the coarser levels made,
+and is told how much noise to expect. Levels do not
 share weights. Each computes on blocks of 2×2 pixels (space to depth), which is where its
 speed comes from.
 """
@@ -29,14 +31,13 @@ class Level(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, image: Image, coarse: Image | None, noise: Array, features: Array):
-        """(e_l, up(d_{l+1}) or None, noise std and features on the block grid) -> (residual, features)."""
-        seen = [im.space_to_depth(image, BLOCK)]
-        if coarse is not None:
-            seen.append(im.space_to_depth(coarse, BLOCK))
-        seen = jnp.concatenate([*seen, noise], axis=-1)
+    def __call__(self, image: Image, correction: Image | None, told: Array):
+        """(e_l, c_l or None, what coarser levels and the noise say on the block grid) -> (residual, features)."""
+        seen = im.space_to_depth(image, BLOCK)
+        if correction is not None:
+            seen = jnp.concatenate([seen, im.space_to_depth(correction, BLOCK)], axis=-1)
         a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(seen)
-        a = nn.relu(a + features)
+        a = nn.relu(a + told)
         for index in range(self.depth):
             b = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"a{index}")(a))
             a = a + nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"b{index}")(b)
@@ -48,6 +49,13 @@ class Level(nn.Module):
             name="residual",
         )(nn.relu(a))
         return im.depth_to_space(out.astype(jnp.float32), BLOCK), a
+
+
+def repeat(features: Array, factor: int) -> Array:
+    """Enlargement of [n, h, w, c] by repeating pixels: the finer level smooths for itself."""
+    if factor == 1:
+        return features
+    return jnp.repeat(jnp.repeat(features, factor, axis=1), factor, axis=2)
 
 
 class Denoising(nn.Module):
@@ -71,18 +79,13 @@ class Denoising(nn.Module):
         for index, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             level = levels - 1 - index
             e = images[level]
-            grid = e.shape[1] // BLOCK
-            told = im.upsample(noise, grid // noise.shape[1]) / 2**level
-            lifted = nn.Dense(width, dtype=self.dtype, name=f"lift{level}")(features)
-            if grid != lifted.shape[1]:
-                factor = grid // lifted.shape[1]
-                lifted = jnp.repeat(jnp.repeat(lifted, factor, axis=1), factor, axis=2)
-            coarse = correction = None
-            if denoised:
-                coarse = im.upsample(denoised[-1], 2)
-                correction = coarse - im.upsample(images[level + 1], 2)
+            expected = im.upsample(noise, features.shape[1] // noise.shape[1]) / 2**level
+            told = jnp.concatenate([features, expected.astype(features.dtype)], axis=-1)
+            told = nn.Dense(width, dtype=self.dtype, name=f"lift{level}")(told)
+            told = repeat(told, e.shape[1] // BLOCK // told.shape[1])
+            correction = im.upsample(denoised[-1] - images[level + 1], 2) if denoised else None
             residual, features = Level(width, depth, self.dtype, name=f"level{level}")(
-                e, coarse, told, lifted
+                e, correction, told
             )
             denoised.append(e + residual if correction is None else e + correction + residual)
         return tuple(denoised)

@@ -25,6 +25,9 @@ REDUCTION = 8
 MAX_BLACK = 0.1
 """The largest black level, in sRGB, that may be taken off before brightening."""
 
+MAX_BRIGHTENING = 12.0
+"""The largest ln k of the whole path, some 17 stops: past it float32 loses the curve."""
+
 QUANTIZATION = 1.0 / (12.0 * 255.0**2)
 """Variance of 8-bit rounding in sRGB."""
 
@@ -67,9 +70,10 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, observed: Array, current: Image, memory: Array) -> tuple[Array, Array]:
         """(features of y, x_{s−1}, memory), all on the 1/8 grid -> (δ_s ≥ 0, new memory)."""
-        seen = jnp.concatenate([observed, encode(current), memory], axis=-1)
-        a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(seen)
-        a = nn.relu(a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory)))
+        a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(memory)
+        a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(encode(current))
+        a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory))
+        a = nn.relu(a + observed)
         a = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype, name="think")(a))
         gate = nn.sigmoid(nn.Dense(self.width, dtype=self.dtype, name="gate")(a))
         new = jnp.tanh(nn.Dense(self.width, dtype=self.dtype, name="remember")(a))
@@ -95,8 +99,8 @@ class Enhancement(nn.Module):
             jnp.pad(texture, ((0, 0), (0, 0), (0, 1), (0, 0)), mode="edge"), REDUCTION
         )
         observed = jnp.concatenate([encode(small), encode(texture)], axis=-1)
-        memory = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="first")(observed)
-        memory = jnp.tanh(memory)
+        observed = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="first")(observed)
+        memory = jnp.tanh(observed)
 
         overall = summary(memory).astype(jnp.float32)[:, 0, 0]
         facts = nn.relu(nn.Dense(self.width, name="facts")(overall))
@@ -113,6 +117,7 @@ class Enhancement(nn.Module):
         for _ in range(self.stages):
             current = im.expose_curve(start, total)
             increment, memory = stage(observed, current, memory)
+            increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
             increments.append(increment)
             total = total + increment
         return Brightening(tuple(increments), black, shot_noise, read_noise, memory)

@@ -66,12 +66,15 @@ class ProgressiveDualNetwork(nn.Module):
     def __call__(self, low: Image) -> PDNOutput:
         """Low [n, h, w, 3], sRGB in [0, 1], any h and w from 16 -> `PDNOutput`.
 
-        Raises ValueError for another rank, channel count or a smaller image.
+        Raises ValueError for another rank, channel count or a smaller image, for no stages, and for
+        other than 1 to 3 levels.
         """
         if low.ndim != 4 or low.shape[-1] != 3 or min(low.shape[1:3]) < 16:
             raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")
         height, width = low.shape[1:3]
         levels = len(self.widths)
+        if self.stages < 1 or not 1 <= levels <= 3:
+            raise ValueError(f"1 stage or more and 1 to 3 levels, not {self.stages} and {levels}")
         low = im.pad_to_multiple(
             low.astype(jnp.float32), max(enhancement.REDUCTION, BLOCK * 2 ** (levels - 1))
         )

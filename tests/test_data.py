@@ -88,26 +88,35 @@ def test_every_photograph_is_seen_once_a_round(photos):
     assert len(orders) > 1
 
 
-def test_crops_are_parts_of_the_photograph_flipped_and_turned(photos):
+def test_crops_are_parts_of_the_photograph_flipped_and_turned():
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32] = 200
     seen = set()
     for seed in range(40):
-        part = data.crop(image, np.random.default_rng(seed), 64, 1.0)
+        part = data.crop(image, np.random.default_rng(seed), 64)
         assert part.shape == (64, 64, 3)
         means = part[:32].mean(), part[:, :32].mean()
         seen.add(tuple(round(float(mean)) for mean in means))
     assert seen == {(200, 100), (0, 100), (100, 200), (100, 0)}
 
 
-def test_crops_never_enlarge_and_reach_the_whole_scene():
-    ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 256, 3))
-    spans = []
-    for seed in range(60):
-        part = data.crop(ramp, np.random.default_rng(seed), 32, 0.1).astype(int)
-        spans.append(part.max() - part.min())
-    assert max(spans) > 200
-    assert min(spans) >= 30
+def test_crops_reach_every_corner():
+    image = np.arange(40 * 50).reshape(40, 50, 1).repeat(3, axis=-1)
+    corners = {0, 49, 39 * 50, 39 * 50 + 49}
+    for seed in range(400):
+        corners -= set(data.crop(image, np.random.default_rng(seed), 32)[..., 0].ravel().tolist())
+    assert not corners
+
+
+def test_photographs_are_scaled_down_and_never_up():
+    image = np.zeros((200, 300, 3), np.uint8)
+    sizes = [copy.shape[:2] for copy in data.scaled(image, 50, 0.5)]
+    assert len(sizes) == data.SCALES
+    assert sizes[0] == (50, 75)
+    assert sizes[-1] == (100, 150)
+    assert sizes == sorted(sizes)
+    assert data.scaled(image, 50, 0.01)[-1].shape[:2] == (200, 300)
+    assert data.scaled(image, 200, 0.3)[-1].shape[:2] == (200, 300)
 
 
 def test_a_photograph_smaller_than_the_crop_is_named(photos):

@@ -79,35 +79,42 @@ def load(folder: str, held_out: tuple[str, ...]) -> tuple[Photos, Photos]:
 
 # --- crops on the host -------------------------------------------------------------------------
 
+SCALES = 8
+"""Sizes in which every photograph is held, so that a crop of any of them is only a slice."""
 
-def crop(image: np.ndarray, rng: np.random.Generator, size: int, smallest: float) -> np.ndarray:
-    """A random square of a photograph, scaled to size×size, flipped and turned; uint8.
 
-    Its side is drawn log-uniformly from the photograph's shorter side down to `smallest` of it,
-    but not below `size`: brightness is global, so the network must see whole scenes too.
+def scaled(image: np.ndarray, size: int, smallest: float) -> list[np.ndarray]:
+    """A photograph at `SCALES` sizes, from one whose shorter side is `size` pixels upwards.
+
+    In the largest a crop's side is `smallest` of the photograph's shorter side, but it is never
+    enlarged. Brightness is global: the network must see whole scenes as well as details.
     """
-    height, width = image.shape[:2]
-    longest = min(height, width)
-    shortest = min(longest, max(size, round(smallest * longest)))
-    side = round(np.exp(rng.uniform(np.log(shortest), np.log(longest))))
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    part = image[top : top + side, left : left + side]
-    if side != size:
-        scaled = PILImage.fromarray(part).resize((size, size), PILImage.Resampling.BICUBIC)
-        part = np.asarray(scaled)
-    part = np.rot90(part, rng.integers(4))
-    return part[:, ::-1] if rng.integers(2) else part
+    shorter = min(image.shape[:2])
+    most = min(1.0, size / (smallest * shorter))
+    photograph, copies = PILImage.fromarray(image), []
+    for scale in np.geomspace(size / shorter, max(most, size / shorter), SCALES):
+        width, height = (max(size, round(scale * side)) for side in photograph.size)
+        copy = photograph.resize((width, height), PILImage.Resampling.BICUBIC)
+        copies.append(np.asarray(copy))
+    return copies
+
+
+def crop(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random size×size square of an image, flipped and turned at random; uint8."""
+    top, left = (rng.integers(side - size + 1) for side in image.shape[:2])
+    part = np.rot90(image[top : top + size, left : left + size], rng.integers(4))
+    return np.ascontiguousarray(part[:, ::-1] if rng.integers(2) else part)
 
 
 class _Crop(grain.transforms.RandomMap):
-    """Grain's hook for `crop`."""
+    """Grain's hook for `crop`, at a random scale."""
 
-    def __init__(self, photos: Photos, size: int, smallest: float):
-        self.photos, self.size, self.smallest = photos, size, smallest
+    def __init__(self, copies: list[list[np.ndarray]], size: int):
+        self.copies, self.size = copies, size
 
     def random_map(self, index, rng):
-        image = self.photos.images[index % len(self.photos.images)]
-        return np.ascontiguousarray(crop(image, rng, self.size, self.smallest))
+        copies = self.copies[index]
+        return crop(copies[rng.integers(len(copies))], rng, self.size)
 
 
 def batches(
@@ -125,12 +132,13 @@ def batches(
             f"photograph {too_small[0]} is smaller than data.crop_size={crop_size}; "
             "take it away or lower data.crop_size"
         )
+    copies = [scaled(image, crop_size, smallest) for image in photos.images]
     return (
         grain.MapDataset.range(len(photos.images))
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(_Crop(photos, crop_size, smallest))
+        .random_map(_Crop(copies, crop_size))
         .batch(batch_size)
     )
 

@@ -29,6 +29,7 @@ class Diverged(InputError):
 def train(config) -> Path:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder."""
     console = Console()
+    check_run(config)
     devices = parallel.choose_devices(
         config.parallel.strategy,
         config.parallel.devices,
@@ -111,6 +112,9 @@ def run_steps(
             check_finite(*pending, checkpoints)
         pending = (step, mapped.collect(logs))
         bar.advance(step)
+        if step == start + 1:  # it holds the compilation, which is no measure of speed
+            jax.block_until_ready(logs)
+            clock, counted = time.perf_counter(), step
 
         due = {
             name: step == total or step % every == 0
@@ -124,7 +128,7 @@ def run_steps(
             continue
         values = check_finite(*pending, checkpoints)
         pending = None
-        speed = (step - counted) / (time.perf_counter() - clock)
+        speed = max(step - counted, 1) / (time.perf_counter() - clock)
         if due["log"]:
             images = speed * config.train.batch_size
             bar.show(step, values, images, (total - step) / speed)
@@ -136,8 +140,7 @@ def run_steps(
         metrics.write(step, values)
         if due["save"]:
             checkpoints.save(step, mapped.collect(state), scores)
-        if due["log"] or due["eval"] or due["save"]:
-            clock, counted = time.perf_counter(), step
+        clock, counted = time.perf_counter(), step
     return state
 
 
@@ -188,35 +191,41 @@ def weights_of(config, params) -> weight_files.Weights:
     )
 
 
-def open_run(config) -> Path:
-    """Make the run folder and write config.json, or check that a resumed one has this config.
-
-    Raises InputError for a folder that exists without config.resume, cannot be made, or was
-    written with other options.
-    """
+def check_run(config) -> None:
+    """Raise InputError for a run folder that exists without config.resume, or has other options."""
     run_dir = Path(config.run_dir)
     path = run_dir / "config.json"
-    text = json.dumps(config.to_dict(), indent=2)
     if run_dir.exists() and not config.resume:
         raise InputError(
             f"run folder {run_dir} exists; go on with --config.resume=true, "
             "or name another with --config.run_dir=…"
         )
     if path.exists():
-        changed = differences(json.loads(path.read_text()), json.loads(text))
+        changed = differences(json.loads(path.read_text()), json.loads(config_text(config)))
         if changed:
             raise InputError(
                 f"{path} was written with other options ({', '.join(changed)}); "
                 "resume with the same, or start a new run with --config.run_dir=…"
             )
+
+
+def open_run(config) -> Path:
+    """Make the run folder and write config.json; raises InputError where that cannot be."""
+    run_dir = Path(config.run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+        (run_dir / "config.json").write_text(config_text(config))
     except OSError as error:
         raise InputError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); name another with --config.run_dir=…"
+            f"run folder {run_dir} cannot be written ({error.strerror}); "
+            "name another with --config.run_dir=…"
         ) from error
     return run_dir
+
+
+def config_text(config) -> str:
+    """The config as JSON, as the run folder keeps it."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
