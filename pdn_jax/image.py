@@ -127,7 +127,7 @@ def gaussian_kernel(sigma: float, radius: int) -> np.ndarray:
     return taps / taps.sum()
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def banded(kernel: tuple[float, ...], size: int, mode: str) -> np.ndarray:
     """The matrix of a 1-D filter on `size` samples: 'valid' rows only, or edge-'renormalised'.
 

@@ -287,6 +287,12 @@ def test_overrides_work_from_the_command_line():
         ([*BASE, "--config.data.folder=nowhere"], "nowhere"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
+        ([*BASE, "--config.eval.every=0"], "eval.every is 0; expected at least 1"),
+        ([*BASE, "--config.data.crop_size=100"], "data.crop_size is 100; expected a multiple of 8"),
+        ([*BASE, "--config.train.learning_rate=nan"], "learning_rate is nan; expected a finite"),
+        ([*BASE, "--config.train.ema_decay=1.0"], "train.ema_decay is 1.0; expected"),
+        ([*BASE, "--config.data.snr=(20.0,5.0)"], "data.snr is (20.0, 5.0); expected"),
+        ([*BASE, "--config.data.brightness=(0.0,5.0)"], "data.brightness is (0.0, 5.0); expected"),
     ],
 )
 def test_bad_options_are_one_line_and_code_2(argv, said, capsys, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """From the config to functions: the only place where a config becomes keyword arguments."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,62 @@ from train.data import synthesise
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 DISTANCES = {"charbonnier": losses.charbonnier, "l1": losses.l1}
+
+
+AT_LEAST = {
+    "data.crop_size": 32,
+    "data.threads": 1,
+    "loss.pyramid": 1,
+    "train.steps": 1,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+    "eval.every": 1,
+    "eval.draws": 1,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+    "log.every": 1,
+}
+"""Whole numbers and the least that they may be."""
+
+NOT_NEGATIVE = (
+    *("data.cast", "data.veil", "data.tone", "data.field"),
+    *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
+    *("loss.rate", "train.learning_rate", "train.weight_decay"),
+)
+POSITIVE = ("data.smallest_crop", "loss.blur", "loss.maximum", "train.clip_norm")
+PARTS = ("data.smallest_crop", "loss.ramp", "loss.decay", "train.warmup", "train.final_rate")
+"""Options between 0 and 1; `train.ema_decay` too, but below 1."""
+
+
+def validate(config) -> None:
+    """Raise InputError for the first number that makes no sense, with its key and what would."""
+
+    def need(key, good, wanted):
+        section, name = key.split(".")
+        value = config[section][name]
+        if not good(value):
+            raise InputError(f"{key} is {value}; expected {wanted}")
+
+    for key, least in AT_LEAST.items():
+        need(key, lambda value, least=least: value >= least, f"at least {least}")
+    need("data.crop_size", lambda value: value % 8 == 0, "a multiple of 8")
+    for key in NOT_NEGATIVE:
+        need(key, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")
+    for key in POSITIVE:
+        need(key, lambda value: 0 < value < math.inf, "a finite number above 0")
+    for key in PARTS:
+        need(key, lambda value: 0 <= value <= 1, "a part, from 0 to 1")
+    need("train.ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1")
+    need(
+        "data.brightness",
+        lambda value: _rising(value) and value[0] > 0 and value[1] < 255,
+        "(darkest, brightest) mean, of 255",
+    )
+    need("data.snr", _rising, "(worst, best) in dB")
+
+
+def _rising(value) -> bool:
+    return len(value) == 2 and value[0] <= value[1]
 
 
 def choose(key: str, value: str, table: dict):

@@ -29,6 +29,7 @@ class Diverged(InputError):
 def train(config) -> Path:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder."""
     console = Console()
+    build.validate(config)
     check_run(config)
     devices = parallel.choose_devices(
         config.parallel.strategy,
