@@ -110,13 +110,13 @@ def test_the_network_is_the_sum_of_its_convolutions(monkeypatch):
     monkeypatch.setitem(VARIANTS, "smallest", SMALLEST)
     parameters, enhancement, denoising = count.network_macs("smallest", (1, 16, 32, 3))
     grid, blocks = 2 * 4, 8 * 16
-    first, look, think = 9 * 6 * 8, 9 * (6 + 3 + 8) * 8, 9 * 8 * 8
-    dense = (8 * 8) * 2 + 8 * 3
+    first, look, think = 9 * 6 * 8, 9 * 8 * 8, 9 * 8 * 8
+    dense = 3 * 8 + (8 * 8) * 2 + 8 * 3
     globally = 16 * 8 + 16 * 8 + 8 * 3 + 8 * 2
     assert enhancement == grid * (first + look + think + dense) + globally
-    lift, level = 8 * 8, 9 * (12 + 3) * 8 + 2 * 9 * 8 * 8 + 9 * 8 * 12
+    lift, level = (8 + 3) * 8, 9 * 12 * 8 + 2 * 9 * 8 * 8 + 9 * 8 * 12
     assert denoising == grid * lift + blocks * level
-    biases = 8 * 7 + 3 + 2 + 3 + 8 * 4 + 12
+    biases = 8 * 8 + 3 + 2 + 3 + 8 * 4 + 12
     kernels = first + look + think + dense + globally + lift + level
     assert parameters == kernels + biases
 
