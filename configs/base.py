@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.threads = 2  # host threads that crop ahead
-    config.data.brightness = (3.0, 80.0)  # range of the dark frame's mean, of 255
+    config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255
     config.data.snr = (5.0, 28.0)  # range of mid-grey's SNR after brightening, dB
     config.data.cast = 0.1  # standard deviation of ln channel gain
     config.data.veil = 0.05  # black offset, at most this part of the mean dark light

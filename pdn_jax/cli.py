@@ -48,16 +48,17 @@ def _complain(error: Exception | str) -> None:
     print("pdn_jax: error:", " ".join(str(error).split("\n")), file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Argparse with its errors in one line, like all others here."""
 
     def error(self, message: str) -> NoReturn:
+        """One line on stderr, exit code 2."""
         _complain(f"{message} (see {self.prog} --help)")
         self.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pdn_jax", description="Brighten low-exposure photos and denoise them.")
+    parser = Parser(prog="pdn_jax", description="Brighten low-exposure photos and denoise them.")
     parser.add_argument("--version", action="version", version=f"pdn_jax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

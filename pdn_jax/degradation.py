@@ -12,12 +12,15 @@ parameters, or any leading axes shared by the image and the fields of `Physics`.
 Steps act pixel by pixel: a step's `slope` is the derivative of its mean at each pixel.
 """
 
+import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
+from PIL import Image as PILImage
 
 from pdn_jax import image as im
 from pdn_jax.physics import fit_physics as fit_physics
@@ -230,6 +233,18 @@ def clip() -> Step:
         return ((image >= 0.0) & (image <= 1.0)).astype(image.dtype)
 
     return step(mean, slope=slope)
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """What a JPEG file of that quality (1 to 95) makes of a uint8 image [h, w, 3]; on the host only.
+
+    No step: it has no mean or variance, and no gradient. Raises ValueError for other images.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"jpeg takes uint8 [h, w, 3], got {image.dtype} {image.shape}")
+    file = io.BytesIO()
+    PILImage.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.array(PILImage.open(file))
 
 
 def camera() -> Step:

@@ -124,7 +124,7 @@ class Enhancement(nn.Module):
 
 
 def remove_black(low: Image, black: PerChannel) -> Image:
-    """x_0 = max(y − black, FLOOR): the observation less its veil; never brighter than y."""
+    """x_0 = max(y − black, FLOOR): the observation less its veil; never brighter than y or the floor."""
     return jnp.maximum(low - im.broadcast_channels(black, low), im.FLOOR)
 
 

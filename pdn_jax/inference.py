@@ -1,7 +1,7 @@
-"""Photographs through a trained network: pad → apply → dial → unpad → clip.
+"""Photographs through a trained network: apply → dial → clip; the network pads and unpads.
 
-Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. This is the one place in
-the library that clips.
+Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. What the network
+makes is clipped here and nowhere before.
 """
 
 import functools
@@ -21,10 +21,6 @@ from pdn_jax.model import PDNOutput, ProgressiveDualNetwork
 from pdn_jax.photo import SMALLEST
 from pdn_jax.types import Image, InputError, Params
 from pdn_jax.weights import Weights
-
-MULTIPLE = 64
-"""Photographs are padded to sides that divide by this, so that a folder of odd sizes compiles once
-or twice and not for every photograph."""
 
 SOFTENING = 0.05
 """Added to the path before it is compared with its mean, so that the dial does not run wild where
@@ -67,32 +63,23 @@ def enhance(
     Raises ValueError for anything else, InputError for weights that cannot be used.
     """
     exposure, denoise = check_dials(exposure, denoise)
-    images = _checked(photo)
     params, network = prepare(weights)
-    padded = _pad(images)
+    low = jnp.asarray(_checked(photo))
     if exposure == 1.0 and denoise == 1.0:
-        restored = network.plain(params, padded)
+        restored = network.plain(params, low)
     else:
-        restored = network.dialled(params, padded, exposure, denoise)
-    return _finish(restored, *images.shape[1:3], photo)
+        restored = network.dialled(params, low, exposure, denoise)
+    return _finish(restored, photo)
 
 
 def stages(photo: np.ndarray | jax.Array, weights: Weights | str | Path) -> Stages:
     """Every stage of the network for a photograph, for pictures; takes and raises as `enhance`."""
-    images = _checked(photo)
     params, network = prepare(weights)
-    padded = _pad(images)
-    output = network.stages(params, padded)
-    height, width = images.shape[1:3]
-
-    def finish(image: jax.Array) -> np.ndarray:
-        factor = padded.shape[1] // image.shape[1]
-        return _finish(image, -(-height // factor), -(-width // factor), photo)
-
+    output = network.stages(params, jnp.asarray(_checked(photo)))
     return Stages(
-        [finish(image) for image in output.enhanced],
-        [finish(image) for image in output.denoised],
-        finish(output.restored),
+        [_finish(image, photo) for image in output.enhanced],
+        [_finish(image, photo) for image in output.denoised],
+        _finish(output.restored, photo),
     )
 
 
@@ -144,7 +131,7 @@ def _network(model: str) -> Network:
         module = ProgressiveDualNetwork(**files.parse_model(model))
     except TypeError as error:
         raise InputError(f"weights are for another network: {error}") from error
-    low = jax.ShapeDtypeStruct((1, MULTIPLE, MULTIPLE, 3), jnp.float32)
+    low = jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), jnp.float32)
     return Network(
         jax.eval_shape(module.init, jax.random.key(0), low),
         jax.jit(lambda params, low: module.apply(params, low).restored),
@@ -174,14 +161,9 @@ def _checked(photo: np.ndarray | jax.Array) -> np.ndarray:
     return images[None] if photo.ndim == 3 else images
 
 
-def _pad(images: np.ndarray) -> jax.Array:
-    return im.pad_to_multiple(jnp.asarray(images), MULTIPLE)
-
-
-def _finish(image: jax.Array, height: int, width: int, photo: np.ndarray | jax.Array) -> np.ndarray:
-    """Unpadded, clipped, with the rank and dtype of the photograph that was given."""
-    # Sliced by NumPy: in JAX every new size would be compiled.
-    result = np.asarray(image)[:, :height, :width].clip(0.0, 1.0)
+def _finish(image: jax.Array, photo: np.ndarray | jax.Array) -> np.ndarray:
+    """Clipped, with the rank and dtype of the photograph that was given."""
+    result = np.asarray(image).clip(0.0, 1.0)
     if photo.dtype == np.uint8:
         result = np.rint(result * 255)
     result = result.astype(photo.dtype)

@@ -34,8 +34,8 @@ def sample_physics(
 ) -> Physics:
     """Draw θ for each image, exposure and noise jointly.
 
-    normal: sRGB [..., h, w, 3]. brightness: range of the dark frame's mean sRGB value, drawn
-    log-uniformly, never above 0.8 of the image's own; κ is solved for it by bisection. snr: range
+    normal: sRGB [..., h, w, 3]. brightness: range of the dark frame's mean sRGB value before
+    cast, veil, tone and field (which move it by tens of percent), drawn log-uniformly, never above 0.8 of the image's own; κ is solved for it by bisection. snr: range
     in dB, drawn uniformly, of mid-grey e after brightening by 1/κ, where the noise has variance
     σs·e/κ + σr/κ²; σs is solved for it under ln σr = 2.18 ln σs + 1.20 + N(0, 0.26). cast:
     standard deviation of the log gains. veil: offset up to this part of the mean dark light.

@@ -299,3 +299,15 @@ def test_a_users_own_steps_compose():
     variance = 0.09 * 0.21 * (1.0 - hazy) ** 2 + 2e-3 * mean + 1e-4
     same(read(chain, image, theta), (mean, variance, jnp.full_like(image, 0.3 * 0.7 * 0.6)))
     assert_samples_spread_as_said(chain, image, theta)
+
+
+def test_jpeg_loses_more_at_lower_quality():
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    errors = [
+        np.abs(dg.jpeg(image, quality).astype(int) - image).mean() for quality in (95, 50, 10)
+    ]
+    assert 0 < errors[0] < errors[1] < errors[2]
+    flat = np.full((16, 16, 3), 128, np.uint8)
+    np.testing.assert_array_equal(dg.jpeg(flat, 90), flat)
+    with pytest.raises(ValueError, match="float"):
+        dg.jpeg(np.zeros((16, 16, 3), np.float32), 90)

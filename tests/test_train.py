@@ -200,10 +200,23 @@ def test_an_existing_run_is_not_overwritten(finished, photographs, capsys):
 
 
 def test_resuming_with_other_options_is_refused(finished, photographs):
-    config = small(finished, photographs, **{"train.learning_rate": 0.5})
+    config = small(finished, photographs, **{"train.weight_decay": 0.5})
     config.resume = True
-    with pytest.raises(InputError, match=r"train\.learning_rate: 0\.002 there, 0\.5 here"):
+    with pytest.raises(InputError, match=r"train\.weight_decay: 0\.0001 there, 0\.5 here"):
         loop.train(config)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_folder_of_something_else_is_not_resumed(photographs, tmp_path, content):
+    """Nor overwritten: it has no config, or half of one."""
+    (tmp_path / "weights.safetensors").write_text("mine")
+    if content:
+        (tmp_path / "config.json").write_text(content)
+    config = small(tmp_path, photographs)
+    config.resume = True
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        loop.train(config)
+    assert (tmp_path / "weights.safetensors").read_text() == "mine"
 
 
 def test_a_checkpoint_of_another_network_is_refused(finished, photographs, tmp_path):
@@ -224,6 +237,10 @@ def test_newest_few_and_the_best_are_kept(tmp_path):
         assert checkpoints.steps() == [2, 4, 5]
         step, restored = checkpoints.restore(state)
         assert (step, float(restored["x"])) == (5, 5.0)
+        for step in (6, 7):
+            checkpoints.save(step, state, {"psnr": 9.0})
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [2, 6, 7]
 
 
 # --- starting from weights, diverging ----------------------------------------------------------
@@ -246,19 +263,37 @@ def test_weights_of_another_variant_are_refused(finished, photographs, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(photographs, tmp_path, monkeypatch):
-    """At its step, with its terms and the last good checkpoint."""
-    config = small(tmp_path / "run", photographs, **{"log.every": 100, "train.steps": 8})
-    collect = loop.check_finite
+    """At its step, with its terms and the last checkpoint that is good; from there it can go on."""
+    changes = {"log.every": 100, "train.steps": 8, "checkpoint.every": 1}
+    config = small(tmp_path / "run", photographs, **changes)
+    check = loop.check_finite
 
     def broken(step, logs, checkpoints):
         if step == 5:
             logs = logs | {"structure": jnp.asarray(jnp.nan)}
-        return collect(step, logs, checkpoints)
+        return check(step, logs, checkpoints)
 
-    monkeypatch.setattr(loop, "check_finite", broken)
-    with pytest.raises(loop.Diverged, match=r"step 5 .*structure nan.*checkpoints/3"):
-        loop.train(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "check_finite", broken)
+        with pytest.raises(loop.Diverged, match=r"step 5 .*structure nan.*checkpoints/3;"):
+            loop.train(config)
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert "3" in names
+    assert not names & {"4", "5"}
+    config.resume = True
+    config.train.learning_rate = 1e-4
+    assert (loop.train(config) / "weights.safetensors").exists()
+
+
+def test_a_learning_rate_beyond_reason_ends_in_one_line(photographs, tmp_path, capsys):
+    changes = {"train.learning_rate": 1e30, "train.warmup": 0.0, "checkpoint.every": 1}
+    config = small(tmp_path / "run", photographs, **changes)
+    assert cli.explained(lambda: loop.train(config) and 0) == 2
+    error = capsys.readouterr().err.strip()
+    assert "is not finite" in error
+    assert "learning_rate" in error
+    assert "\n" not in error
 
 
 # --- the command line --------------------------------------------------------------------------
@@ -270,6 +305,11 @@ def test_overrides_work_from_the_command_line():
     config = parse([*BASE, "--config.train.steps=7", "--config.data.held_out=('rocket','china')"])
     assert config.train.steps == 7
     assert config.data.held_out == ("rocket", "china")
+
+
+def test_help_says_where_the_options_stand(capsys):
+    assert main(["--help"]) == 0
+    assert "configs/base.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -358,6 +398,21 @@ def test_evaluation_of_folders(finished, pairs, capsys):
     mean = (float(table["one"]["psnr"]) + float(table["two"]["psnr"])) / 2
     assert float(table["mean"]["psnr"]) == pytest.approx(mean, abs=1e-4)
     assert float(table["interval low"]["psnr"]) <= mean <= float(table["interval high"]["psnr"])
+
+
+def test_evaluation_writes_beside_the_weights(finished, pairs, tmp_path, capsys):
+    """Without --out, and not over the table that training left."""
+    before = (finished / "evaluation.csv").read_bytes()
+    evaluate.run(command(finished, pairs)[:-2])
+    (finished / "evaluation-low.csv").unlink()
+    assert (finished / "evaluation.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("out", ["/proc/table.csv", ".", "nowhere/table.csv"])
+def test_evaluation_needs_a_place_to_write(finished, pairs, capsys, monkeypatch, out):
+    monkeypatch.chdir(pairs)
+    code, error = explain([*command(finished, pairs)[:-1], out, "--overwrite"], capsys)
+    assert (code, out in error or "/proc" in error, "\n" in error) == (2, True, False)
 
 
 def explain(argv, capsys):

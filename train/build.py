@@ -50,6 +50,8 @@ def validate(config) -> None:
         if not good(value):
             raise InputError(f"{key} is {value}; expected {wanted}")
 
+    if config.seed < 0:
+        raise InputError(f"seed is {config.seed}; expected at least 0")
     for key, least in AT_LEAST.items():
         need(key, lambda value, least=least: value >= least, f"at least {least}")
     need("data.crop_size", lambda value: value % 8 == 0, "a multiple of 8")

@@ -27,12 +27,13 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
+                best_fn=lambda metrics: metrics["psnr"],  # without it metrics are not written
                 preservation_policy=policies.AnyPreservationPolicy([newest, best]),
                 cleanup_tmp_directories=True,
             ),
         )
 
-    def save(self, step: int, state: Any, metrics: dict[str, float] | None) -> None:
+    def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
         """Copy the state off the devices, then write it in the background; `metrics` has 'psnr'."""
         held = jax.tree.map(np.array, state)
         self._manager.save(step, args=ocp.args.StandardSave(held), metrics=metrics, force=True)
@@ -55,11 +56,18 @@ class Checkpoints:
         """The steps that there are whole checkpoints of, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def newest(self) -> str:
-        """The newest whole checkpoint, for a message."""
+    def last_good(self, failed: int) -> str:
+        """The newest checkpoint that a finite loss has proven, for a message; later ones are deleted.
+
+        The loss of step t is that of the weights after t − 1 steps, so where step `failed` is not
+        finite, the weights after failed − 1 steps are no good.
+        """
         self._manager.wait_until_finished()
-        step = self._manager.latest_step()
-        return "none was written" if step is None else str(self.folder / str(step))
+        for step in self.steps():
+            if step >= failed - 1:
+                self._manager.delete(step)
+        steps = self.steps()
+        return str(self.folder / str(steps[-1])) if steps else "none was written"
 
     def __enter__(self) -> "Checkpoints":
         return self

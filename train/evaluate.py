@@ -6,9 +6,10 @@ prints and writes the table, plain numbers first; GT-mean numbers, which lean on
 stand beside them under their own name.
 """
 
-import argparse
 import csv
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +111,8 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 def write_table(path: Path, results: dict[str, Scores]) -> None:
     """A csv with a row per method and image, then the means and the intervals."""
-    with path.open("w", newline="") as file:
+    draft = path.with_name(path.name + ".new")
+    with draft.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "photograph", *COLUMNS])
         for method, scores in results.items():
@@ -120,6 +122,7 @@ def write_table(path: Path, results: dict[str, Scores]) -> None:
             writer.writerow([method, "mean", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
             writer.writerow([method, "interval low", *(f"{low:.6f}" for low, _ in spans)])
             writer.writerow([method, "interval high", *(f"{high:.6f}" for _, high in spans)])
+    draft.replace(path)
 
 
 def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:
@@ -129,27 +132,43 @@ def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:
         yield low_path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
 
 
+def check_table(out: Path, overwrite: bool) -> None:
+    """Raise InputError unless a csv can be written there, before any work is done for it."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a csv file with --out")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another --out or add --overwrite")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(
+            f"{out} cannot be written: no such folder, or not ours; choose another --out"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
 def run(argv: list[str]) -> None:
     """The command line; raises InputError for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
+    parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True, type=Path, help="a file or a run folder")
     parser.add_argument("--low", required=True, type=Path, help="folder of dark photographs")
     parser.add_argument(
         "--normal", required=True, type=Path, help="folder of the truth, same names"
     )
     parser.add_argument(
-        "--out", type=Path, help="csv to write (default: evaluation.csv beside the weights)"
+        "--out", type=Path, help="csv to write (default: evaluation-LOW.csv beside the weights)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")
     options = parser.parse_args(argv)
 
     weights = weight_files.load(options.weights)
     folder = options.weights if options.weights.is_dir() else options.weights.parent
-    out = options.out or folder / "evaluation.csv"
-    if out.exists() and not options.overwrite:
-        raise InputError(f"{out} exists; choose another --out or add --overwrite")
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent} is not a folder to write {out.name} into; create it first")
+    out = options.out or folder / f"evaluation-{options.low.resolve().name}.csv"
+    check_table(out, options.overwrite)
     scores = score(model_method(weights), read_pairs(options.low, options.normal))
     Console().print(scores_table(scores, f"{weights.variant} on {options.low}"))
     write_table(out, {"this model": scores})

@@ -18,8 +18,9 @@ from train import build, checkpoint, data, evaluate, parallel, report
 from train.optimizer import make_optimizer, schedule
 from train.step import init_state, make_train_step
 
-FREE = ("resume", "run_dir", "log", "checkpoint", "parallel")
-"""Options that may differ between a run and its resumption."""
+FREE = ("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate")
+"""Options that may differ between a run and its resumption, which is exact where none but these
+first five does; the last is what a run that diverged needs."""
 
 
 class Diverged(InputError):
@@ -105,7 +106,7 @@ def run_steps(
     total = config.train.steps
     indices = np.arange(config.train.batch_size)
     pending = None
-    clock, counted = time.perf_counter(), start
+    clock, counted, left = time.perf_counter(), start, math.inf
     for step in range(start + 1, total + 1):
         state, logs = mapped.step(state, *mapped.shard((next(stream), indices)))
         # The step before is read while this one runs, so that the devices never wait.
@@ -129,14 +130,17 @@ def run_steps(
             continue
         values = check_finite(*pending, checkpoints)
         pending = None
-        speed = max(step - counted, 1) / (time.perf_counter() - clock)
         if due["log"]:
-            images = speed * config.train.batch_size
-            bar.show(step, values, images, (total - step) / speed)
-            values |= {"learning_rate": float(rate(step - 1)), "images_per_second": images}
+            values |= {"learning_rate": float(rate(step - 1))}
+            if step > counted:
+                speed = (step - counted) / (time.perf_counter() - clock)
+                values |= {"images_per_second": speed * config.train.batch_size}
+                left = (total - step) / speed
+            bar.show(step, values, left)
         scores = None
-        if due["eval"]:
-            scores = evaluation(config, mapped.collect(state.average), step, pairs, metrics)
+        if due["eval"] or due["save"]:
+            average = mapped.collect(state.average)
+            scores = evaluation(config, average, step, pairs, metrics, checkpoints)
             values |= {f"eval/{name}": value for name, value in scores.items()}
         metrics.write(step, values)
         if due["save"]:
@@ -152,15 +156,23 @@ def check_finite(step: int, logs, checkpoints) -> dict[str, float]:
         return values
     terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     raise Diverged(
-        f"step {step} is not finite ({terms}); last good checkpoint: {checkpoints.newest()}; "
-        "lower train.learning_rate and resume, or look at the data"
+        f"step {step} is not finite ({terms}); last good checkpoint: {checkpoints.last_good(step)}; "
+        "resume with a lower --config.train.learning_rate, or look at the data"
     )
 
 
-def evaluation(config, average, step: int, pairs, metrics) -> dict[str, float]:
-    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for TensorBoard."""
+def evaluation(config, average, step: int, pairs, metrics, checkpoints) -> dict[str, float]:
+    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for TensorBoard.
+
+    Raises Diverged where they are not numbers: the step was finite, but its weights are no good.
+    """
     weights = weights_of(config, average)
     scores = evaluate.score(evaluate.model_method(weights), pairs)
+    if math.isnan(scores.mean("psnr")):
+        raise Diverged(
+            f"the weights after step {step} give an image that is not finite; last good checkpoint: "
+            f"{checkpoints.last_good(step + 1)}; resume with a lower --config.train.learning_rate"
+        )
     if config.log.images:
         metrics.picture(step, "stages", report.stages_picture(weights, pairs[:1]))
     return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
@@ -193,21 +205,33 @@ def weights_of(config, params) -> weight_files.Weights:
 
 
 def check_run(config) -> None:
-    """Raise InputError for a run folder that exists without config.resume, or has other options."""
+    """Raise InputError for a run folder that exists without config.resume, or is of another run.
+
+    With config.resume a folder that does not exist is a run that has yet to begin, so that the
+    same command starts and goes on.
+    """
     run_dir = Path(config.run_dir)
     path = run_dir / "config.json"
-    if run_dir.exists() and not config.resume:
+    if not run_dir.exists():
+        return
+    if not config.resume:
         raise InputError(
             f"run folder {run_dir} exists; go on with --config.resume=true, "
             "or name another with --config.run_dir=…"
         )
-    if path.exists():
-        changed = differences(json.loads(path.read_text()), json.loads(config_text(config)))
-        if changed:
-            raise InputError(
-                f"{path} was written with other options ({', '.join(changed)}); "
-                "resume with the same, or start a new run with --config.run_dir=…"
-            )
+    try:
+        old = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read, so {run_dir} is no run to resume; "
+            "name another with --config.run_dir=…"
+        ) from error
+    changed = differences(old, json.loads(config_text(config)))
+    if changed:
+        raise InputError(
+            f"{path} was written with other options ({', '.join(changed)}); "
+            "resume with the same, or start a new run with --config.run_dir=…"
+        )
 
 
 def open_run(config) -> Path:
@@ -215,7 +239,9 @@ def open_run(config) -> Path:
     run_dir = Path(config.run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.json").write_text(config_text(config))
+        draft = run_dir / "config.json.new"
+        draft.write_text(config_text(config))
+        draft.replace(run_dir / "config.json")
     except OSError as error:
         raise InputError(
             f"run folder {run_dir} cannot be written ({error.strerror}); "
@@ -233,7 +259,7 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Keys whose values differ, those of `FREE` aside."""
     changed = []
     for key in sorted(old.keys() | new.keys()):
-        if not prefix and key in FREE:
+        if prefix + key in FREE:
             continue
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):

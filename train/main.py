@@ -35,6 +35,10 @@ def parse(argv: Sequence[str]):
 def main(argv: Sequence[str]) -> int:
     """Parse, train, explain: exit code 0, or 2 with one line for bad input."""
 
+    if set(argv) & {"-h", "--help"}:
+        print(f"{USAGE}\nEvery option, its unit and its default stand in configs/base.py.")
+        return 0
+
     def run():
         config = parse(argv)
         from train.loop import train

@@ -87,17 +87,15 @@ class Bar:
         """A step was done."""
         self.progress.update(self.task, completed=step)
 
-    def show(
-        self, step: int, values: dict[str, float], images_per_second: float, left: float
-    ) -> None:
-        """New terms; without a terminal they are printed as a line."""
+    def show(self, step: int, values: dict[str, float], left: float) -> None:
+        """New terms and the speed, where known; without a terminal they are printed as a line."""
         terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
-        terms += f"  {images_per_second:.0f} images/s"
+        if "images_per_second" in values:
+            terms += f"  {values['images_per_second']:.0f} images/s"
         self.progress.update(self.task, terms=terms)
         if not self.console.is_terminal:
-            self.console.print(
-                f"step {step}/{self.total}  {terms}  {left:.0f} s left", soft_wrap=True
-            )
+            time_left = f"  {left:.0f} s left" if left < float("inf") else ""
+            self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
 
     def __enter__(self) -> "Bar":
         self.progress.start()
