@@ -27,8 +27,7 @@ from pdn_jax import degradation
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
 from train import build, data, parallel
-from train.optimizer import make_optimizer, schedule
-from train.step import init_state, make_train_step
+from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
 
@@ -48,28 +47,10 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
     model = build.network(config)
     degrade = degradation.camera()
     loss = build.loss(config, degrade)
-    rate = schedule(
-        learning_rate=config.train.learning_rate,
-        warmup=config.train.warmup,
-        final_rate=config.train.final_rate,
-        steps=config.train.steps,
+    optimizer = build.optimizer(config)
+    make_step = build.step_maker(
+        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer
     )
-    optimizer = make_optimizer(
-        rate, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
-    )
-
-    def make_step(axis_name):
-        return make_train_step(
-            apply=model.apply,
-            loss=loss,
-            optimizer=optimizer,
-            synthesise=build.synthesiser(config, degrade),
-            seed=config.seed,
-            ema_decay=config.train.ema_decay,
-            accumulate=config.train.accumulate,
-            axis_name=axis_name,
-        )
-
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     state = mapped.replicate(init_state(params, optimizer, loss))
 
@@ -84,13 +65,7 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
 def photographs(config) -> Iterator[np.ndarray]:
     """The training batches, from the first on, prefetched as in training."""
     kept, _ = data.load(config.data.folder, tuple(config.data.held_out))
-    batches = data.batches(
-        kept,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        crop_size=config.data.crop_size,
-        smallest=config.data.smallest_crop,
-    )
+    batches = build.batches(config, kept)
     return data.stream(batches, 0, config.data.threads)
 
 

@@ -10,7 +10,9 @@ from pdn_jax import degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train.data import synthesise
+from train import data
+from train.optimizer import make_optimizer, schedule
+from train.step import make_train_step
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 DISTANCES = {"charbonnier": losses.charbonnier, "l1": losses.l1}
@@ -104,21 +106,23 @@ def initial_params(config, model: ProgressiveDualNetwork):
 
 def physics_sampler(config):
     """`sample_physics` with the ranges of `config.data`."""
-    data = config.data
+    options = config.data
     return functools.partial(
         degradation.sample_physics,
-        brightness=tuple(value / 255.0 for value in data.brightness),
-        snr=tuple(data.snr),
-        cast=data.cast,
-        veil=data.veil,
-        tone=data.tone,
-        field=data.field,
+        brightness=tuple(value / 255.0 for value in options.brightness),
+        snr=tuple(options.snr),
+        cast=options.cast,
+        veil=options.veil,
+        tone=options.tone,
+        field=options.field,
     )
 
 
 def synthesiser(config, degrade):
     """(keys, crops) -> Batch: the forward model at work on the device."""
-    return functools.partial(synthesise, degrade=degrade, sample_physics=physics_sampler(config))
+    return functools.partial(
+        data.synthesise, degrade=degrade, sample_physics=physics_sampler(config)
+    )
 
 
 def loss(config, degrade) -> losses.Bidirectional:
@@ -152,4 +156,48 @@ def loss(config, degrade) -> losses.Bidirectional:
         ),
         negative=choose("loss.negative", options.negative, negatives)(),
         balance=choose("loss.balance", options.balance, balances)(),
+    )
+
+
+def rate(config):
+    """The learning rate of `config.train`, a function of the step."""
+    options = config.train
+    return schedule(
+        learning_rate=options.learning_rate,
+        warmup=options.warmup,
+        final_rate=options.final_rate,
+        steps=options.steps,
+    )
+
+
+def optimizer(config):
+    """The optax chain of `config.train`."""
+    options = config.train
+    return make_optimizer(
+        rate(config), weight_decay=options.weight_decay, clip_norm=options.clip_norm
+    )
+
+
+def step_maker(config, *, model, degrade, loss, optimizer):
+    """axis_name -> the per-device train step, as `parallel` wants it."""
+    return lambda axis_name: make_train_step(
+        apply=model.apply,
+        loss=loss,
+        optimizer=optimizer,
+        synthesise=synthesiser(config, degrade),
+        seed=config.seed,
+        ema_decay=config.train.ema_decay,
+        accumulate=config.train.accumulate,
+        axis_name=axis_name,
+    )
+
+
+def batches(config, photos: data.Photos):
+    """The endless crops of `config.data`, by step."""
+    return data.batches(
+        photos,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        crop_size=config.data.crop_size,
+        smallest=config.data.smallest_crop,
     )

@@ -15,8 +15,7 @@ from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, checkpoint, data, evaluate, parallel, report
-from train.optimizer import make_optimizer, schedule
-from train.step import init_state, make_train_step
+from train.step import init_state
 
 FREE = ("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate")
 """Options that may differ between a run and its resumption, which is exact where none but these
@@ -42,22 +41,8 @@ def train(config) -> Path:
     model = build.network(config)
     degrade = degradation.camera()
     loss = build.loss(config, degrade)
-    rate = schedule(
-        learning_rate=config.train.learning_rate,
-        warmup=config.train.warmup,
-        final_rate=config.train.final_rate,
-        steps=config.train.steps,
-    )
-    optimizer = make_optimizer(
-        rate, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
-    )
-    batches = data.batches(
-        kept,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        crop_size=config.data.crop_size,
-        smallest=config.data.smallest_crop,
-    )
+    optimizer = build.optimizer(config)
+    batches = build.batches(config, kept)
     pairs = data.held_out_pairs(
         held_out,
         seed=config.seed,
@@ -68,18 +53,9 @@ def train(config) -> Path:
     state = init_state(build.initial_params(config, model), optimizer, loss)
     run_dir = open_run(config)
 
-    def make_step(axis_name):
-        return make_train_step(
-            apply=model.apply,
-            loss=loss,
-            optimizer=optimizer,
-            synthesise=build.synthesiser(config, degrade),
-            seed=config.seed,
-            ema_decay=config.train.ema_decay,
-            accumulate=config.train.accumulate,
-            axis_name=axis_name,
-        )
-
+    make_step = build.step_maker(
+        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer
+    )
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
         start, state = checkpoints.restore(state) or (0, state)
@@ -93,17 +69,15 @@ def train(config) -> Path:
         stream = data.stream(batches, start, config.data.threads)
         with report.Bar(config.train.steps, start, console) as bar:
             state = run_steps(
-                config, state, start, stream, mapped, rate, pairs, checkpoints, metrics, bar
+                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
             )
         finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
     return run_dir
 
 
-def run_steps(
-    config, state, start, stream: Iterator, mapped, rate, pairs, checkpoints, metrics, bar
-):
+def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
     """Steps start + 1 … config.train.steps; returns the last state."""
-    total = config.train.steps
+    total, rate = config.train.steps, build.rate(config)
     indices = np.arange(config.train.batch_size)
     pending = None
     clock, counted, left = time.perf_counter(), start, math.inf
