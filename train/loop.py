@@ -111,7 +111,6 @@ def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints
                 values |= {"images_per_second": speed * config.train.batch_size}
                 left = (total - step) / speed
             bar.show(step, values, left)
-        scores = None
         if due["eval"] or due["save"]:
             average = mapped.collect(state.average)
             scores = evaluation(config, average, step, pairs, metrics, checkpoints)
