@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.995  # of the averaged weights, per step
 
     config.eval = ConfigDict()
-    config.eval.every = 350  # steps
+    config.eval.every = 350  # steps; every checkpoint is evaluated too
     config.eval.draws = 2  # dark versions of each held-out photograph
 
     config.checkpoint = ConfigDict()

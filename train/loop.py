@@ -18,8 +18,8 @@ from train import build, checkpoint, data, evaluate, parallel, report
 from train.step import init_state
 
 FREE = ("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate")
-"""Options that may differ between a run and its resumption, which is exact where none but these
-first five does; the last is what a run that diverged needs."""
+"""Options that may differ between a run and its resumption. Resuming is exact with any of these but
+the last, which is there for a run that diverged."""
 
 
 class Diverged(InputError):
