@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from pdn_jax import photo
+from pdn_jax import codec, photo
 from pdn_jax.types import InputError
 
 RANDOM = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_what_is_read_may_be_written_to(tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_orientation_is_applied(tmp_path, orientation, name):
     exif = Image.Exif()
-    exif[photo.ORIENTATION] = orientation
+    exif[codec.ORIENTATION] = orientation
     path = stored(tmp_path / name, smooth(), exif=exif)
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))

@@ -1,0 +1,164 @@
+"""Encoded photos to pixels, by Pillow: every format becomes uint8 [h, w, 3], sRGB, upright.
+
+Every fault of a file is an `InputError` that names it.
+"""
+
+import contextlib
+import functools
+import io
+import warnings
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms
+
+from pdn_jax.types import InputError
+
+Photo = UInt8[np.ndarray, "height width 3"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""Formats read, as Pillow names them."""
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+"""What counts as a photo in a folder, upper or lower case."""
+
+SMALLEST = 16
+"""Pixels that the shorter side must have: less holds nothing that the network can look at."""
+
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the picture upright."""
+
+
+def decode(data: bytes, name: str) -> Photo:
+    """An encoded photo -> uint8 [h, w, 3], sRGB, upright.
+
+    EXIF orientation is applied. An embedded colour profile is converted to sRGB; a damaged one
+    is taken for sRGB. Grey, palette and CMYK become RGB. 16 bits become 8. Transparent parts become
+    black, as where no light came from. Raises InputError, which begins with `name`, for whatever
+    is not one whole, still picture of at least 16×16 pixels.
+    """
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes): copy it again")
+    try:
+        with _open(data) as image:
+            fault = _fault(image)
+            if fault is None:
+                image.load()
+                photo = np.array(_upright(_to_rgb(image), image))
+    except Image.UnidentifiedImageError as error:
+        known = " ".join(EXTENSIONS)
+        raise InputError(f"{name} is not a photo: expected one of {known}") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise InputError(f"{name} has too many pixels: scale it below {limit} million") from error
+    except Exception as error:  # decoders raise all sorts on damaged bytes
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{name} is damaged or cut short ({reason}): copy it again") from error
+    if fault is not None:
+        raise InputError(f"{name} {fault}")
+    if min(photo.shape[:2]) < SMALLEST:
+        height, width = photo.shape[:2]
+        raise InputError(
+            f"{name} is {width}×{height} pixels: expected at least {SMALLEST} on each side"
+        )
+    return photo
+
+
+@contextlib.contextmanager
+def _open(data: bytes):
+    # Pillow warns of odd EXIF and of large pictures; neither is a reason to stop.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            yield image
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+def _fault(image: Image.Image) -> str | None:
+    """Why a file that Pillow opens is not read all the same, or None."""
+    # MPO is a JPEG with further pictures behind the first, as many phones write it.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    return None if frames == 1 else f"is animated, {frames} frames: save one of them as a PNG"
+
+
+# --- pixels ----------------------------------------------------------------------------------
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(Image.Image.getexif(image).get(ORIENTATION))
+    except Exception:  # an unreadable EXIF block says nothing about the pixels
+        return None
+
+
+def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
+    turn = _turn(original)
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode Pillow decodes to -> RGB in sRGB, over black where transparent."""
+    alpha = None
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        base = Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        full = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        base, alpha = full.convert(full.mode[:-1]), full.getchannel("A")
+    else:
+        base = image.convert({"1": "L", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB"))
+    base = _to_srgb(base, image.info.get("icc_profile"))
+    if alpha is not None:
+        base = Image.composite(base, Image.new("RGB", base.size), alpha)
+    return base
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, ImportError, OSError, ValueError):
+            space, transform = _profile(profile)
+            if space == "RGB" and image.mode == "L":
+                image = image.convert("RGB")
+            if transform is not None and image.mode == transform.input_mode:
+                return transform.apply(image)
+    return image.convert("RGB")
+
+
+@functools.lru_cache(maxsize=16)
+def _profile(data: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    """A profile's colour space, and the transform from it to sRGB: None where that is sRGB itself.
+
+    Whether it is sRGB is asked of the colours, not of the name: many profiles have sRGB in
+    their name and linear light in their tables.
+    """
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+    space = profile.profile.xcolor_space.strip()
+    mode = {"GRAY": "L"}.get(space, space)
+    transform = ImageCms.buildTransform(
+        profile,
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        # Optimised, a grey curve is off by up to ten levels near black.
+        flags=ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE,
+    )
+    if mode != "CMYK":
+        steps = np.linspace(0, 255, 18, dtype=np.uint8)
+        cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(18, -1, 3)
+        probe = Image.fromarray(cube).convert(mode)
+        change = np.asarray(transform.apply(probe), int) - np.asarray(probe.convert("RGB"), int)
+        if abs(change).max() <= 2:
+            return space, None
+    return space, transform
