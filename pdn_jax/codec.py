@@ -1,11 +1,12 @@
 """Encoded photos to pixels, by Pillow: every format becomes uint8 [h, w, 3], sRGB, upright.
 
-Every fault of a file is an `InputError` that names it.
+Pillow itself cuts 16 bits to the high byte, which is mended here. Every fault of a file is an `InputError` that names it.
 """
 
 import contextlib
 import functools
 import io
+import sys
 import warnings
 
 import numpy as np
@@ -42,7 +43,8 @@ def decode(data: bytes, name: str) -> Photo:
     """An encoded photo -> uint8 [h, w, 3], sRGB, upright.
 
     EXIF orientation is applied. An embedded colour profile is converted to sRGB; a damaged one
-    is taken for sRGB. Grey, palette and CMYK become RGB. 16 bits become 8. Transparent parts become
+    is taken for sRGB. Grey, palette and CMYK become RGB. 16 bits v become round(v / 257), but
+    v // 256 where there is grey with alpha. Transparent parts become
     black, as where no light came from. Raises InputError, which begins with `name`, for whatever
     is not one whole, still picture of at least 16×16 pixels.
     """
@@ -52,8 +54,7 @@ def decode(data: bytes, name: str) -> Photo:
         with _open(data) as image:
             fault = _fault(image)
             if fault is None:
-                image.load()
-                photo = np.array(_upright(_to_rgb(image), image))
+                photo = np.array(_upright(_to_rgb(_loaded(image, data)), image))
     except Image.UnidentifiedImageError as error:
         known = " ".join(EXTENSIONS)
         raise InputError(f"{name} is not a photo: expected one of {known}") from error
@@ -94,9 +95,48 @@ def _fault(image: Image.Image) -> str | None:
 
 # --- pixels ----------------------------------------------------------------------------------
 
+SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+"""Byte order in a raw mode of Pillow's (little, big, native) -> the other one."""
+
+DEEP = {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in SWAPPED}
+"""Raw modes of which Pillow keeps the high bytes only."""
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels lie in a PNG, as Pillow names it; '' if there are none."""
+    arguments = image.tile[0].args if image.tile else ""
+    return arguments if isinstance(arguments, str) else arguments[0]
+
+
+def _loaded(image: Image.Image, data: bytes) -> Image.Image:
+    """The image with its pixels: of 16 bits round(v / 257), where Pillow gives v // 256.
+
+    Read in the other byte order, the high byte is the low one: v = 256 h + l, and
+    round(v / 257) = h + round((l − h) / 257). A transparent colour has 16 bits too: left out.
+    """
+    deep = image.format == "PNG" and _raw_mode(image) in DEEP
+    image.load()
+    if not deep:
+        return image
+    with _open(data) as swapped:
+        swapped.tile = [tile._replace(args=_swapped(tile.args)) for tile in swapped.tile]
+        high, low = np.asarray(image), np.asarray(swapped)
+    more = low.astype(np.int16) - high
+    values = high + (more > 128) - (more < -128)
+    rounded = Image.frombytes(image.mode, image.size, values.tobytes())
+    rounded.info = {"icc_profile": image.info.get("icc_profile")}
+    return rounded
+
+
+def _swapped(arguments: str | tuple) -> str | tuple:
+    if isinstance(arguments, str):
+        return arguments[:-1] + SWAPPED[arguments[-1]]
+    return _swapped(arguments[0]), *arguments[1:]
+
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
+        # Not the PNG's own method, which would decode the pixels to look behind them.
         return UPRIGHT.get(Image.Image.getexif(image).get(ORIENTATION))
     except Exception:  # an unreadable EXIF block says nothing about the pixels
         return None

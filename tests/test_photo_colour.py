@@ -1,12 +1,15 @@
 """Colours of photo files: grey, palette, transparency, CMYK, 16 bits and colour profiles."""
 
+import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
+from icc import BLUE, GREEN, RED, profile, rendered
 from PIL import Image, ImageCms
 
-from pdn_jax import photo
+from pdn_jax import codec, photo
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -21,42 +24,6 @@ def stored(path, image, **options):
 def smooth(height=40, width=64):
     y, x = np.mgrid[:height, :width]
     return np.stack([3 * x, 5 * y, 2 * (x + y)], -1).astype(np.uint8)
-
-
-def profile(space, primaries, gamma=1.0):
-    """A minimal ICC profile (ICC.1:2001-04): matrix or grey, one gamma, whatever its name says."""
-    text = b"sRGB, it says\0"
-
-    def xyz(values):
-        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 80,
-        b"wtpt": xyz((0.9642, 1.0, 0.8249)),
-    }
-    for letter, values in primaries.items():
-        tags[letter.encode() + b"TRC"] = curve
-        if values:
-            tags[letter.encode() + b"XYZ"] = xyz(values)
-    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
-    for name, data in tags.items():
-        table += name + struct.pack(">II", start + len(body), len(data))
-        body += data + b"\0" * (-len(data) % 4)
-    header = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02100000, b"mntr", space, b"XYZ ")
-    header += b"\0" * 12 + b"acsp" + b"\0" * 28 + xyz((0.9642, 1.0, 0.8249))[8:]
-    whole = header.ljust(128, b"\0") + table + body
-    return struct.pack(">I", len(whole)) + whole[4:]
-
-
-RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
-"""sRGB's primaries as ICC profiles hold them, adapted to D50."""
-
-
-def rendered(light):
-    """IEC 61966-2-1, 8 bits to 8 bits."""
-    light = light / 255
-    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 @pytest.mark.parametrize("extension", [".png", ".jpg"])
@@ -107,11 +74,59 @@ def test_cmyk(tmp_path):
     assert abs(photo.read(tmp_path / "a.jpg").astype(int) - smooth()).mean() < 2
 
 
+@pytest.mark.parametrize("transform", [0, 2])
+def test_adobe_cmyk_is_stored_inverted(transform):
+    # One flat colour, so that JPEG loses nothing. As YCCK (transform 2) it is grey of ink 90.
+    inks = (10, 60, 200, 30) if transform == 0 else (165, 127, 127, 0)
+    data = io.BytesIO()
+    Image.new("CMYK", (32, 32), inks).save(data, "JPEG", quality=100)
+    data = bytearray(data.getvalue())
+    place = data.index(b"Adobe\0\x64")
+    assert data[place + 11] == 0
+    data[place + 11] = transform
+    with Image.open(io.BytesIO(data)) as image:
+        image.tile = [image.tile[0]._replace(args=("CMYK", ""))]  # as it lies in the file
+        stored_inks = np.asarray(image)[9, 9]
+    ink = np.array([10, 60, 200, 30] if transform == 0 else [90, 90, 90, 0])
+    assert abs(stored_inks - (255.0 - ink)).max() <= 1
+    expected = (255 - ink[:3]) * (255 - ink[3]) / 255
+    assert abs(codec.decode(bytes(data), "a") - expected).max() <= 2
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     deep = RANDOM.integers(0, 65536, (20, 24)).astype(np.uint16)
     deep[0, :2] = 0, 65535
     result = photo.read(stored(tmp_path / "a.png", deep))
     np.testing.assert_array_equal(result[..., 2], np.rint(deep / 257))
+
+
+def deep_png(array):
+    """16 bits a channel, which Pillow does not write: [h, w, c], c of 2 to 4."""
+    height, width, channels = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">2I5B", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        data += struct.pack(">I", len(content)) + kind + content + check
+    return data
+
+
+def test_sixteen_bits_of_colour_are_rounded():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    deep = np.stack([every, every[::-1], every.T], -1)
+    expected = np.rint(deep / 257)
+    np.testing.assert_array_equal(codec.decode(deep_png(deep), "a"), expected)
+    alpha = np.where(every > 999, 65535, 0).astype(np.uint16)
+    result = codec.decode(deep_png(np.dstack([deep, alpha])), "a")
+    np.testing.assert_array_equal(result, np.where(alpha[..., None] > 0, expected, 0))
+
+
+def test_sixteen_bits_of_grey_with_alpha():
+    grey = RANDOM.integers(0, 65536, (20, 24)).astype(np.uint16)
+    alpha = np.where(COLOUR[..., 1] > 99, 65535, 0).astype(np.uint16)
+    result = codec.decode(deep_png(np.dstack([grey, alpha])), "a")
+    assert abs(result[..., 1] - np.where(alpha > 0, grey / 257, 0)).max() < 1
 
 
 def test_profile_that_is_not_srgb_is_converted(tmp_path):
