@@ -1,6 +1,7 @@
 """Encoded photos to pixels, by Pillow: every format becomes uint8 [h, w, 3], sRGB, upright.
 
-Pillow itself cuts 16 bits to the high byte, which is mended here. Every fault of a file is an `InputError` that names it.
+Pillow itself cuts 16 bits to the high byte and gets a few kinds of TIFF silently wrong; the
+first is mended here, the second refused. Every fault of a file is an `InputError` that names it.
 """
 
 import contextlib
@@ -17,10 +18,10 @@ from pdn_jax.types import InputError
 
 Photo = UInt8[np.ndarray, "height width 3"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats read, as Pillow names them."""
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What counts as a photo in a folder, upper or lower case."""
 
 SMALLEST = 16
@@ -44,7 +45,7 @@ def decode(data: bytes, name: str) -> Photo:
 
     EXIF orientation is applied. An embedded colour profile is converted to sRGB; a damaged one
     is taken for sRGB. Grey, palette and CMYK become RGB. 16 bits v become round(v / 257), but
-    v // 256 where there is grey with alpha. Transparent parts become
+    v // 256 where there is grey with alpha or premultiplied alpha. Transparent parts become
     black, as where no light came from. Raises InputError, which begins with `name`, for whatever
     is not one whole, still picture of at least 16×16 pixels.
     """
@@ -52,12 +53,11 @@ def decode(data: bytes, name: str) -> Photo:
         raise InputError(f"{name} is empty (0 bytes): copy it again")
     try:
         with _open(data) as image:
-            fault = _fault(image)
+            fault = _fault(image, data)
             if fault is None:
                 photo = np.array(_upright(_to_rgb(_loaded(image, data)), image))
     except Image.UnidentifiedImageError as error:
-        known = " ".join(EXTENSIONS)
-        raise InputError(f"{name} is not a photo: expected one of {known}") from error
+        raise InputError(f"{name} {_unidentified(data)}") from error
     except Image.DecompressionBombError as error:
         limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise InputError(f"{name} has too many pixels: scale it below {limit} million") from error
@@ -85,12 +85,71 @@ def _open(data: bytes):
 
 # --- what is refused -------------------------------------------------------------------------
 
+SUBFILE, BITS, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT, DNG_VERSION = 254, 258, 262, 284, 339, 50706
+"""Tags of a TIFF (TIFF 6.0, and Adobe's DNG for the last)."""
 
-def _fault(image: Image.Image) -> str | None:
+REDUCED = 1
+"""Bit of SUBFILE: a smaller copy of another page."""
+
+SAMPLES = {1: "unsigned", 2: "signed", 3: "float"}
+"""SAMPLE_FORMAT -> what it is called."""
+
+TIFF_MODES = {
+    0: {"1", "L"},  # white is zero
+    1: {"1", "L", "La", "LA", "I;16", "I;16B"},
+    2: {"RGB", "RGBA"},
+    3: {"P", "PA"},
+    5: {"CMYK"},
+    6: {"L", "RGB", "YCbCr"},
+}
+"""PHOTOMETRIC -> Pillow's modes of it that come out right."""
+
+TIFF_COMPRESSIONS = {"raw", "packbits", "jpeg", "zstd", "lzma", "group3", "group4"}
+TIFF_COMPRESSIONS |= {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "tiff_ccitt"}
+"""Compressions, as Pillow names them, that its libtiff knows as a rule."""
+
+BETTER = "save it as RGB or grey with 8 or 16 bits a channel"
+
+
+def _unidentified(data: bytes) -> str:
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return f"is a TIFF of float or another rare kind, or cut short: copy it again or {BETTER}"
+    return f"is not a photo: expected one of {' '.join(EXTENSIONS)}"
+
+
+def _fault(image: Image.Image, data: bytes) -> str | None:
     """Why a file that Pillow opens is not read all the same, or None."""
+    if image.format == "TIFF":
+        return _tiff_fault(image, data)
     # MPO is a JPEG with further pictures behind the first, as many phones write it.
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     return None if frames == 1 else f"is animated, {frames} frames: save one of them as a PNG"
+
+
+def _tiff_fault(image: Image.Image, data: bytes) -> str | None:
+    tags = image.tag_v2
+    if DNG_VERSION in tags or tags.get(SUBFILE, 0) & REDUCED:
+        return "begins with a preview, as a camera's raw file: develop it and save a TIFF or PNG"
+    if image.is_animated:
+        with _open(data) as other:  # to seek in, as that leaves traces
+            pages = sum(not _subfile(other, page) & REDUCED for page in range(other.n_frames))
+        if pages > 1:
+            return f"has {pages} pages: save one of them as a TIFF or PNG"
+    numbers, bits = max(tags.get(SAMPLE_FORMAT, (1,))), max(tags.get(BITS, (1,)))
+    colours, packing = tags.get(PHOTOMETRIC, 0), image.info["compression"]
+    channels = len(image.getbands())
+    apart = tags.get(PLANAR, 1) == 2 and (channels == 2 or (channels > 1 and bits == 16))
+    known = image.mode in TIFF_MODES.get(colours, ()) and packing in TIFF_COMPRESSIONS
+    if apart or not known or numbers != 1 or bits == 12:
+        kind = f"{SAMPLES.get(numbers, 'rare')} of {bits} bits, photometric {colours}, {packing}"
+        kind += ", channels apart" if apart else ""
+        return f"is a TIFF of a kind that is not read ({kind}): {BETTER}"
+    return None
+
+
+def _subfile(image: Image.Image, page: int) -> int:
+    image.seek(page)
+    return image.tag_v2.get(SUBFILE, 0)
 
 
 # --- pixels ----------------------------------------------------------------------------------
@@ -98,12 +157,12 @@ def _fault(image: Image.Image) -> str | None:
 SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 """Byte order in a raw mode of Pillow's (little, big, native) -> the other one."""
 
-DEEP = {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in SWAPPED}
+DEEP = {f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA", "CMYK") for order in SWAPPED}
 """Raw modes of which Pillow keeps the high bytes only."""
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the pixels lie in a PNG, as Pillow names it; '' if there are none."""
+    """How the pixels lie in a PNG or TIFF, as Pillow names it; '' if there are none."""
     arguments = image.tile[0].args if image.tile else ""
     return arguments if isinstance(arguments, str) else arguments[0]
 
@@ -114,7 +173,7 @@ def _loaded(image: Image.Image, data: bytes) -> Image.Image:
     Read in the other byte order, the high byte is the low one: v = 256 h + l, and
     round(v / 257) = h + round((l − h) / 257). A transparent colour has 16 bits too: left out.
     """
-    deep = image.format == "PNG" and _raw_mode(image) in DEEP
+    deep = image.format in ("PNG", "TIFF") and _raw_mode(image) in DEEP
     image.load()
     if not deep:
         return image

@@ -103,7 +103,7 @@ def test_truncated_photos_are_refused(tmp_path, extension, kept):
     refused(photo.read, path)
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_damage_is_refused_or_read_but_never_anything_else(tmp_path, form):
     random, data = np.random.default_rng(1), io.BytesIO()
     Image.fromarray(COLOUR).save(data, form)

@@ -1,0 +1,246 @@
+"""TIFF: every kind that cameras and editors write comes out right, the others are refused by name."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from icc import BLUE, GREEN, RED, profile, rendered
+from PIL import Image, ImageOps
+
+from pdn_jax import codec, photo
+from pdn_jax.types import InputError
+
+RANDOM = np.random.default_rng(0)
+COLOUR = RANDOM.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+DEEP = RANDOM.integers(0, 65536, (20, 24, 3)).astype(np.uint16)
+DEEP[0, :4, 0] = 0, 128, 129, 65535
+RGB, GREY, CMYK, ALPHA = 2, 1, 5, 2
+
+
+def lzw(data):
+    """TIFF's LZW of 9-bit codes only: the table is cleared before it needs a tenth bit."""
+    codes = []
+    for start in range(0, len(data), 200):
+        codes += [256, *data[start : start + 200]]
+    text = "".join(f"{code:09b}" for code in [*codes, 257])
+    return bytes(int(text[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(text), 8))
+
+
+PACKERS = {1: bytes, 5: lzw, 8: zlib.compress}
+"""Tag 259 -> what does it."""
+
+
+def tiff(array, photometric=RGB, *, order="<", packing=1, apart=False, **more):
+    """A TIFF 6.0 file of one page from [h, w, c], pixels last; `more` is tags, as t338=(2,)."""
+    height, width, channels = array.shape
+    planes = np.moveaxis(array, -1, 0) if apart else [array]
+    wanted = array.dtype.newbyteorder(order)
+    strips = [PACKERS[packing](plane.astype(wanted).tobytes()) for plane in planes]
+    tags = {256: (width,), 257: (height,), 258: (array.dtype.itemsize * 8,) * channels}
+    tags |= {259: (packing,), 262: (photometric,), 277: (channels,), 278: (height,)}
+    tags |= {279: [len(strip) for strip in strips], 284: (2 if apart else 1,)}
+    tags |= {int(name[1:]): value for name, value in more.items()}
+
+    def head(starts):
+        entries, values, behind = b"", b"", 8 + 2 + 12 * (len(tags) + 1) + 4
+        for tag, value in sorted((tags | {273: starts}).items()):
+            letter, kind = ("I", 4) if tag in (273, 279) else ("H", 3)
+            if isinstance(value, bytes):
+                letter, kind = "B", 7
+            content = struct.pack(f"{order}{len(value)}{letter}", *value)
+            entries += struct.pack(f"{order}HHI", tag, kind, len(value))
+            if len(content) > 4:
+                entries += struct.pack(f"{order}I", behind + len(values))
+                values += content + b"\0" * (len(content) % 2)
+            else:
+                entries += content.ljust(4, b"\0")
+        start = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+        return start + struct.pack(f"{order}H", len(tags) + 1) + entries + b"\0" * 4 + values
+
+    first = len(head([0] * len(strips)))
+    starts = [first + sum(map(len, strips[:i])) for i in range(len(strips))]
+    return head(starts) + b"".join(strips)
+
+
+def saved(image, **options):
+    data = io.BytesIO()
+    image.save(data, "TIFF", **options)
+    return data.getvalue()
+
+
+def refusal(data):
+    with pytest.raises(InputError) as caught:
+        codec.decode(data, "a.tif")
+    message = str(caught.value)
+    assert message.startswith("a.tif ")
+    assert "\n" not in message
+    return message
+
+
+def smooth(height=40, width=64):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([3 * x, 5 * y, 2 * (x + y)], -1).astype(np.uint8)
+
+
+# --- good files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("order", "<>")
+def test_colour_of_8_bits_keeps_every_pixel(order, packing):
+    for apart in (False, True):
+        data = tiff(COLOUR, order=order, packing=packing, apart=apart)
+        np.testing.assert_array_equal(codec.decode(data, "a"), COLOUR)
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("order", "<>")
+def test_colour_of_16_bits_is_rounded_to_8(order, packing):
+    data = tiff(DEEP, order=order, packing=packing)
+    np.testing.assert_array_equal(codec.decode(data, "a"), np.rint(DEEP / 257))
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_grey_of_8_and_16_bits(order):
+    grey = codec.decode(tiff(COLOUR[..., :1], GREY, order=order), "a")
+    np.testing.assert_array_equal(grey, np.repeat(COLOUR[..., :1], 3, -1))
+    deep = codec.decode(tiff(DEEP[..., :1], GREY, order=order, packing=8), "a")
+    np.testing.assert_array_equal(deep, np.repeat(np.rint(DEEP[..., :1] / 257), 3, -1))
+
+
+def test_white_may_be_zero():
+    grey = codec.decode(tiff(COLOUR[..., :1], 0), "a")
+    np.testing.assert_array_equal(grey[..., 1], 255 - COLOUR[..., 0])
+
+
+@pytest.mark.parametrize("array", [COLOUR, DEEP])
+def test_transparent_parts_become_black(array):
+    alpha = np.where(array[..., :1] > np.iinfo(array.dtype).max // 2, np.iinfo(array.dtype).max, 0)
+    data = tiff(np.dstack([array, alpha.astype(array.dtype)]), t338=(ALPHA,))
+    expected = np.rint(array / (257 if array is DEEP else 1)) * (alpha > 0)
+    np.testing.assert_array_equal(codec.decode(data, "a"), expected)
+
+
+def test_grey_with_alpha():
+    alpha = np.where(COLOUR[..., 1:2] > 99, 255, 0).astype(np.uint8)
+    result = codec.decode(tiff(np.dstack([COLOUR[..., :1], alpha]), GREY, t338=(ALPHA,)), "a")
+    np.testing.assert_array_equal(result[..., 2], np.where(alpha > 0, COLOUR[..., :1], 0)[..., 0])
+
+
+def test_palette():
+    image = Image.fromarray(COLOUR).quantize(64)
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(codec.decode(saved(image), "a"), expected)
+
+
+@pytest.mark.parametrize("array", [COLOUR, DEEP])
+def test_cmyk(array):
+    most = np.iinfo(array.dtype).max
+    inks = np.dstack([most - array, np.zeros_like(array[..., 0])])
+    expected = np.rint(array / (most / 255))
+    np.testing.assert_array_equal(codec.decode(tiff(inks, CMYK), "a"), expected)
+
+
+@pytest.mark.parametrize("packing", ["jpeg", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_compressions_of_the_usual_writer(packing, mode):
+    image = Image.fromarray(smooth()).convert(mode)
+    result = codec.decode(saved(image, compression=packing), "a").astype(int)
+    error = abs(result - np.asarray(image.convert("RGB")))
+    assert error.mean() < 1
+    assert packing == "jpeg" or error.max() == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(orientation):
+    for array, right in ((COLOUR, COLOUR), (DEEP, np.rint(DEEP / 257).astype(np.uint8))):
+        image, exif = Image.fromarray(right), Image.Exif()
+        exif[codec.ORIENTATION] = orientation
+        png = io.BytesIO()
+        image.save(png, "PNG", exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(png)))
+        data = tiff(array, packing=8, t274=(orientation,))
+        np.testing.assert_array_equal(codec.decode(data, "a"), expected)
+
+
+@pytest.mark.parametrize("array", [COLOUR, DEEP])
+def test_profile_is_applied(array):
+    swapped = profile(b"RGB ", {"r": GREEN, "g": RED, "b": BLUE})
+    result = codec.decode(tiff(array, packing=8, t34675=swapped), "a")
+    plain = codec.decode(tiff(array), "a")
+    assert abs(result - rendered(plain[..., [1, 0, 2]])).max() <= 2
+
+
+def test_small_copy_behind_the_photo_is_no_page():
+    image, subfile = Image.fromarray(COLOUR), struct.pack("<HHII", codec.SUBFILE, 4, 1, 0)
+    data = saved(image, save_all=True, append_images=[image], tiffinfo={codec.SUBFILE: 0})
+    assert data.count(subfile) == 2
+    assert "has 2 pages" in refusal(data)
+    place = data.rindex(subfile) + 8
+    data = data[:place] + bytes([codec.REDUCED]) + data[place + 1 :]
+    np.testing.assert_array_equal(codec.decode(data, "a"), COLOUR)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.TIFF"])
+def test_extensions_are_photos(tmp_path, name):
+    (tmp_path / name).write_bytes(tiff(COLOUR))
+    (path,) = photo.images_in(tmp_path)
+    np.testing.assert_array_equal(photo.read(path), COLOUR)
+
+
+# --- bad files -------------------------------------------------------------------------------
+
+
+def test_pages_are_refused():
+    more = [Image.fromarray(COLOUR)] * 2
+    data = saved(Image.fromarray(COLOUR), save_all=True, append_images=more)
+    assert "has 3 pages" in refusal(data)
+
+
+def test_absurd_sizes_are_refused_before_any_memory_is_taken():
+    assert "too many pixels" in refusal(tiff(COLOUR, packing=8, t256=(65000,), t257=(65000,)))
+
+
+@pytest.mark.parametrize("tag", [{"t254": (1,)}, {"t50706": b"\1\4\0\0"}])
+def test_previews_in_raw_files_are_refused(tag):
+    assert "preview" in refusal(tiff(COLOUR, **tag))
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (tiff(COLOUR.astype(np.float32), t339=(3,) * 3), "float"),
+        (tiff(COLOUR[..., :1].astype(np.float32), GREY, t339=(3,)), "float of 32 bits"),
+        (tiff(COLOUR[..., :1].astype(np.int16), GREY, t339=(2,)), "signed of 16 bits"),
+        (tiff(COLOUR[..., :1], GREY, t339=(2,)), "signed of 8 bits"),
+        (tiff(COLOUR[..., :1].astype(np.uint32), GREY), "32 bits"),
+        (tiff(DEEP[..., :1], 0), "photometric 0"),
+        (tiff(DEEP[:, :18, :1], GREY, t258=(12,), t256=(24,)), "12 bits"),
+        (tiff(DEEP, apart=True), "16 bits, photometric 2, raw, channels apart"),
+        (tiff(DEEP, apart=True, packing=8), "channels apart"),
+        (tiff(COLOUR[..., :2], GREY, t338=(ALPHA,), apart=True), "channels apart"),
+        (tiff(COLOUR, 8), "photometric 8"),
+        (tiff(COLOUR, t259=(50001,)), "webp"),
+        (tiff(DEEP[..., :2], GREY, t338=(ALPHA,)), "rare kind"),
+    ],
+)
+def test_kinds_that_would_come_out_wrong_are_refused(data, named):
+    message = refusal(data)
+    assert named in message
+    assert "8 or 16 bits" in message
+
+
+@pytest.mark.parametrize("packing", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+@pytest.mark.parametrize("kept", [0.02, 0.1, 0.5, 0.9])
+def test_truncated(packing, kept, capfd):
+    data = saved(Image.fromarray(COLOUR), compression=packing)
+    refusal(data[: int(kept * len(data))])
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_truncated_pixels_behind_a_whole_head(packing, kept, capfd):
+    data = tiff(DEEP, packing=packing)
+    assert "damaged or cut short" in refusal(data[: int(kept * len(data))])
