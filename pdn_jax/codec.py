@@ -7,6 +7,7 @@ first is mended here, the second refused. Every fault of a file is an `InputErro
 import contextlib
 import functools
 import io
+import struct
 import sys
 import warnings
 
@@ -72,6 +73,30 @@ def decode(data: bytes, name: str) -> Photo:
             f"{name} is {width}×{height} pixels: expected at least {SMALLEST} on each side"
         )
     return photo
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether nothing but `Image.open(…).convert("RGB")` gives the pixels that `decode` gives.
+
+    So it is for an upright JPEG or PNG, 8 bits RGB, without alpha, of one frame, of at least 16×16
+    pixels, with sRGB's profile or none. Only what is around the pixels is looked at: damaged or
+    missing pixels are not seen here. Where in doubt, False.
+    """
+    try:
+        with _open(data) as image:
+            profile = image.info.get("icc_profile")
+            return (
+                image.format in ("JPEG", "PNG")
+                and image.mode == _raw_mode(image) == "RGB"
+                and getattr(image, "n_frames", 1) == 1
+                and not image.has_transparency_data
+                and min(image.size) >= SMALLEST
+                and _turn(image) is None
+                and (image.format == "JPEG" or not _says_more_after_pixels(data))
+                and (not profile or _profile(profile) == ("RGB", None))
+            )
+    except Exception:  # decoders raise all sorts on damaged bytes
+        return False
 
 
 @contextlib.contextmanager
@@ -152,6 +177,16 @@ def _subfile(image: Image.Image, page: int) -> int:
     return image.tag_v2.get(SUBFILE, 0)
 
 
+def _says_more_after_pixels(data: bytes) -> bool:
+    """Whether a PNG has anything behind its pixels, where also an orientation may stand."""
+    place, seen = 8, set()
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        seen |= {kind} if b"IDAT" in seen or kind == b"IDAT" else set()
+        place += 12 + length
+    return not seen <= {b"IDAT", b"IEND"}
+
+
 # --- pixels ----------------------------------------------------------------------------------
 
 SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
@@ -162,7 +197,7 @@ DEEP = {f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA", "CMYK") for orde
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the pixels lie in a PNG or TIFF, as Pillow names it; '' if there are none."""
+    """How the pixels lie in a PNG, JPEG or TIFF, as Pillow names it; '' if there are none."""
     arguments = image.tile[0].args if image.tile else ""
     return arguments if isinstance(arguments, str) else arguments[0]
 

@@ -14,6 +14,7 @@ from pdn_jax.codec import EXTENSIONS as EXTENSIONS
 from pdn_jax.codec import SMALLEST as SMALLEST
 from pdn_jax.codec import Photo as Photo
 from pdn_jax.codec import decode as decode
+from pdn_jax.codec import is_plain as is_plain
 from pdn_jax.types import InputError
 
 Pair = tuple[Path, Path]
