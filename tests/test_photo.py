@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -48,6 +50,14 @@ def test_png_keeps_every_pixel_and_jpeg_nearly(tmp_path):
             assert JpegImagePlugin.get_sampling(image) == 0
         error = photo.read(tmp_path / name).astype(int) - smooth()
         assert abs(error).mean() < 1.5
+
+
+@pytest.mark.parametrize("name", ["my photo.png", "été 夜.jpg", "-o.png", "A.JPG", "a.TIF", "a"])
+def test_any_name_will_do(tmp_path, name):
+    path = stored(tmp_path / name, COLOUR, format="PNG")  # what it is, its content says
+    np.testing.assert_array_equal(photo.read(path), COLOUR)
+    path.write_bytes(b"no photo")
+    refused(photo.read, path)
 
 
 def test_what_is_read_may_be_written_to(tmp_path):
@@ -128,6 +138,26 @@ def test_decompression_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert photo.read(path).shape == (40, 40, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    assert "too many pixels" in refused(photo.read, path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP"])
+def test_absurd_sizes_are_refused_before_any_memory_is_taken(tmp_path, form):
+    data = io.BytesIO()
+    Image.fromarray(COLOUR).save(data, form)
+    place, pattern = {
+        "PNG": (16, ">2I"),
+        "JPEG": (data.getvalue().find(b"\xff\xc0") + 5, ">2H"),
+        "GIF": (6, "<2H"),
+        "BMP": (18, "<2I"),
+    }[form]
+    content, sides = bytearray(data.getvalue()), (24, 20) if form != "JPEG" else (20, 24)
+    assert struct.unpack_from(pattern, content, place) == sides
+    struct.pack_into(pattern, content, place, *(65000,) * 2)
+    if form == "PNG":
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
     assert "too many pixels" in refused(photo.read, path)
 
 
