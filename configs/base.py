@@ -23,11 +23,18 @@ def get_config() -> ConfigDict:
     config.model.weights = ""  # start from these weights (a file or run folder); '' for random
 
     config.data = ConfigDict()
-    config.data.folder = ""  # folder of well-exposed photographs; '' for the packaged ones
-    config.data.held_out = ("coffee", "flower")  # names never trained on, used for evaluation
+    config.data.directory = ""  # folder of built data sets; '' for TFDS's own
+    config.data.sources = ()  # (kind, name, folder) to prepare first: paired, brackets or photos
+    config.data.mixture = ()  # (name or name/split, weight); () for sources, or the packaged photos
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
-    config.data.threads = 2  # host threads that crop ahead
+    config.data.between = 3  # real exposures between a bracket's ends, as stage targets
+    config.data.threads = 2  # host threads that crop ahead, in each process
+    config.data.workers = 0  # host processes that crop ahead; 0 for threads of this one
+    config.data.cache = 2.0  # GiB of decoded images held, over all of this machine's processes
+    config.data.jpeg = 0.0  # part of the dark crops that go through a JPEG, on the host
+    config.data.jpeg_quality = (40, 95)  # range of its quality, 1 to 95
+    config.data.physics = ""  # json of train.calibrate: draw as its pairs, know their physics
     config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255
     config.data.snr = (5.0, 28.0)  # range of mid-grey's SNR after brightening, dB
     config.data.cast = 0.1  # standard deviation of ln channel gain
@@ -65,7 +72,9 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.every = 350  # steps; every checkpoint is evaluated too
-    config.eval.draws = 2  # dark versions of each held-out photograph
+    config.eval.data = ()  # name or name/split to judge by; () for the mixture's own dev splits
+    config.eval.most = 8  # pairs of each, evenly spread; 0 for all
+    config.eval.draws = 2  # dark versions of each photograph without a dark partner
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps

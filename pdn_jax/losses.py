@@ -101,8 +101,9 @@ def positive(
 ) -> Direction:
     """L_pos = ρ(x̂, x) + structure·(1 − SSIM) + Σ_s w_s ρ(G∗x_s, G∗t_s) + Σ_l w_l ρ(d_l, x↓l).
 
-    t_s = g(x, κ^(1−s/S)) with κ from the pair's brightness; G is a Gaussian blur of `sigma`
-    pixels, since the enhancement module is not asked to denoise. `stages` and `levels` are
+    t_s = g(x, κ^(1−s/S)) with κ from the pair's brightness, or the real exposure nearest to it
+    (`stage_targets`); G is a Gaussian blur of `sigma` pixels, since the enhancement module is not
+    asked to denoise. `stages` and `levels` are
     shared equally among the stages and the levels short of the last. `noise` weighs the squared
     error of the estimated ln σs and ln σr where the output has a `noise`.
     """
@@ -114,7 +115,7 @@ def positive(
         if structure:
             terms["structure"] = structure * per_image(ssim_loss()(restored, normal))
         if stages:
-            targets = stage_targets(batch.low, normal, len(output.enhanced))
+            targets = stage_targets(batch.low, normal, len(output.enhanced), batch.between)
             pairs = zip(output.enhanced, targets, strict=True)
             scores = [per_image(distance(low_pass(x, sigma), low_pass(t, sigma))) for x, t in pairs]
             terms["stages"] = stages * sum(scores) / len(scores)
@@ -131,14 +132,31 @@ def positive(
     return direction
 
 
-def stage_targets(low: Image, normal: Image, stages: int) -> list[Image]:
-    """t_s = g(x, κ^(1−s/S)), s = 1..S: valid photographs of the scene, darkest first, t_S = x."""
+def stage_targets(
+    low: Image, normal: Image, stages: int, between: Array | None = None
+) -> list[Image]:
+    """t_s = g(x, κ^(1−s/S)), s = 1..S: valid photographs of the scene, darkest first, t_S = x.
+
+    With real exposures z_j `between` [n, b, h, w, c], at κ_j on the path, t_s = g(z, κ^(1−s/S)/κ_z)
+    from whichever of them and x is nearest in ln κ: the camera's own, but for the last step.
+    """
     log_exposure = im.match_exposure(low, normal)
-    fractions = [1.0 - (s + 1) / stages for s in range(stages)]
-    return [
-        im.expose_curve(normal, im.broadcast(log_exposure * f, normal)) if f else normal
-        for f in fractions
-    ]
+    wanted = [log_exposure * (1.0 - (s + 1) / stages) for s in range(stages - 1)]
+    if between is None:
+        return [im.expose_curve(normal, im.broadcast(w, normal)) for w in wanted] + [normal]
+    frames = jnp.concatenate([between, normal[:, None]], axis=1)
+    # From block means: what is lost in exactness is a small part of a step.
+    small = [im.pool(im.pad_to_multiple(x, 4), 4) for x in (between, normal)]
+    places = im.match_exposure(small[0], jnp.broadcast_to(small[1][:, None], small[0].shape))
+    places = jnp.concatenate([places, jnp.zeros_like(log_exposure)[:, None]], axis=1)
+
+    def nearest(log_exposure):
+        index = jnp.argmin(jnp.abs(places - log_exposure[:, None]), axis=1)
+        frame = jnp.take_along_axis(frames, index[:, None, None, None, None], axis=1)[:, 0]
+        rest = log_exposure - jnp.take_along_axis(places, index[:, None], axis=1)[:, 0]
+        return im.expose_curve(frame, im.broadcast(rest, frame))
+
+    return [nearest(w) for w in wanted] + [normal]
 
 
 def low_pass(image: Image, sigma: float) -> Array:
@@ -219,13 +237,15 @@ def hinged(residual: Residual, degrade: Any) -> Direction:
     """The negative direction, L_neg = relu(r(x̂) − r(x)), per image, gradient through x̂ alone.
 
     The hinge at the truth's own residual (a discrepancy principle) gives no reward for noise put
-    back into x̂; θ is held, or the degradation and the network would collude.
+    back into x̂; θ is held, or the degradation and the network would collude. Images whose θ is
+    not `known` count 0.
     """
 
     def direction(output, restored, batch):
         batch = batch.replace(physics=jax.lax.stop_gradient(batch.physics))
         floor = jax.lax.stop_gradient(residual(degrade, batch.normal, batch))
-        return {"negative": jax.nn.relu(residual(degrade, restored, batch) - floor)}
+        negative = jax.nn.relu(residual(degrade, restored, batch) - floor)
+        return {"negative": negative if batch.known is None else batch.known * negative}
 
     return direction
 

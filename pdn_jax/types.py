@@ -49,8 +49,15 @@ class Physics:
 
 @chex.dataclass(frozen=True)
 class Batch:
-    """What a loss is given: the observed dark image, the truth, and θ that links them."""
+    """What a loss is given: the observed dark image, the truth, and θ that links them.
+
+    known: 1 for images whose θ is known, 0 for those where it is not and only the positive
+    direction has something to go by; None where all are known. between: real photographs of the
+    scene in exposures from `low` to `normal`, or None; `normal` itself where there is none.
+    """
 
     low: Image
     normal: Image
     physics: Physics
+    known: PerImage | None = None
+    between: Float[Array, "*batch between height width channel"] | None = None

@@ -6,11 +6,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from pdn_jax import degradation, losses
+from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import data
+from train import calibrate, data
 from train.optimizer import make_optimizer, schedule
 from train.step import make_train_step
 
@@ -21,12 +21,15 @@ DISTANCES = {"charbonnier": losses.charbonnier, "l1": losses.l1}
 AT_LEAST = {
     "data.crop_size": 32,
     "data.threads": 1,
+    "data.workers": 0,
+    "data.between": 0,
     "loss.pyramid": 1,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.accumulate": 1,
     "eval.every": 1,
     "eval.draws": 1,
+    "eval.most": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
     "log.every": 1,
@@ -34,12 +37,19 @@ AT_LEAST = {
 """Whole numbers and the least that they may be."""
 
 NOT_NEGATIVE = (
-    *("data.cast", "data.veil", "data.tone", "data.field"),
+    *("data.cast", "data.veil", "data.tone", "data.field", "data.cache"),
     *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
     *("loss.rate", "train.learning_rate", "train.weight_decay"),
 )
 POSITIVE = ("data.smallest_crop", "loss.blur", "loss.maximum", "train.clip_norm")
-PARTS = ("data.smallest_crop", "loss.ramp", "loss.decay", "train.warmup", "train.final_rate")
+PARTS = (
+    "data.smallest_crop",
+    "data.jpeg",
+    "loss.ramp",
+    "loss.decay",
+    "train.warmup",
+    "train.final_rate",
+)
 """Options between 0 and 1; `train.ema_decay` too, but below 1."""
 
 
@@ -70,6 +80,11 @@ def validate(config) -> None:
         "(darkest, brightest) mean, of 255",
     )
     need("data.snr", _rising, "(worst, best) in dB")
+    need(
+        "data.jpeg_quality",
+        lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95,
+        "(worst, best), whole numbers from 1 to 95",
+    )
 
 
 def _rising(value) -> bool:
@@ -105,8 +120,11 @@ def initial_params(config, model: ProgressiveDualNetwork):
 
 
 def physics_sampler(config):
-    """`sample_physics` with the ranges of `config.data`."""
+    """`sample_physics` with the ranges of `config.data`, or draws like those of its calibration."""
     options = config.data
+    if options.physics:
+        found, _ = calibrate.load_calibration(options.physics)
+        return functools.partial(calibration.sample_like, calibration=found, field=options.field)
     return functools.partial(
         degradation.sample_physics,
         brightness=tuple(value / 255.0 for value in options.brightness),
@@ -118,10 +136,10 @@ def physics_sampler(config):
     )
 
 
-def synthesiser(config, degrade):
+def synthesiser(config, degrade, fitted: data.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
     return functools.partial(
-        data.synthesise, degrade=degrade, sample_physics=physics_sampler(config)
+        data.synthesise, degrade=degrade, sample_physics=physics_sampler(config), fitted=fitted
     )
 
 
@@ -178,26 +196,15 @@ def optimizer(config):
     )
 
 
-def step_maker(config, *, model, degrade, loss, optimizer):
+def step_maker(config, *, model, degrade, loss, optimizer, fitted=None):
     """axis_name -> the per-device train step, as `parallel` wants it."""
     return lambda axis_name: make_train_step(
         apply=model.apply,
         loss=loss,
         optimizer=optimizer,
-        synthesise=synthesiser(config, degrade),
+        synthesise=synthesiser(config, degrade, fitted),
         seed=config.seed,
         ema_decay=config.train.ema_decay,
         accumulate=config.train.accumulate,
         axis_name=axis_name,
-    )
-
-
-def batches(config, photos: data.Photos):
-    """The endless crops of `config.data`, by step."""
-    return data.batches(
-        photos,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        crop_size=config.data.crop_size,
-        smallest=config.data.smallest_crop,
     )

@@ -1,5 +1,6 @@
 """Scores of an enhancement over pairs: per image, mean, bootstrap intervals.
 
+    python -m train.evaluate --weights RUN_FOLDER --data lol --split test
     python -m train.evaluate --weights RUN_FOLDER --low DIR --normal DIR [--out table.csv]
 
 prints and writes the table, plain numbers first; GT-mean numbers, which lean on the truth,
@@ -20,12 +21,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, inference, metrics, photo
+from pdn_jax import cli, degradation, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-
-Pair = tuple[str, np.ndarray, np.ndarray]
-"""(name, low, normal), float32 sRGB [h, w, 3]."""
+from train import datasets
+from train.data import Pair, whole_pairs
 
 COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
@@ -151,26 +151,51 @@ def check_table(out: Path, overwrite: bool) -> None:
         ) from error
 
 
-def run(argv: list[str]) -> None:
-    """The command line; raises InputError for bad input."""
+def options_of(argv: list[str]):
+    """The parsed command line; raises InputError unless it names one source of pairs."""
     parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True, type=Path, help="a file or a run folder")
-    parser.add_argument("--low", required=True, type=Path, help="folder of dark photographs")
+    parser.add_argument("--data", help="a built data set (see train.prepare)")
+    parser.add_argument("--split", default="test", help="its split (default: test)")
+    parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
+    parser.add_argument("--low", type=Path, help="or: folder of dark photographs")
+    parser.add_argument("--normal", type=Path, help="folder of the truth, same names")
     parser.add_argument(
-        "--normal", required=True, type=Path, help="folder of the truth, same names"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="csv to write (default: evaluation-LOW.csv beside the weights)"
+        "--out", type=Path, help="csv to write (default: evaluation-NAME.csv beside the weights)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")
     options = parser.parse_args(argv)
+    folders = options.low is not None, options.normal is not None
+    if any(folders) == (options.data is not None) or any(folders) != all(folders):
+        raise InputError("name either --data, or both --low and --normal")
+    return options
 
+
+def pairs_of(options) -> tuple[str, Iterable[Pair]]:
+    """(what to call them, the pairs) that the command line asks for."""
+    if options.data is None:
+        return options.low.resolve().name, read_pairs(options.low, options.normal)
+    split = datasets.open_split(options.data, options.split, options.data_dir)
+    pairs = whole_pairs(
+        split,
+        seed=0,
+        draws=1,
+        degrade=degradation.camera(),
+        sample_physics=degradation.sample_physics,
+    )
+    return f"{split.name}-{split.split}", pairs
+
+
+def run(argv: list[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    options = options_of(argv)
     weights = weight_files.load(options.weights)
+    name, pairs = pairs_of(options)
     folder = options.weights if options.weights.is_dir() else options.weights.parent
-    out = options.out or folder / f"evaluation-{options.low.resolve().name}.csv"
+    out = options.out or folder / f"evaluation-{name}.csv"
     check_table(out, options.overwrite)
-    scores = score(model_method(weights), read_pairs(options.low, options.normal))
-    Console().print(scores_table(scores, f"{weights.variant} on {options.low}"))
+    scores = score(model_method(weights), pairs)
+    Console().print(scores_table(scores, f"{weights.variant} on {name}"))
     write_table(out, {"this model": scores})
     print(f"written to {out}")
 

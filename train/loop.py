@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -14,7 +14,7 @@ from pdn_jax import __version__, degradation
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
-from train import build, checkpoint, data, evaluate, parallel, report
+from train import build, checkpoint, datasets, evaluate, parallel, pipeline, report, sources
 from train.step import init_state
 
 FREE = ("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate")
@@ -37,24 +37,22 @@ def train(config) -> Path:
         config.train.batch_size,
         config.train.accumulate,
     )
-    kept, held_out = data.load(config.data.folder, tuple(config.data.held_out))
+    sources.prepared(config, console)
+    splits, weights = sources.mixture(config)
+    judged = sources.judged(config, splits)
     model = build.network(config)
     degrade = degradation.camera()
     loss = build.loss(config, degrade)
     optimizer = build.optimizer(config)
-    batches = build.batches(config, kept)
-    pairs = data.held_out_pairs(
-        held_out,
-        seed=config.seed,
-        draws=config.eval.draws,
-        degrade=degrade,
-        sample_physics=build.physics_sampler(config),
-    )
+    fitted = sources.fitted(config, splits)
+    batches = sources.batches(config, splits, weights)
+    places = pipeline.places(config.train.batch_size)
+    pairs = sources.pairs(config, judged, degrade)
     state = init_state(build.initial_params(config, model), optimizer, loss)
     run_dir = open_run(config)
 
     make_step = build.step_maker(
-        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer
+        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
     )
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
@@ -62,27 +60,38 @@ def train(config) -> Path:
         metrics = report.Metrics(run_dir, start=start)
         state = mapped.replicate(state)
         console.print(
-            f"{config.model.variant} with {len(kept.names)} photographs on {len(devices)} "
-            f"{devices[0].platform} device(s), {config.parallel.strategy}, into {run_dir}"
-            + (f", resumed at step {start}" if start else "")
+            f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
+            f"{len(devices)} {devices[0].platform} device(s), {config.parallel.strategy}, into "
+            f"{run_dir}" + (f", resumed at step {start}" if start else "")
         )
-        stream = data.stream(batches, start, config.data.threads)
-        with report.Bar(config.train.steps, start, console) as bar:
+        with (
+            pipeline.stream(
+                batches, start, threads=config.data.threads, workers=config.data.workers
+            ) as crops,
+            report.Bar(config.train.steps, start, console) as bar,
+        ):
+            stream = sources.compressed(config, crops, start, places, degrade, fitted)
             state = run_steps(
-                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
+                config, state, start, stream, places, mapped, pairs, checkpoints, metrics, bar
             )
         finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
     return run_dir
 
 
-def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
+def described(splits: Sequence[datasets.Split]) -> str:
+    """'lol/train (485)': the splits and how many dark photographs each has."""
+    return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
+
+
+def run_steps(
+    config, state, start, stream: Iterator, places, mapped, pairs, checkpoints, metrics, bar
+):
     """Steps start + 1 … config.train.steps; returns the last state."""
     total, rate = config.train.steps, build.rate(config)
-    indices = np.arange(config.train.batch_size)
     pending = None
     clock, counted, left = time.perf_counter(), start, math.inf
     for step in range(start + 1, total + 1):
-        state, logs = mapped.step(state, *mapped.shard((next(stream), indices)))
+        state, logs = mapped.step(state, *mapped.shard((next(stream), places)))
         # The step before is read while this one runs, so that the devices never wait.
         if pending is not None:
             check_finite(*pending, checkpoints)

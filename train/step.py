@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array
 
 from pdn_jax.losses import Bidirectional
-from train.data import image_keys
+from train.data import Crops, image_keys
 
 
 @chex.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def make_train_step(
 ) -> Callable:
     """step(state, crops, indices) -> (state, logs), pure, for one device of `axis_name`.
 
-    crops: this device's uint8 crops [n, h, w, 3]; indices: their places in the global batch, from
+    crops: this device's uint8 crops, a dict of arrays [n, …]; indices: their places in the global batch, from
     which every random draw is keyed. Gradients and the balance's evidence are means and sums over
     the global batch, in `accumulate` micro-batches (n must divide by it). The averaged weights
     follow with min(ema_decay, (1 + t) / (10 + t)).
@@ -63,7 +63,7 @@ def make_train_step(
 
     gradient = jax.value_and_grad(score, has_aux=True)
 
-    def step(state: TrainState, crops: Array, indices: Array):
+    def step(state: TrainState, crops: Crops, indices: Array):
         def micro(crops, indices):
             batch = synthesise(image_keys(root, state.step, indices), crops)
             (total, (terms, evidence)), grads = gradient(state.params, state.balance, batch)

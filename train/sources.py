@@ -1,0 +1,137 @@
+"""From the config to data: which splits to train on, which to judge by, their crops and their θ."""
+
+from collections.abc import Iterator, Sequence
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from pdn_jax.types import InputError, Physics
+from train import build, calibrate, data, datasets, pipeline, prepare
+
+GIB = 2**30
+
+
+def prepared(config, console: Console) -> None:
+    """Build the data sets of `config.data.sources` that are not built yet."""
+    for entry in config.data.sources:
+        if len(entry) != 3 or entry[0] not in ("paired", "brackets", "photos"):
+            raise InputError(
+                f"data.sources has {tuple(entry)}; expected (kind, name, folder), kind one of "
+                "paired, brackets, photos"
+            )
+        kind, name, folder = map(str, entry)
+        where = ["--data-dir", config.data.directory] if config.data.directory else []
+        asked = prepare.options_of([kind, "--source", folder, "--name", name, *where])
+        prepare.report(name, prepare.prepare(asked, console), console)
+
+
+def mixture(config) -> tuple[list[datasets.Split], list[float]]:
+    """The splits of `config.data.mixture` and their weights; raises InputError for a bad entry."""
+    entries = config.data.mixture or tuple((name, 1.0) for _, name, _ in config.data.sources)
+    splits, weights = [], []
+    for entry in entries or (("packaged", 1.0),):
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise InputError(f"data.mixture has {entry!r}; expected (name, weight)")
+        name, weight = entry
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise InputError(f"data.mixture gives {name} the weight {weight!r}; expected above 0")
+        splits.append(opened(name, "train", config.data.directory))
+        weights.append(float(weight))
+    return splits, weights
+
+
+def opened(name: str, split: str, directory: str) -> datasets.Split:
+    """The split that 'name/split' or 'name' says, with `split` where it says none."""
+    name, _, said = name.partition("/")
+    return datasets.open_split(name, said or split, directory)
+
+
+def judged(config, trained: Sequence[datasets.Split]) -> list[datasets.Split]:
+    """What to judge by: `config.eval.data`, or the dev (else test) splits of what is trained on."""
+    directory = config.data.directory
+    if config.eval.data:
+        return [opened(name, "dev", directory) for name in config.eval.data]
+    found = []
+    for name in dict.fromkeys(split.name for split in trained):
+        there = datasets.plan(name, directory)["examples"]
+        held_out = [split for split in ("dev", "test") if split in there]
+        found += [datasets.open_split(name, split, directory) for split in held_out[:1]]
+    if not found:
+        raise InputError(
+            f"{', '.join(split.name for split in trained)}: no dev or test split to judge by; "
+            "name one with --config.eval.data=\"('NAME/SPLIT',)\""
+        )
+    return found
+
+
+def pairs(config, splits: Sequence[datasets.Split], degrade) -> list[data.Pair]:
+    """Whole pairs of the splits to judge by, in memory."""
+    return [
+        pair
+        for split in splits
+        for pair in data.whole_pairs(
+            split,
+            seed=config.seed,
+            draws=config.eval.draws,
+            degrade=degrade,
+            sample_physics=build.physics_sampler(config),
+            most=config.eval.most,
+        )
+    ]
+
+
+def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
+    """θ of every real pair of the splits from `config.data.physics`, in the order of `record`."""
+    real = [split for split in splits if split.kind != "photos"]
+    if not config.data.physics or not real:
+        return None
+    _, known = calibrate.load_calibration(config.data.physics)
+    names = [f"{split.name}/{split.item_name(item)}" for split in real for item in split.items]
+    nothing = jax.tree.map(np.asarray, data.degradation.neutral_physics(jnp.ones(())))
+    rows: list[Physics] = [nothing, *(known.get(name, nothing) for name in names)]
+    found = np.array([0.0, *(float(name in known) for name in names)], np.float32)
+    return data.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), found)
+
+
+def batches(
+    config, splits: Sequence[datasets.Split], weights: Sequence[float], process=(0, 1)
+) -> grain.MapDataset:
+    """The endless crops of `config.data`, by step."""
+    options = config.data
+    budget = round(options.cache * GIB / max(1, options.workers))
+    return pipeline.batches(
+        splits,
+        weights,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        crops=pipeline.Crops(options.crop_size, options.smallest_crop, options.between),
+        cache=pipeline.Cache(budget),
+        process=process,
+    )
+
+
+def compressed(
+    config, stream: Iterator, start: int, places: np.ndarray, degrade, known
+) -> Iterator[data.Crops]:
+    """The stream with JPEG in it, where `config.data.jpeg` asks for any."""
+    options = config.data
+    if not options.jpeg:
+        return stream
+    synthesise, root = build.synthesiser(config, degrade, known), jax.random.key(config.seed)
+
+    @jax.jit
+    def darken(step, crops):
+        return synthesise(data.image_keys(root, step, places), crops).low
+
+    return data.compress(
+        stream,
+        darken,
+        start=start,
+        places=places,
+        seed=config.seed,
+        share=options.jpeg,
+        quality=tuple(options.jpeg_quality),
+    )
