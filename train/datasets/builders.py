@@ -11,9 +11,11 @@ pixels in them, as 8-bit sRGB PNG otherwise.
 
 import abc
 import contextlib
+import errno
 import hashlib
 import io
 import logging
+import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -192,7 +194,10 @@ BUILDERS = {"paired": PairedLowLight, "brackets": ExposureBrackets, "photos": Ph
 
 
 def build(make: Callable[[], tfds.core.GeneratorBasedBuilder]) -> Path:
-    """Make a builder and let it write into its (staging) data_dir; returns the data set's folder."""
+    """Make a builder and let it write into its (staging) data_dir; returns the data set's folder.
+
+    Raises OSError where the disk is full.
+    """
     absl = logging.getLogger("absl")
     level = absl.level
     absl.setLevel(logging.ERROR)
@@ -203,6 +208,11 @@ def build(make: Callable[[], tfds.core.GeneratorBasedBuilder]) -> Path:
             builder = make()
             downloads = Path(builder.data_dir_root) / "downloads"
             builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+    except RuntimeError as error:  # what array_record makes of a failed write
+        reason = re.search(r"write\(\) failed: ([^;]*)", str(error))
+        if reason is None:
+            raise
+        raise OSError(errno.EIO, reason[1]) from error
     finally:
         absl.setLevel(level)
     return Path(builder.data_dir)

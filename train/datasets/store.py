@@ -2,8 +2,11 @@
 
 They live where TFDS keeps its own: a given folder, else $TFDS_DATA_DIR, else
 ~/tensorflow_datasets, each in KIND/NAME/VERSION. A name is one data set, whatever its kind.
+What is being built stands in a staging folder there, which its process holds locked.
 """
 
+import contextlib
+import fcntl
 import functools
 import io
 import json
@@ -29,7 +32,7 @@ KINDS = {
 
 VERSION = "1.0.0"
 FIELDS = {"paired": ("low", "normal"), "brackets": ("image",), "photos": ("image",)}
-STAGING = ".building-"
+STAGING, OLDER = ".building-", "older"
 
 
 def data_dir(directory: str | Path = "") -> Path:
@@ -51,12 +54,8 @@ def find(name: str, directory: str | Path = "") -> Path | None:
 def names(directory: str | Path = "") -> list[str]:
     """Every data set built there."""
     root = data_dir(directory)
-    found = [
-        p.parent.parent.name
-        for f in KINDS.values()
-        for p in root.glob(f"{f}/*/{VERSION}/metadata.json")
-    ]
-    return sorted(found)
+    found = {p.parent.name for folder in KINDS.values() for p in root.glob(f"{folder}/*/{VERSION}")}
+    return sorted(name for name in found if find(name, directory))
 
 
 def plan(name: str, directory: str | Path = "") -> dict:
@@ -79,58 +78,107 @@ def plan(name: str, directory: str | Path = "") -> dict:
             f"python -m train.prepare, or name another --data-dir (config.data.directory)"
         )
     try:
-        return json.loads((path / "metadata.json").read_text()) | {"path": str(path)}
+        found = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
+        return found | {"path": str(path)}
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}/metadata.json is damaged: remove {path} and prepare {name} again"
         ) from error
 
 
-def install(build: Callable[[Path], Path], directory: str | Path = "") -> Path:
-    """Build in a staging folder, then move the whole data set into its place, over an older one.
+def install(
+    build: Callable[[Path], Path], directory: str | Path = "", *, replace: bool = False
+) -> Path:
+    """Build in a staging folder, then move the whole data set into its place; the place.
 
     build(staging) -> the data set's folder under staging. Whatever stops this on its way leaves
-    what was there before, and no half data set under its name.
+    what was there before, and no half data set under its name. Where another process has put a
+    data set of that name there meanwhile, that one stays, unless `replace`.
     """
     root = data_dir(directory)
+    with contextlib.ExitStack() as held:
+        staging = _staging(root, held)
+        try:
+            place = build(staging).relative_to(staging)
+            with _locked(root):
+                there = find(place.parent.name, root)
+                if there and not replace:
+                    return there
+                if (root / place).exists():
+                    _move(root, staging / OLDER, place)
+                _move(staging, root, place)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"{root} cannot be written ({reason}); make room, or name another with --data-dir"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError), _locked(root):
+                _give_back(root, staging)
+                shutil.rmtree(staging, ignore_errors=True)
+    return root / place
+
+
+def _staging(root: Path, held: contextlib.ExitStack) -> Path:
+    """A new folder to build in, locked until `held` closes."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        clear_staging(root)
-        staging = Path(tempfile.mkdtemp(prefix=f"{STAGING}{os.getpid()}-", dir=root))
+        with _locked(root):
+            clear_staging(root)
+            staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=root))
+            held.enter_context(_locked(staging))
     except OSError as error:
         raise InputError(
             f"{root} cannot be written ({error.strerror}); name another folder with --data-dir"
         ) from error
-    try:
-        built = build(staging)
-        final = root / built.relative_to(staging)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            final.replace(staging / "older")
-        built.replace(final)
-    except OSError as error:
-        raise InputError(f"{root} cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return final
+    return staging
 
 
 def clear_staging(root: Path) -> None:
-    """Remove what builds left that were killed; those of living processes stay."""
+    """Remove what builds left that were killed; those that run hold theirs locked."""
     for folder in root.glob(f"{STAGING}*"):
-        pid = folder.name.removeprefix(STAGING).split("-")[0]
-        if not (pid.isdigit() and _alive(int(pid))):
+        with contextlib.suppress(OSError):  # locked, or on a disk that knows no locks
+            held = _lock(folder)
+            _give_back(root, folder)
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
 
 
-def _alive(pid: int) -> bool:
+def _give_back(root: Path, staging: Path) -> None:
+    """Move an older data set into its place again where the newer did not get there."""
+    for older in staging.glob(f"{OLDER}/*/*/*"):
+        place = older.relative_to(staging / OLDER)
+        if not (root / place).exists():
+            _move(staging / OLDER, root, place)
+
+
+def _move(here: Path, there: Path, place: Path) -> None:
+    (there / place).parent.mkdir(parents=True, exist_ok=True)
+    (here / place).replace(there / place)
+
+
+def _lock(folder: Path, wait: bool = False) -> int:
+    """Lock a folder until the number returned is closed, or its process ends."""
+    held = os.open(folder, os.O_RDONLY)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(held)
+        raise
+    return held
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One process at a time, for moments only; on a disk that knows no locks without."""
+    held = None
+    with contextlib.suppress(OSError):
+        held = _lock(root, wait=True)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -4,18 +4,15 @@ A plan is plain data, kept with the built set as its metadata, so that the repor
 be shown again without the source. Images are uint8 [h, w, 3], sRGB.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from PIL import Image as PILImage
-
-from pdn_jax import photo
 from pdn_jax.types import InputError
+from train.datasets.duplicates import across, draw_splits, scene_groups
+from train.datasets.facts import Facts, Surveyed, edge_agreement, facts
 from train.datasets.listing import Listing, Record, Refused
 
 WELL_EXPOSED, CLIPPED = 0.48, 0.5
@@ -27,93 +24,7 @@ DISAGREE = 0.25
 Of 140 real pairs none is below 0.31, very dark and noisy ones included; of wrong ones 95 % are.
 """
 
-ALIKE = 6
-"""Bits of 64 in which the perceptual hashes of one photograph and a copy of it may differ.
-
-Of 347 different photographs no two differ in less than 14.
-"""
-
 THREADS = min(8, os.cpu_count() or 1)
-
-
-class Facts(NamedTuple):
-    """What is known of one photo file. `content` hashes the pixels, `look` what they look like."""
-
-    file: str
-    width: int
-    height: int
-    mean: float
-    clipped: float
-    data: str
-    content: str
-    look: str
-
-
-class Surveyed(NamedTuple):
-    """A record with its facts, darkest frame first and the target last."""
-
-    record: Record
-    frames: tuple[Facts, ...]
-    edges: float | None
-
-
-def facts(source: Path, path: Path) -> tuple[Facts, np.ndarray]:
-    """Facts and pixels of a file; raises InputError where `photo.read` does."""
-    import imagehash
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    image = photo.decode(data, str(path))
-    height, width = image.shape[:2]
-    # Reduced first: the hash looks at 32×32 pixels, and need not filter all of a large one.
-    look = imagehash.phash(thumbnail(image, 256))
-    found = Facts(
-        file=path.relative_to(source).as_posix(),
-        width=width,
-        height=height,
-        mean=float(image.mean()),
-        clipped=float((image.max(axis=2) == 255).mean() + (image.max(axis=2) == 0).mean()),
-        data=hashlib.sha256(data).hexdigest(),
-        content=hashlib.sha256(f"{width}x{height}".encode() + image.tobytes()).hexdigest(),
-        look=str(look),
-    )
-    return found, image
-
-
-def thumbnail(image: np.ndarray, side: int) -> PILImage.Image:
-    """A photograph whose longer side is at most `side` pixels."""
-    small = PILImage.fromarray(image)
-    small.thumbnail((side, side), PILImage.Resampling.BOX, reducing_gap=2.0)
-    return small
-
-
-def edge_agreement(low: np.ndarray, normal: np.ndarray) -> float:
-    """Correlation of both photographs' edges, moved by a pixel at most: 1 for the same picture.
-
-    Edges are gradient magnitudes of log brightness, which exposure does not change, reduced to
-    at most 256 pixels and blurred.
-    """
-    from skimage.filters import gaussian, sobel
-
-    def edges(image):
-        grey = np.asarray(thumbnail(image, 256).convert("L"), np.float32) / 255.0
-        return gaussian(sobel(np.log(gaussian(grey, 1.0) + 0.02)), 1.0)
-
-    a, b = edges(low), edges(normal)
-    inner = a[2:-2, 2:-2]
-    if min(inner.shape) < 4 or inner.std() == 0.0:
-        return 1.0  # nothing to compare: no reason to doubt it
-    moved = [
-        b[2 + y : b.shape[0] - 2 + y, 2 + x : b.shape[1] - 2 + x]
-        for y in (-1, 0, 1)
-        for x in (-1, 0, 1)
-    ]
-    return max(
-        (float(np.corrcoef(inner.ravel(), m.ravel())[0, 1]) for m in moved if m.std() > 0.0),
-        default=0.0,
-    )
 
 
 # --- one record ----------------------------------------------------------------------------------
@@ -139,7 +50,7 @@ def survey_bracket(source: Path, record: Record) -> tuple[Surveyed | None, list[
     target, _ = min(
         found, key=lambda f: abs(f[0].mean / 255 - WELL_EXPOSED) + CLIPPED * f[0].clipped
     )
-    frames = []
+    frames: list[Facts] = []
     for frame, _ in found:
         if (frame.width, frame.height) != (target.width, target.height):
             sizes = f"{frame.width}×{frame.height}, the target {target.width}×{target.height}"
@@ -150,13 +61,15 @@ def survey_bracket(source: Path, record: Record) -> tuple[Surveyed | None, list[
         reason = f"scene {record.scene} has no frame darker than its best-exposed one"
         return None, [*refused, Refused(target.file, reason)]
     frames.sort(key=lambda frame: frame.mean)
-    return Surveyed(record, (*frames, target), None), refused
+    alike = [f for f, _ in found if (f.width, f.height) == (target.width, target.height)]
+    bright = len(alike) - len(frames) - 1
+    return Surveyed(record, (*frames, target), bright=bright), refused
 
 
 def survey_photo(source: Path, record: Record) -> tuple[Surveyed | None, list[Refused]]:
     """One photograph."""
     found, refused = _read(source, record.files)
-    return (Surveyed(record, (found[0][0],), None) if found else None), refused
+    return (Surveyed(record, (found[0][0],)) if found else None), refused
 
 
 def _read(source: Path, paths: Iterable[Path], pixels: bool = False):
@@ -194,20 +107,18 @@ def survey(
     """
     refused = list(listing.refused)
     kept: list[Surveyed] = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        reads = pool.map(lambda record: SURVEYS[kind](source, record), listing.records)
-        for surveyed, out in reads:
-            refused += out
-            kept += [surveyed] if surveyed else []
-            advance()
+    for surveyed, out in _each(SURVEYS[kind], source, listing.records):
+        refused += out
+        kept += [surveyed] if surveyed else []
+        advance()
     if not kept:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused[:3])
         raise InputError(f"{source} leaves nothing to build ({reasons or 'no photographs'})")
 
     groups = scene_groups(kept)
-    said = [found.record.split for found in kept]
-    if any(said):
-        splits = [split or "train" for split in said]
+    said = any(record.split for record in listing.records)
+    if said:
+        splits = [found.record.split or "train" for found in kept]
     else:
         splits = draw_splits(groups, seed=seed, held_out=held_out)
     order = sorted(set(splits), key=lambda s: ({"train": 0, "dev": 1, "test": 2}.get(s, 3), s))
@@ -226,12 +137,36 @@ def survey(
     ]
     return {
         "kind": kind,
-        "split_by": "the source" if any(said) else f"scene, seed {seed}",
+        "split_by": "the source" if said else f"scene, seed {seed}",
         "examples": examples,
         "refused": [list(entry) for entry in refused],
         "doubtful": doubtful,
         "across": across(kept, splits),
+        "notes": [*listing.notes, *_notes(kept, splits, said)],
     }
+
+
+def _each(look: Callable, source: Path, records: Sequence[Record]) -> Iterator[tuple]:
+    """What every record's survey returns, in order, several at a time."""
+    # Pillow's warnings are switched off for all threads at once: each for itself, while decoding,
+    # would restore what another has set.
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        warnings.simplefilter("ignore")
+        yield from pool.map(lambda record: look(source, record), records)
+
+
+def _notes(kept: list[Surveyed], splits: list[str], said: bool) -> list[str]:
+    """What else is to be known of how the examples were chosen and split."""
+    notes = []
+    bright = sum(found.bright for found in kept)
+    if bright:
+        notes.append(f"{bright} frames are no darker than their scene's target, and not used")
+    unsaid = sum(not found.record.split for found in kept)
+    if said and unsaid:
+        notes.append(f"{unsaid} of {len(kept)} examples say no split and are in train")
+    if not said and set(splits) == {"train"}:
+        notes.append("nothing is held out")
+    return notes
 
 
 def _example(found: Surveyed, first: Record) -> dict:
@@ -240,59 +175,3 @@ def _example(found: Surveyed, first: Record) -> dict:
     frames = [{name: getattr(frame, name) for name in fields} for frame in found.frames]
     scene = found.record.scene or first.scene or first.name
     return {"name": found.record.name, "scene": scene, "frames": frames}
-
-
-def looks_alike(a: str, b: str) -> bool:
-    """Whether two perceptual hashes, in hexadecimal, are those of one picture."""
-    return (int(a, 16) ^ int(b, 16)).bit_count() <= ALIKE
-
-
-def scene_groups(kept: list[Surveyed]) -> list[int]:
-    """A number per record: the same for one scene by name, and for targets that are or look the same."""
-    parent = list(range(len(kept)))
-
-    def root(place):
-        while parent[place] != place:
-            place = parent[place]
-        return place
-
-    first: dict[str, int] = {}
-    looks = np.array([int(found.frames[-1].look, 16) for found in kept], np.uint64)
-    for place, found in enumerate(kept):
-        for name in filter(None, (found.record.scene, found.frames[-1].content)):
-            parent[root(place)] = root(first.setdefault(name, place))
-        near = np.bitwise_count(looks[:place] ^ looks[place]) <= ALIKE
-        for other in np.flatnonzero(near):
-            parent[root(place)] = root(int(other))
-    return [root(place) for place in range(len(kept))]
-
-
-def draw_splits(groups: list[int], *, seed: int, held_out: float) -> list[str]:
-    """A split per record, whole groups at a time; dev and test get at least one of three or more."""
-    names = sorted(set(groups))
-    order = np.random.default_rng(seed).permutation(len(names))
-    count = max(1, round(held_out * len(names))) if held_out and len(names) >= 3 else 0
-    chosen = {}
-    for place, index in enumerate(order):
-        chosen[names[index]] = "dev" if place < count else "test" if place < 2 * count else "train"
-    return [chosen[group] for group in groups]
-
-
-def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
-    """[split, name, other split, name, how] of photographs that are, or look, the same in two splits."""
-    found = []
-    contents: dict[str, list[tuple[str, str]]] = {}
-    for surveyed, split in zip(kept, splits, strict=True):
-        for frame in surveyed.frames:
-            for other, name in contents.get(frame.content, []):
-                if other != split:
-                    found.append([other, name, split, frame.file, "same pixels"])
-            contents.setdefault(frame.content, []).append((split, frame.file))
-    looks = np.array([int(s.frames[-1].look, 16) for s in kept], np.uint64)
-    for place, (surveyed, split) in enumerate(zip(kept, splits, strict=True)):
-        near = np.bitwise_count(looks[:place] ^ looks[place]) <= ALIKE
-        for other in np.flatnonzero(near):
-            a, b = kept[other].frames[-1], surveyed.frames[-1]
-            if splits[other] != split and a.content != b.content:
-                found.append([splits[other], a.file, split, b.file, "looks the same"])
-    return found

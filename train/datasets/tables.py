@@ -21,19 +21,23 @@ def read_table(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, s
     """(line, row) of a csv; raises InputError for an unreadable one or a missing column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            reader = csv.reader(file, strict=True)  # an open quote would swallow rows
+            columns = [name.strip() for name in next(reader, [])]
             missing = [name for name in needed if name not in columns]
             if missing:
                 raise InputError(
                     f"{path} has no column {missing[0]}: expected {', '.join(needed)}, "
                     f"found {', '.join(columns) or 'nothing'}"
                 )
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read as a csv ({reason}): write it as UTF-8") from error
-    return [(line, {k: (v or "").strip() for k, v in row.items() if k}) for line, row in rows]
+            lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as a csv: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    empty = dict.fromkeys(columns, "")
+    return [(n, empty | dict(zip(columns, map(str.strip, c), strict=False))) for n, c in lines]
 
 
 def inside(source: Path, name: str) -> Path:
@@ -41,19 +45,28 @@ def inside(source: Path, name: str) -> Path:
     relative = os.path.normpath(name.replace("\\", "/")) if name else ""
     if not relative:
         raise InputError("an empty path")
-    if os.path.isabs(relative) or relative.split("/")[0] == ".." or ":" in relative.split("/")[0]:
+    if os.path.isabs(relative) or relative.split("/")[0] == ".." or re.match("[A-Za-z]:", relative):
         raise InputError(f"{name} leads out of the source folder")
     path = source / relative
     if path.suffix.lower() not in EXTENSIONS:
         raise InputError(f"{name} is not a photo: expected one of {' '.join(EXTENSIONS)}")
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read: {error}") from error
+    if not found:
         raise InputError(f"{name} does not exist")
     return path
 
 
-def split_named(text: str, table: Path, line: int) -> str:
+def split_named(text: str, where: str = "") -> str:
     """The split that a cell means, "" for none; InputError where it can name none."""
     split = SPLITS.get(text.casefold(), text)
-    if split and not re.fullmatch(r"[A-Za-z]\w*", split, re.ASCII):
-        raise InputError(f"{table.name}, line {line}: {text!r} cannot name a split")
+    if split and (not re.fullmatch(r"[A-Za-z]\w*", split, re.ASCII) or split == "all"):
+        raise InputError(f"{where}{text!r} cannot name a split")
     return split
+
+
+def split_of(parts: Sequence[str]) -> str:
+    """The split that a path's folders name, '' for none."""
+    return next((SPLITS[p.casefold()] for p in parts if p.casefold() in SPLITS), "")
