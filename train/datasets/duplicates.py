@@ -62,11 +62,20 @@ def draw_splits(groups: list[int], *, seed: int, held_out: float) -> list[str]:
     return [chosen[group] for group in groups]
 
 
+def order(split: str) -> tuple[int, str]:
+    """Sorts splits: train, dev, test, then others by name."""
+    return {"train": 0, "dev": 1, "test": 2}.get(split, 3), split
+
+
 def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
     """[split, name, other split, name, how] of photographs that are, or look, the same in two splits.
 
-    Of several copies in one split the first is named.
+    Of several copies in one split the first is named; splits stand in `order`.
     """
+
+    def by_split(item: tuple[str, object]) -> tuple[int, str]:
+        return order(item[0])
+
     contents: dict[str, dict[str, str]] = {}
     looks: dict[str, dict[str, tuple[int, Facts]]] = {}
     for place, (surveyed, split) in enumerate(zip(kept, splits, strict=True)):
@@ -76,16 +85,15 @@ def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
     found = [
         [*one, *other, "same pixels"]
         for names in contents.values()
-        for one, other in itertools.combinations(names.items(), 2)
+        for one, other in itertools.combinations(sorted(names.items(), key=by_split), 2)
     ]
     said = set()
     for a, b in (*((look, look) for look in looks if look), *alike(looks)):
-        for (split, one), (other_split, other) in itertools.product(
-            looks[a].items(), looks[b].items()
-        ):
-            places = frozenset((one[0], other[0]))
-            if split == other_split or places in said or one[1].content == other[1].content:
+        for both in itertools.product(looks[a].items(), looks[b].items()):
+            (split, (place, one)), (other_split, (other_place, other)) = sorted(both, key=by_split)
+            places = frozenset((place, other_place))
+            if split == other_split or places in said or one.content == other.content:
                 continue
             said.add(places)  # a line for two examples, however many of their frames look alike
-            found.append([split, one[1].file, other_split, other[1].file, "looks the same"])
+            found.append([split, one.file, other_split, other.file, "looks the same"])
     return found

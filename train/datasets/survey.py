@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pdn_jax.types import InputError
-from train.datasets.duplicates import across, draw_splits, scene_groups
+from train.datasets.duplicates import across, draw_splits, order, scene_groups
 from train.datasets.facts import Facts, Surveyed, edge_agreement, facts
 from train.datasets.listing import Listing, Record, Refused
 
@@ -121,14 +121,13 @@ def survey(
         splits = [found.record.split or "train" for found in kept]
     else:
         splits = draw_splits(groups, seed=seed, held_out=held_out)
-    order = sorted(set(splits), key=lambda s: ({"train": 0, "dev": 1, "test": 2}.get(s, 3), s))
     examples = {
         split: [
             _example(found, kept[group].record)
             for found, group, its in zip(kept, groups, splits, strict=True)
             if its == split
         ]
-        for split in order
+        for split in sorted(set(splits), key=order)
     }
     doubtful = [
         [found.record.name, round(found.edges, 3)]
