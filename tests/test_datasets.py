@@ -98,6 +98,13 @@ def relative(root, listed):
             },
         ),
         (
+            ["low/a.png", "low/A.png", "high/a.jpg", "high/A.jpg"],
+            {
+                "A": ("", "", "low/A.png", "high/A.jpg"),
+                "a": ("", "", "low/a.png", "high/a.jpg"),
+            },
+        ),
+        (
             ["low/e\u0301.png", "high/\u00e9.png"],
             {"e\u0301": ("", "", "low/e\u0301.png", "high/\u00e9.png")},
         ),
@@ -351,6 +358,9 @@ def test_photographs_of_a_folder(tmp_path):
         ("train/10.png", "train"),
     ]
     assert [name for name, _ in listed.refused] == ["c.raw", "²"]
+    assert sorted(["²", "10", "9", "a10", "a9"], key=folders.natural) == [
+        *("9", "10", "a9", "a10", "²")
+    ]
 
 
 # --- what a photograph is --------------------------------------------------------------------
@@ -395,15 +405,18 @@ def test_edges_agree_for_one_scene_however_dark_and_not_for_two():
     one = scene(1, 96, 128)
     dark = (one * 0.1 + RANDOM.normal(0, 1, one.shape)).clip(0, 255).astype(np.uint8)
     assert facts.edge_agreement(dark, one) > 0.5
-    assert facts.edge_agreement(np.roll(dark, 1, 1), one) > 0.5
+    whole = scene(1, 100, 132)
+    for moved, least, most in (((1, 0), 0.99, 1), ((0, 1), 0.99, 1), ((4, 4), 0, 0.9)):
+        other = whole[moved[0] :, moved[1] :][:96, :128]
+        assert least < facts.edge_agreement(whole[:96, :128], other) < most
     assert facts.edge_agreement(scene(2, 96, 128), one) < survey.DISAGREE
     assert facts.edge_agreement(np.zeros_like(one), one) == 1.0  # nothing to doubt it by
     assert facts.edge_agreement(one, np.zeros_like(one)) == 0.0
 
 
 def test_the_best_exposed_frame_is_the_target(tmp_path):
-    # |mean/255 − 0.48| + 0.5·clipped: 0.284, 0.088, 0.186 + 0.5·0.5 and 0.304
-    levels = {"a": (50, 50), "b": (100, 100), "c": (85, 255), "d": (200, 200)}
+    # |mean/255 − 0.48| + 0.5·clipped: 0.284, 0.402, 0.166, 0.040 + 0.5·0.5 and 0.304
+    levels = {"a": (50, 50), "f": (20, 20), "b": (80, 80), "c": (10, 255), "d": (200, 200)}
     files = []
     for name, (left, right) in levels.items():
         image = np.full((16, 16, 3), left, np.uint8)
@@ -412,10 +425,10 @@ def test_the_best_exposed_frame_is_the_target(tmp_path):
     files.append(save(tmp_path / "e.png", np.full((16, 18, 3), 20, np.uint8)))
     record = listing.Record("s", "s", "", tuple(files))
     found, refused = survey.survey_bracket(tmp_path, record)
-    assert [frame.file for frame in found.frames] == ["a.png", "b.png"]
+    assert [frame.file for frame in found.frames] == ["f.png", "a.png", "b.png"]
     assert found.bright == 2
     assert refused == [("e.png", "the sizes of the scene's frames differ: 18×16, the target 16×16")]
-    lone = listing.Record("s", "s", "", tuple(files[1:4]))
+    lone = listing.Record("s", "s", "", tuple(files[2:5]))
     found, refused = survey.survey_bracket(tmp_path, lone)
     assert found is None
     assert refused == [("b.png", "scene s has no frame darker than its best-exposed one")]
@@ -530,11 +543,19 @@ def test_doubtful_pairs_are_named(tmp_path):
     assert value < survey.DISAGREE
 
 
-def test_reading_leaves_the_warning_filters_as_they_were(tmp_path):
-    for seed in range(40):
-        save(tmp_path / f"{seed}.png", scene(seed, 16, 16))
+def test_no_thread_changes_the_warning_filters(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{place}.png" for place in range(20)))
+    seen = []
+
+    def look(source, record):
+        seen.append(warnings.filters[0])
+        return None, []
+
+    monkeypatch.setitem(survey.SURVEYS, "photos", look)
     before = list(warnings.filters)
-    plan_of(tmp_path)
+    with pytest.raises(InputError, match="nothing to build"):
+        plan_of(tmp_path)
+    assert seen == [("ignore", None, Warning, None, 0)] * 20
     assert warnings.filters == before
 
 

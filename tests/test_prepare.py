@@ -175,13 +175,13 @@ def test_photographs(tmp_path, home, capsys):
     for seed in range(3):
         save(tmp_path / "s" / "train" / f"{seed}.jpg", scene(seed))
     save(tmp_path / "s" / "val" / "x.webp", scene(3), lossless=True)
-    save(tmp_path / "s" / "test" / "again.jpg", scene(1), quality=60)
+    save(tmp_path / "s" / "test" / "a\n[b].jpg", scene(1), quality=60)
     save(tmp_path / "s" / "test" / "copy.bmp", photo.read(tmp_path / "s" / "train" / "2.jpg"))
     run("photos", "--source", tmp_path / "s", "--name", "mine")
     printed = capsys.readouterr().out
     assert "photographs in two splits (kept): 2" in printed
     assert "train/2.jpg (train) and test/copy.bmp (test): same pixels" in printed
-    assert "train/1.jpg (train) and test/again.jpg (test): looks the same" in printed
+    assert "train/1.jpg (train) and test/a\\n[b].jpg (test): looks the same" in printed
     opened = datasets.open_split("mine", "dev")
     np.testing.assert_array_equal(opened.frame(0, -1), scene(3))
     assert [len(datasets.open_split("mine", split)) for split in ("train", "dev", "test")] == [
@@ -236,7 +236,7 @@ def odd(tmp_path):
     put("size.png", 24, image=scene(24, 20, 32))
     put("tiny.png", 25, image=scene(25, 8, 8))
     save(root / "low" / "lone.png", scene(26))
-    save(root / "high" / "lone too.png", scene(27))
+    save(root / "high" / "[b]lone :smile:.png", scene(27))
     (root / "low" / "link.png").symlink_to("nowhere.png")
     (root / "notes.txt").write_text("notes")
     (root / "empty").mkdir()
@@ -251,7 +251,7 @@ REFUSED = {
     "low/size.png": "the sizes of the pair differ: 32×20 but high/size.png 32×24",
     "low/tiny.png": "is 8×8 pixels",
     "low/lone.png": "no partner in high",
-    "high/lone too.png": "no partner in low",
+    "high/[b]lone :smile:.png": "no partner in low",
     "low/link.png": "a link to nothing",
     "notes.txt": "not a photo",
 }
@@ -399,7 +399,13 @@ def test_a_set_of_something_else_is_only_replaced_when_asked(source, home, capsy
     assert "its source has changed since" in refused(capsys, *asked)
     assert "is of kind paired" in refused(capsys, "photos", *asked[1:])
     assert "is of kind paired" in refused(capsys, "photos", *asked[1:], "--rebuild")
+    (source / "low" / "new.png").unlink()
+    (source / "high" / "new.png").unlink()
+    run(*asked)
+    os.utime(source / "low" / "1.png", ns=(1, 1))
+    assert "its source has changed since" in refused(capsys, *asked)
     assert state(home) == before
+    pair(source, "low/new.png", "high/new.png", 9)
     run(*asked, "--rebuild")
     assert sum(map(len, datasets.plan("lol")["examples"].values())) == 4
     (store.find("lol") / "metadata.json").write_text("{")
