@@ -21,7 +21,7 @@ WELL_EXPOSED, CLIPPED = 0.48, 0.5
 DISAGREE = 0.25
 """Correlation of two photographs' edges below which a pair may not show the same scene.
 
-Of 140 real pairs none is below 0.31, very dark and noisy ones included; of wrong ones 95 % are.
+Of 532 real pairs one is (0.235), very dark and noisy ones included; of wrong ones 95 % are.
 """
 
 THREADS = min(8, os.cpu_count() or 1)
