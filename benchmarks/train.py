@@ -26,7 +26,7 @@ from configs import base
 from pdn_jax import degradation
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
-from train import build, data, parallel
+from train import build, data, parallel, pipeline, sources
 from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
@@ -62,11 +62,11 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
     return step, mapped
 
 
-def photographs(config) -> Iterator[np.ndarray]:
+def photographs(config) -> Iterator[data.Crops]:
     """The training batches, from the first on, prefetched as in training."""
-    kept, _ = data.load(config.data.folder, tuple(config.data.held_out))
-    batches = build.batches(config, kept)
-    return data.stream(batches, 0, config.data.threads)
+    batches = sources.batches(config, *sources.mixture(config))
+    with pipeline.stream(batches, 0, threads=config.data.threads) as crops:
+        yield from crops
 
 
 def seconds_of(step: Callable, mapped: parallel.Mapped, batches: Iterator, steps: int) -> float:
@@ -116,7 +116,7 @@ def balance_times(config, trainings: dict[str, tuple], repeats: int) -> dict[str
     crops = next(photographs(config))
 
     def caller(step, mapped):
-        batch = mapped.shard((crops, np.arange(len(crops))))
+        batch = mapped.shard((crops, np.arange(len(crops["normal"]))))
         return lambda: step(batch)
 
     return timing.in_turn({name: caller(*found) for name, found in trainings.items()}, repeats)
@@ -127,7 +127,7 @@ def part_times(configs: dict[str, Any], params, share: int, repeats: int):
     config = configs["gradient_ratio"]
     model, degrade = build.network(config), degradation.camera()
     params = jax.device_put(params)
-    crops = next(photographs(config))[:share]
+    crops = {name: part[:share] for name, part in next(photographs(config)).items()}
     keys = data.image_keys(jax.random.key(config.seed), 0, np.arange(share))
     synthesise = jax.jit(build.synthesiser(config, degrade))
     forward = jax.jit(model.apply)

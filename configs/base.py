@@ -24,8 +24,8 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.directory = ""  # folder of built data sets; '' for TFDS's own
-    config.data.sources = ()  # (kind, name, folder) to prepare first: paired, brackets or photos
-    config.data.mixture = ()  # (name or name/split, weight); () for sources, or the packaged photos
+    config.data.sources = ()  # to prepare first: (paired, brackets or photos; name; folder)
+    config.data.mixture = ()  # of (name or name/split, weight); () for sources, or packaged
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.between = 3  # real exposures between a bracket's ends, as stage targets

@@ -17,3 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
 jax.config.update("jax_compilation_cache_dir", cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+# Data sets built by a test are this session's alone.
+built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")
+os.environ["TFDS_DATA_DIR"] = built.name

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import count, forward, timing
+from benchmarks import data as data_benchmark
 from benchmarks import train as training
 from benchmarks.count import macs
 from pdn_jax.model import VARIANTS
@@ -262,3 +263,17 @@ def test_counts_that_are_none(argument):
     with pytest.raises(argparse.ArgumentTypeError, match=argument):
         count.positive_integer(argument)
     assert count.positive_integer("12") == 12
+
+
+def test_data_prints_how_fast_crops_come_and_are_taken(capsys):
+    smallest = "--variant tiny --batch 4 --crop 32 --seconds 0.1 --steps 2 --copies 1 --workers 1"
+    data_benchmark.main(smallest.split())
+    table = rows(capsys.readouterr().out)
+    assert list(table) == [
+        *("2 threads", "2 threads, nothing held", "1 processes", "training tiny takes"),
+    ]
+    first, cold, warm, held = map(float, table["2 threads"])
+    assert min(first, cold, warm) > 0
+    assert held == pytest.approx(5 * 2 * 600 * 400 * 3 / 2**20, abs=1)
+    assert float(table["2 threads, nothing held"][-1]) == 0
+    assert float(table["training tiny takes"][-1]) > 0

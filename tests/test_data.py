@@ -1,4 +1,4 @@
-"""Batches as a function of (seed, step), crops, the split, synthesis on the device."""
+"""Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
 
 import jax
 import jax.numpy as jnp
@@ -7,125 +7,13 @@ import pytest
 from PIL import Image as PILImage
 
 from pdn_jax import degradation
-from pdn_jax.types import InputError
-from train import data
+from train import data, datasets, prepare
 
 CAMERA = degradation.camera()
 
 
-@pytest.fixture(scope="module")
-def photos():
-    rng = np.random.default_rng(0)
-    images = tuple(rng.integers(0, 256, (70 + 10 * i, 90, 3), dtype=np.uint8) for i in range(3))
-    return data.Photos(("a", "b", "c"), images)
-
-
-def make(photos, seed=0, batch_size=4):
-    return data.batches(photos, seed=seed, batch_size=batch_size, crop_size=32, smallest=0.4)
-
-
-def test_packaged_photographs_are_there():
-    photos = data.packaged_photos()
-    assert {"coffee", "flower", "astronaut"} <= set(photos.names)
-    assert len(photos.names) >= 6
-    for image in photos.images:
-        assert image.dtype == np.uint8
-        assert image.shape[2] == 3
-        assert min(image.shape[:2]) >= 256
-
-
-def test_held_out_photographs_are_not_trained_on():
-    kept, held = data.load("", ("coffee", "flower"))
-    assert set(held.names) == {"coffee", "flower"}
-    assert not set(kept.names) & set(held.names)
-    for image in kept.images:
-        assert not any(np.array_equal(image, other) for other in held.images)
-
-
-@pytest.mark.parametrize("names", [("coffe",), (), ("a", "b", "c")])
-def test_a_split_without_two_sides_is_refused(photos, names):
-    with pytest.raises(InputError, match=r"data\.held_out"):
-        data.split(photos, names)
-
-
-def test_folder_of_photographs(tmp_path, photos):
-    for name, image in zip(*photos, strict=True):
-        PILImage.fromarray(image).save(tmp_path / f"{name}.png")
-    kept, held = data.load(str(tmp_path), ("b",))
-    assert kept.names == ("a", "c")
-    np.testing.assert_array_equal(held.images[0], photos.images[1])
-
-
-def test_batches_depend_on_seed_and_step_alone(photos):
-    one, two = make(photos), make(photos)
-    for step in (0, 3, 7, 3):
-        np.testing.assert_array_equal(one[step], two[step])
-    assert one[0].shape == (4, 32, 32, 3)
-    assert one[0].dtype == np.uint8
-    assert not np.array_equal(one[0], one[1])
-    assert not np.array_equal(one[0], make(photos, seed=1)[0])
-
-
-@pytest.mark.parametrize("start", [0, 5])
-def test_the_stream_goes_on_where_it_is_told(photos, start):
-    dataset = make(photos)
-    stream = data.stream(dataset, start, threads=2)
-    for step in range(start, start + 4):
-        np.testing.assert_array_equal(next(stream), dataset[step])
-
-
-def test_every_photograph_is_seen_once_a_round(photos):
-    """Flat photographs of one value each: three crops a round hold the three values."""
-    flat = data.Photos(
-        photos.names, tuple(np.full((64, 64, 3), value, np.uint8) for value in (10, 20, 30))
-    )
-    dataset = data.batches(flat, seed=0, batch_size=3, crop_size=32, smallest=0.5)
-    orders = set()
-    for step in range(8):
-        values = [int(crop[0, 0, 0]) for crop in dataset[step]]
-        assert sorted(values) == [10, 20, 30]
-        orders.add(tuple(values))
-    assert len(orders) > 1
-
-
-def test_crops_are_parts_of_the_photograph_flipped_and_turned():
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:32] = 200
-    seen = set()
-    for seed in range(40):
-        part = data.crop(image, np.random.default_rng(seed), 64)
-        assert part.shape == (64, 64, 3)
-        means = part[:32].mean(), part[:, :32].mean()
-        seen.add(tuple(round(float(mean)) for mean in means))
-    assert seen == {(200, 100), (0, 100), (100, 200), (100, 0)}
-
-
-def test_crops_reach_every_corner():
-    image = np.arange(40 * 50).reshape(40, 50, 1).repeat(3, axis=-1)
-    corners = {0, 49, 39 * 50, 39 * 50 + 49}
-    for seed in range(400):
-        corners -= set(data.crop(image, np.random.default_rng(seed), 32)[..., 0].ravel().tolist())
-    assert not corners
-
-
-def test_photographs_are_scaled_down_and_never_up():
-    image = np.zeros((200, 300, 3), np.uint8)
-    sizes = [copy.shape[:2] for copy in data.scaled(image, 50, 0.5)]
-    assert len(sizes) == data.SCALES
-    assert sizes[0] == (50, 75)
-    assert sizes[-1] == (100, 150)
-    assert sizes == sorted(sizes)
-    assert data.scaled(image, 50, 0.01)[-1].shape[:2] == (200, 300)
-    assert data.scaled(image, 200, 0.3)[-1].shape[:2] == (200, 300)
-
-
-def test_a_photograph_smaller_than_the_crop_is_named(photos):
-    with pytest.raises(InputError, match=r"photograph a .*crop_size=80"):
-        data.batches(photos, seed=0, batch_size=1, crop_size=80, smallest=0.5)
-
-
 def synthesise(indices, step=0, seed=0):
-    crops = jnp.full((len(indices), 32, 32, 3), 128, jnp.uint8)
+    crops = {"normal": jnp.full((len(indices), 32, 32, 3), 128, jnp.uint8)}
     keys = data.image_keys(jax.random.key(seed), jnp.asarray(step), jnp.asarray(indices))
     return data.synthesise(keys, crops, CAMERA, degradation.sample_physics)
 
@@ -148,14 +36,126 @@ def test_synthesis_darkens_to_eight_bits():
     assert batch.physics.exposure.shape == (3,)
 
 
-def test_held_out_pairs_are_a_function_of_the_seed(photos):
-    def pairs(seed):
-        return data.held_out_pairs(
-            photos, seed=seed, draws=2, degrade=CAMERA, sample_physics=degradation.sample_physics
-        )
+def mixed(**more):
+    """Two synthetic and two real images; the real ones have records 2 and 1."""
+    crops = {
+        "normal": jnp.full((4, 32, 32, 3), 128, jnp.uint8),
+        "low": jnp.asarray([0, 7, 0, 9], jnp.uint8)[:, None, None, None]
+        * jnp.ones((4, 32, 32, 3), jnp.uint8),
+        "record": jnp.asarray([0, 2, 0, 1]),
+    }
+    keys = data.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
+    return data.synthesise(keys, crops | more, CAMERA, degradation.sample_physics)
 
-    one, two, other = pairs(0), pairs(0), pairs(1)
-    assert len(one) == 6
+
+def test_real_dark_photographs_stay_as_they_are():
+    batch, drawn = mixed(), synthesise([0, 1, 2, 3])
+    np.testing.assert_array_equal(batch.low[0], drawn.low[0])
+    np.testing.assert_array_equal(batch.low[2], drawn.low[2])
+    np.testing.assert_allclose(batch.low[1], 7 / 255, rtol=1e-6)
+    np.testing.assert_allclose(batch.low[3], 9 / 255, rtol=1e-6)
+    np.testing.assert_array_equal(batch.known, [1, 0, 1, 0])
+    assert batch.physics.shot_noise[1] == 0.0
+    assert batch.physics.exposure[0] == drawn.physics.exposure[0]
+
+
+def test_fitted_physics_goes_to_its_own_record():
+    exposures = jnp.asarray([1.0, 0.1, 0.2])
+    fitted = data.Fitted(degradation.neutral_physics(exposures), jnp.asarray([0.0, 1.0, 0.0]))
+    keys = data.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
+    crops = {
+        "normal": jnp.full((4, 32, 32, 3), 128, jnp.uint8),
+        "low": jnp.full((4, 32, 32, 3), 7, jnp.uint8),
+        "record": jnp.asarray([0, 2, 0, 1]),
+    }
+    batch = data.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted)
+    np.testing.assert_allclose(batch.physics.exposure[1], 0.2)
+    np.testing.assert_allclose(batch.physics.exposure[3], 0.1)
+    np.testing.assert_array_equal(batch.known, [1, 0, 1, 1])
+
+
+def test_frames_between_become_part_of_the_batch():
+    between = jnp.full((4, 2, 32, 32, 3), 51, jnp.uint8)
+    np.testing.assert_allclose(mixed(between=between).between, 0.2, rtol=1e-6)
+    assert mixed().between is None
+
+
+# --- JPEG ----------------------------------------------------------------------------------------
+
+
+def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40, 60)):
+    rng = np.random.default_rng(5)
+    dark = rng.integers(0, 60, (4, 32, 32, 3), dtype=np.uint8)
+    places = np.asarray(places)
+    stream = data.compress(
+        iter([{"normal": dark[places]}] * count),
+        lambda step, crops: crops["normal"].astype(np.float32) / 255.0,
+        start=start,
+        places=places,
+        seed=3,
+        share=share,
+        quality=quality,
+    )
+    return dark[places], [batch["compressed"] for batch in stream]
+
+
+def test_a_share_of_the_dark_images_goes_through_a_jpeg():
+    dark, batches = compressed(count=100)
+    changed = np.array(
+        [[not np.array_equal(a, b) for a, b in zip(x, dark, strict=True)] for x in batches]
+    )
+    assert changed.mean() == pytest.approx(0.5, abs=0.08)
+    _, batches = compressed(count=2, share=1.0, quality=(50, 50))
+    np.testing.assert_array_equal(batches[0][1], degradation.jpeg(dark[1], 50))
+
+
+def test_compression_depends_on_seed_step_and_place_alone():
+    _, whole = compressed(count=6)
+    _, rest = compressed(start=3, count=3)
+    np.testing.assert_array_equal(whole[3:], rest)
+    _, share = compressed(count=6, places=(1, 3))
+    np.testing.assert_array_equal(np.asarray(whole)[:, [1, 3]], share)
+
+
+def test_the_step_takes_what_was_compressed():
+    given = jnp.full((4, 32, 32, 3), 13, jnp.uint8)
+    np.testing.assert_allclose(mixed(compressed=given).low, 13 / 255, rtol=1e-6)
+
+
+# --- whole pairs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name in "abcde":
+        for folder in ("photos/dev", "pairs/dev/low", "pairs/dev/gt"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            PILImage.fromarray(image).save(root / folder / f"{name}.png")
+    where = ["--data-dir", str(root / "built")]
+    prepare.run(["photos", "--source", str(root / "photos"), "--name", "photos", *where])
+    prepare.run(["paired", "--source", str(root / "pairs"), "--name", "pairs", *where])
+    return root
+
+
+def pairs(built, name, seed=0, most=0, draws=2):
+    split = datasets.open_split(name, "dev", built / "built")
+    return list(
+        data.whole_pairs(
+            split,
+            seed=seed,
+            draws=draws,
+            degrade=CAMERA,
+            sample_physics=degradation.sample_physics,
+            most=most,
+        )
+    )
+
+
+def test_photographs_are_darkened_by_the_seed(built):
+    one, two, other = (pairs(built, "photos", seed) for seed in (0, 0, 1))
+    assert len(one) == 10
     for (name, low, normal), (again, same, _), (_, different, _) in zip(
         one, two, other, strict=True
     ):
@@ -163,3 +163,18 @@ def test_held_out_pairs_are_a_function_of_the_seed(photos):
         np.testing.assert_array_equal(low, same)
         assert not np.array_equal(low, different)
         assert low.mean() < normal.mean()
+
+
+def test_some_photographs_are_darkened_as_among_all(built):
+    every, some = pairs(built, "photos"), pairs(built, "photos", most=3)
+    assert [name for name, _, _ in some] == [every[i][0] for i in (0, 1, 4, 5, 8, 9)]
+
+
+def test_real_pairs_are_what_the_files_hold(built):
+    found = pairs(built, "pairs")
+    assert len(found) == 5
+    for name, low, normal in found:
+        letter = name[-1]
+        for image, folder in ((low, "low"), (normal, "gt")):
+            with PILImage.open(built / "pairs" / "dev" / folder / f"{letter}.png") as file:
+                np.testing.assert_array_equal(np.rint(255 * image).astype(np.uint8), file)

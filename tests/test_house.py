@@ -30,6 +30,7 @@ ARROWS = {
     "image": {"types"},
     "fitting": {"types", "image"},
     "physics": {"types", "image", "fitting"},
+    "calibration": {"types"},
     "degradation": {"types", "image", "physics"},
     "metrics": {"types", "image"},
     "enhancement": {"types", "image"},

@@ -102,6 +102,40 @@ def test_stage_targets_walk_from_dark_to_the_truth(batch):
     np.testing.assert_allclose(again, jnp.maximum(batch.normal, im.FLOOR), atol=2e-2)
 
 
+def test_stage_targets_are_the_real_exposures_between(batch):
+    """Frames exactly on the path, marked by a tint, are found where they belong."""
+    low = im.expose_curve(batch.normal, jnp.log(jnp.full((2, 1, 1, 1), 0.05)))
+    plain = losses.stage_targets(low, batch.normal, 4)
+    tint = jnp.asarray([1.02, 1.0, 0.98]).reshape(1, 1, 1, 3)
+    between = jnp.stack([plain[0] * tint, plain[2]], axis=1)
+    targets = losses.stage_targets(low, batch.normal, 4, between)
+    np.testing.assert_allclose(targets[0], plain[0] * tint, atol=0.01)
+    assert float(jnp.abs(targets[0] - plain[0]).mean()) > 0.5 * float(
+        jnp.abs(plain[0] * (tint - 1.0)).mean()
+    )
+    np.testing.assert_allclose(targets[2], plain[2], atol=0.01)
+    np.testing.assert_array_equal(targets[3], batch.normal)
+    # the second stage has no frame of its own: the nearest is moved along the path
+    np.testing.assert_allclose(targets[1].mean(), plain[1].mean(), atol=0.01)
+
+
+def test_the_truth_between_changes_nothing(batch):
+    """As for pairs in a mixture with brackets: x itself stands in for frames that are not there."""
+    between = jnp.stack([batch.normal] * 3, axis=1)
+    ours = losses.stage_targets(batch.low, batch.normal, 4, between)
+    for mine, other in zip(ours, losses.stage_targets(batch.low, batch.normal, 4), strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-3)
+
+
+def test_positive_scores_against_the_frames_between(batch):
+    dark = output(batch.normal * 0.5)
+    between = jnp.stack([batch.normal[..., ::-1] * 0.5] * 2, axis=1)  # of another colour
+    direction = losses.positive()
+    without = direction(dark, dark.restored, batch)["stages"]
+    within = direction(dark, dark.restored, batch.replace(between=between))["stages"]
+    assert float(jnp.abs(within - without).min()) > 1e-4
+
+
 def test_positive_is_zero_at_the_truth_and_grows_with_the_error(batch):
     direction = losses.positive()
     truth = output(batch.normal, stages=1)
@@ -161,6 +195,13 @@ class TestNegative:
 
     def test_is_nothing_at_the_truth(self, residual, batch):
         np.testing.assert_array_equal(self.score(residual, batch.normal, batch), 0)
+
+    def test_counts_only_images_whose_physics_is_known(self, residual, batch):
+        every = self.score(residual, batch.normal * 0.7, batch)
+        some = self.score(
+            residual, batch.normal * 0.7, batch.replace(known=jnp.asarray([0.0, 1.0]))
+        )
+        np.testing.assert_array_equal(some, every * jnp.asarray([0.0, 1.0]))
 
     @pytest.mark.parametrize("factor", [0.7, 0.9, 1.1, 1.3])
     def test_sees_wrong_brightness(self, residual, batch, factor):

@@ -27,13 +27,16 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
-    """A folder of three small smooth photographs."""
+    """A folder of three small smooth photographs, one of them to judge by."""
     folder = tmp_path_factory.mktemp("photographs")
+    for split in ("train", "dev"):
+        (folder / split).mkdir()
     y, x = np.mgrid[0:72, 0:80] / 72
     for index, name in enumerate("abc"):
         planes = [0.5 + 0.4 * np.sin(3 * y + (4 + index) * x + c) for c in range(3)]
         image = np.rint(255 * np.stack(planes, axis=-1)).astype(np.uint8)
-        PILImage.fromarray(image).save(folder / f"{name}.png")
+        split = "dev" if name == "b" else "train"
+        PILImage.fromarray(image).save(folder / split / f"{name}.png")
     return folder
 
 
@@ -41,8 +44,7 @@ def small(run_dir, photographs, **changes):
     """`configs/debug.py`, smaller still."""
     config = debug.get_config()
     config.run_dir = str(run_dir)
-    config.data.folder = str(photographs)
-    config.data.held_out = ("b",)
+    config.data.sources = (("photos", "three", str(photographs)),)
     config.data.crop_size = 32
     config.train.steps = 6
     config.eval.every = 3
@@ -302,9 +304,15 @@ BASE = ["--config", str(ROOT / "configs" / "base.py")]
 
 
 def test_overrides_work_from_the_command_line():
-    config = parse([*BASE, "--config.train.steps=7", "--config.data.held_out=('rocket','china')"])
+    config = parse(
+        [
+            *(*BASE, "--config.train.steps=7", "--config.eval.data=('lol/test',)"),
+            "--config.data.mixture=(('lol',0.7),('photos',0.3))",
+        ]
+    )
     assert config.train.steps == 7
-    assert config.data.held_out == ("rocket", "china")
+    assert config.eval.data == ("lol/test",)
+    assert config.data.mixture == (("lol", 0.7), ("photos", 0.3))
 
 
 def test_help_says_where_the_options_stand(capsys):
@@ -324,7 +332,23 @@ def test_help_says_where_the_options_stand(capsys):
         ([], "no config was named"),
         ([*BASE, "--config.model.variant=huge"], "model.variant is 'huge'; expected one of tiny"),
         ([*BASE, "--config.loss.balance=x"], "loss.balance is 'x'; expected one of gradient_ratio"),
-        ([*BASE, "--config.data.folder=nowhere"], "nowhere"),
+        ([*BASE, "--config.data.sources=(('photos','x','nowhere'),)"], "nowhere is not a folder"),
+        (
+            [*BASE, "--config.data.sources=(('film','x','.'),)"],
+            "data.sources has ('film', 'x', '.')",
+        ),
+        ([*BASE, "--config.data.mixture=(('lol',1.0),)"], "no data set 'lol'"),
+        (
+            [*BASE, "--config.data.mixture=('lol',)"],
+            "data.mixture has 'lol'; expected (name, weight",
+        ),
+        ([*BASE, "--config.data.mixture=(('packaged',-1.0),)"], "packaged the weight -1.0"),
+        ([*BASE, "--config.data.mixture=(('packaged/test',1.0),)"], "packaged has no split 'test'"),
+        ([*BASE, "--config.eval.data=('packaged/test',)"], "packaged has no split 'test'"),
+        ([*BASE, "--config.data.physics=nowhere.json"], "nowhere.json does not exist"),
+        ([*BASE, "--config.data.jpeg=2.0"], "data.jpeg is 2.0; expected a part"),
+        ([*BASE, "--config.data.jpeg_quality=(0,50)"], "data.jpeg_quality is (0, 50); expected"),
+        ([*BASE, "--config.data.workers=-1"], "data.workers is -1; expected at least 0"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
         ([*BASE, "--config.eval.every=0"], "eval.every is 0; expected at least 1"),

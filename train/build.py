@@ -10,7 +10,7 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import calibrate, data
+from train import calibrated, data
 from train.optimizer import make_optimizer, schedule
 from train.step import make_train_step
 
@@ -123,7 +123,7 @@ def physics_sampler(config):
     """`sample_physics` with the ranges of `config.data`, or draws like those of its calibration."""
     options = config.data
     if options.physics:
-        found, _ = calibrate.load_calibration(options.physics)
+        found, _ = calibrated.load_calibration(options.physics)
         return functools.partial(calibration.sample_like, calibration=found, field=options.field)
     return functools.partial(
         degradation.sample_physics,

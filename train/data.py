@@ -76,7 +76,7 @@ def synthesise(
 
 def as_float(image: Array) -> Array:
     """uint8 to float32 in [0, 1]."""
-    return image.astype(jnp.float32) / 255.0
+    return jnp.asarray(image, jnp.float32) / 255.0
 
 
 # --- JPEG on the host --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from pdn_jax.types import InputError, Physics
-from train import build, calibrate, data, datasets, pipeline, prepare
+from train import build, calibrated, data, datasets, pipeline, prepare
 
 GIB = 2**30
 
@@ -88,7 +88,7 @@ def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
     real = [split for split in splits if split.kind != "photos"]
     if not config.data.physics or not real:
         return None
-    _, known = calibrate.load_calibration(config.data.physics)
+    _, known = calibrated.load_calibration(config.data.physics)
     names = [f"{split.name}/{split.item_name(item)}" for split in real for item in split.items]
     nothing = jax.tree.map(np.asarray, data.degradation.neutral_physics(jnp.ones(())))
     rows: list[Physics] = [nothing, *(known.get(name, nothing) for name in names)]
