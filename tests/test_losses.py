@@ -129,7 +129,7 @@ def test_the_truth_between_changes_nothing(batch):
 
 def test_positive_scores_against_the_frames_between(batch):
     dark = output(batch.normal * 0.5)
-    between = jnp.stack([batch.normal[..., ::-1] * 0.5] * 2, axis=1)  # of another colour
+    between = jnp.stack([batch.normal[:, ::-1] * 0.5] * 2, axis=1)  # turned over
     direction = losses.positive()
     without = direction(dark, dark.restored, batch)["stages"]
     within = direction(dark, dark.restored, batch.replace(between=between))["stages"]
