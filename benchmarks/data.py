@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
             table.add_column(column, justify="right")
         ways = {
             f"{options.threads} threads": {"workers": 0, "budget": 4 * 2**30},
-            f"{options.threads} threads, nothing held": {"workers": 0, "budget": 0},
+            f"{options.threads} threads, none held": {"workers": 0, "budget": 0},
             f"{options.workers} processes": {"workers": options.workers, "budget": 4 * 2**30},
         }
         for name, way in ways.items():
@@ -133,11 +133,11 @@ def main(argv: list[str] | None = None) -> None:
                 seconds=options.seconds,
                 **way,
             )
-            held = f"{used / MIB:.0f}" if not way["workers"] else "in each process"
-            table.add_row(name, f"{first:.2f}", f"{cold:.0f}", f"{warm:.0f}", held)
+            held = f"{used / MIB:.0f}" if not way["workers"] else "in each"
+            table.add_row(name, f"{first:.2f} s", f"{cold:.0f}", f"{warm:.0f}", held)
         taken = consumption(options.variant, options.batch, options.crop, options.steps)
         table.add_section()
-        table.add_row(f"training {options.variant} takes", "", "", f"{taken:.0f}", "")
+        table.add_row(f"{options.variant} takes", "", "", f"{taken:.0f}", "")
     console = Console()
     console.print(table)
     console.print(timing.present_device())

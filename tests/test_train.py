@@ -18,7 +18,7 @@ from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import Batch, InputError
-from train import evaluate, loop
+from train import calibrated, evaluate, loop, prepare
 from train.checkpoint import Checkpoints
 from train.main import main, parse
 
@@ -192,6 +192,98 @@ def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, mon
             other["loss"],
             other["eval/psnr"],
         )
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory):
+    """Pairs, brackets and photographs, built, and a calibration of two of the pairs."""
+    root, rng = tmp_path_factory.mktemp("mixture"), np.random.default_rng(2)
+    y, x = np.mgrid[0:48, 0:56] / 48
+
+    def picture(seed, divisor=1):
+        planes = [0.5 + 0.4 * np.sin((3 + seed) * y + 5 * x + c + seed) for c in range(3)]
+        noise = rng.normal(0, 2, (48, 56, 3)) if divisor > 1 else 0
+        return np.clip(255 * np.stack(planes, axis=-1) / divisor + noise, 0, 255).astype(np.uint8)
+
+    files = {f"photos/train/{i}.png": picture(i) for i in range(3)}
+    for i in range(4):
+        split = "dev" if i == 3 else "train"
+        files |= {f"pairs/{split}/low/{i}.png": picture(i, 12)}
+        files |= {f"pairs/{split}/gt/{i}.png": picture(i)}
+        files |= {f"brackets/{split}/{i}/{d}.png": picture(i, d) for d in (12, 6, 3, 1)}
+    for path, image in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        PILImage.fromarray(image).save(root / path)
+    for kind, name in (("paired", "pairs"), ("brackets", "brackets"), ("photos", "photos")):
+        where = ["--source", str(root / name), "--data-dir", str(root / "built")]
+        prepare.run([kind, *where, "--name", name])
+    theta = degradation.neutral_physics(jnp.asarray(0.05))
+    theta = theta.replace(shot_noise=jnp.asarray(1e-4), read_noise=jnp.asarray(1e-7))
+    fits = [calibrated.Fit(f"pairs/train/{i}", theta, {}) for i in range(2)]
+    calibrated.save(root / "cam.json", fits, data=["pairs"], split="train", window=0)
+    return root
+
+
+def mixed(run_dir, mixture, **changes):
+    config = debug.get_config()
+    config.update_from_flattened_dict(
+        {
+            "run_dir": str(run_dir),
+            "data.directory": str(mixture / "built"),
+            "data.mixture": (("pairs", 0.4), ("brackets", 0.3), ("photos", 0.3)),
+            "data.physics": str(mixture / "cam.json"),
+            "data.crop_size": 32,
+            "data.jpeg": 0.5,
+            "train.steps": 6,
+            "eval.every": 6,
+            "checkpoint.every": 3,
+            "log.every": 1,
+        }
+        | changes
+    )
+    return config
+
+
+def test_a_mixture_with_everything_resumes_bit_for_bit(mixture, tmp_path, monkeypatch):
+    """Pairs with and without θ, brackets, photographs, JPEG: stopped at 4, on from 3, with workers."""
+    whole = weights.load(loop.train(mixed(tmp_path / "whole", mixture)))
+    config = mixed(tmp_path / "part", mixture, **{"data.workers": 2})
+
+    class Stopped(Exception):
+        pass
+
+    write = loop.report.Metrics.write
+
+    def stop_at_four(self, step, values):
+        write(self, step, values)
+        if step == 4:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.report.Metrics, "write", stop_at_four)
+        with pytest.raises(Stopped):
+            loop.train(config)
+    config.resume = True
+    chex.assert_trees_all_equal(weights.load(loop.train(config)).params, whole.params)
+    assert all(np.isfinite(float(row["negative"])) for row in rows(tmp_path / "part"))
+
+
+def test_evaluation_of_a_built_set(mixture, finished, tmp_path, capsys):
+    out = tmp_path / "table.csv"
+    evaluate.run(
+        [
+            *("--weights", str(finished), "--data", "brackets", "--split", "dev"),
+            *("--data-dir", str(mixture / "built"), "--out", str(out)),
+        ]
+    )
+    with out.open(newline="") as file:
+        names = [row["photograph"] for row in csv.DictReader(file)]
+    assert names[:3] == [f"dev/3 {divisor}.png" for divisor in (12, 6, 3)]
+    built = ["--data", "brackets", "--data-dir", str(mixture / "built")]
+    code, error = explain(["--weights", str(finished), *built], capsys)
+    assert (code, "brackets has no split 'test'" in error, "\n" in error) == (2, True, False), error
+    code, error = explain(["--weights", str(finished)], capsys)
+    assert (code, "name either --data, or both" in error) == (2, True)
 
 
 def test_an_existing_run_is_not_overwritten(finished, photographs, capsys):

@@ -64,8 +64,8 @@ def synthesise(
         known = jnp.where(real, 0.0, 1.0)
         its = degradation.neutral_physics(jnp.ones(len(keys)))  # without noise
         if fitted is not None:
-            its = jax.tree.map(lambda table: table[crops["record"]], fitted.physics)
-            known = jnp.where(real, fitted.known[crops["record"]], 1.0)
+            its, known = jax.tree.map(lambda table: jnp.asarray(table)[crops["record"]], fitted)
+            known = jnp.where(real, known, 1.0)
         physics = jax.tree.map(functools.partial(choose, real), its, physics)
     if "compressed" in crops:
         low = as_float(crops["compressed"])

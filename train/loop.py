@@ -17,9 +17,12 @@ from pdn_jax.types import InputError
 from train import build, checkpoint, datasets, evaluate, parallel, pipeline, report, sources
 from train.step import init_state
 
-FREE = ("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate")
+FREE = (
+    *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
+    *("data.threads", "data.workers", "data.cache"),
+)
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
-the last, which is there for a run that diverged."""
+the learning rate, which is there for a run that diverged."""
 
 
 class Diverged(InputError):
