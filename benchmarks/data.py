@@ -114,10 +114,9 @@ def main(argv: list[str] | None = None) -> None:
             make_pairs(Path(folder), options.copies)
             where = str(Path(folder) / "built")
         splits = [datasets.open_split(name, "train", where) for name in names]
-        table = Table(
-            "reading", title=f"{', '.join(names)}: crops of {options.crop}×{options.crop}"
-        )
-        for column in ("first batch s", "decoding crops/s", "then crops/s", "held MiB"):
+        table = Table(title=f"{', '.join(names)}: {options.crop}×{options.crop} crops per second")
+        table.add_column("", no_wrap=True)
+        for column in ("first batch", "decoding", "then", "MiB held"):
             table.add_column(column, justify="right")
         ways = {
             f"{options.threads} threads": {"workers": 0, "budget": 4 * 2**30},
