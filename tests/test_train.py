@@ -162,9 +162,8 @@ def test_the_python_of_the_readme_runs(finished):
 # --- resuming ----------------------------------------------------------------------------------
 
 
-def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, monkeypatch):
-    """Stopped after step 4, resumed from the checkpoint at 3: same weights, bit for bit, same rows."""
-    config = small(tmp_path / "run", photographs)
+def stop_after_four(config, monkeypatch):
+    """Train until step 4 is logged."""
 
     class Stopped(Exception):
         pass
@@ -180,6 +179,12 @@ def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, mon
         patch.setattr(loop.report.Metrics, "write", stop_at_four)
         with pytest.raises(Stopped):
             loop.train(config)
+
+
+def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, monkeypatch):
+    """Stopped after step 4, resumed from the checkpoint at 3: same weights, bit for bit, same rows."""
+    config = small(tmp_path / "run", photographs)
+    stop_after_four(config, monkeypatch)
     assert [int(row["step"]) for row in rows(tmp_path / "run")] == [1, 2, 3, 4]
     config.resume = True
     loop.train(config)
@@ -248,21 +253,7 @@ def test_a_mixture_with_everything_resumes_bit_for_bit(mixture, tmp_path, monkey
     """Pairs with and without θ, brackets, photographs, JPEG: stopped at 4, on from 3, with workers."""
     whole = weights.load(loop.train(mixed(tmp_path / "whole", mixture)))
     config = mixed(tmp_path / "part", mixture, **{"data.workers": 2})
-
-    class Stopped(Exception):
-        pass
-
-    write = loop.report.Metrics.write
-
-    def stop_at_four(self, step, values):
-        write(self, step, values)
-        if step == 4:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.report.Metrics, "write", stop_at_four)
-        with pytest.raises(Stopped):
-            loop.train(config)
+    stop_after_four(config, monkeypatch)
     config.resume = True
     chex.assert_trees_all_equal(weights.load(loop.train(config)).params, whole.params)
     assert all(np.isfinite(float(row["negative"])) for row in rows(tmp_path / "part"))
