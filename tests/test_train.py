@@ -427,6 +427,8 @@ def test_help_says_where_the_options_stand(capsys):
         ),
         ([*BASE, "--config.data.mixture=(('packaged',-1.0),)"], "packaged the weight -1.0"),
         ([*BASE, "--config.data.mixture=(('packaged/test',1.0),)"], "packaged has no split 'test'"),
+        ([*BASE, "--config.data.sources=(5,)"], "data.sources has 5; expected"),
+        ([*BASE, "--config.eval.data=(5,)"], "eval.data has 5; expected"),
         ([*BASE, "--config.eval.data=('packaged/test',)"], "packaged has no split 'test'"),
         ([*BASE, "--config.data.physics=nowhere.json"], "nowhere.json does not exist"),
         ([*BASE, "--config.data.jpeg=2.0"], "data.jpeg is 2.0; expected a part"),

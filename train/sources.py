@@ -17,9 +17,10 @@ GIB = 2**30
 def prepared(config, console: Console) -> None:
     """Build the data sets of `config.data.sources` that are not built yet."""
     for entry in config.data.sources:
-        if len(entry) != 3 or entry[0] not in ("paired", "brackets", "photos"):
+        whole = isinstance(entry, tuple) and len(entry) == 3
+        if not whole or entry[0] not in ("paired", "brackets", "photos"):
             raise InputError(
-                f"data.sources has {tuple(entry)}; expected (kind, name, folder), kind one of "
+                f"data.sources has {entry!r}; expected (kind, name, folder), kind one of "
                 "paired, brackets, photos"
             )
         kind, name, folder = map(str, entry)
@@ -53,6 +54,9 @@ def judged(config, trained: Sequence[datasets.Split]) -> list[datasets.Split]:
     """What to judge by: `config.eval.data`, or the dev (else test) splits of what is trained on."""
     directory = config.data.directory
     if config.eval.data:
+        for name in config.eval.data:
+            if not isinstance(name, str):
+                raise InputError(f"eval.data has {name!r}; expected 'NAME' or 'NAME/SPLIT'")
         return [opened(name, "dev", directory) for name in config.eval.data]
     found = []
     for name in dict.fromkeys(split.name for split in trained):
