@@ -22,7 +22,8 @@ def macs(function: Callable, *args) -> int:
 
     Counted on the traced program, after what no output depends on is dropped; `args` may be
     `jax.ShapeDtypeStruct`s, since nothing is computed. A scan counts its length times, a
-    conditional its dearest branch; zeros that a convolution puts between samples count too.
+    conditional its dearest branch, a choice by platform what it does by default, without the zeros
+    that a platform's own form may multiply by; zeros that a convolution puts between samples count.
     Raises ValueError for a product inside a while loop, whose length is not known.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
@@ -47,6 +48,8 @@ def _count_equation(equation) -> int:
         return equation.outvars[0].aval.size * (math.prod(kernel) // features)
 
     inside = [_count(jaxpr) for jaxpr in jaxprs_in_params(params)]
+    if platforms := params.get("branches_platforms"):
+        return inside[platforms.index(None)]
     if name == "cond":
         return max(inside)
     if name == "scan":

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pdn_jax import image as im
+from pdn_jax.convolution import conv
 from pdn_jax.types import Image
 
 BLOCK = 2
@@ -36,18 +37,13 @@ class Level(nn.Module):
         seen = im.space_to_depth(image, BLOCK)
         if correction is not None:
             seen = jnp.concatenate([seen, im.space_to_depth(correction, BLOCK)], axis=-1)
-        a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(seen)
+        a = conv(self.width, dtype=self.dtype, name="look")(seen)
         a = nn.relu(a + told)
         for index in range(self.depth):
-            b = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"a{index}")(a))
-            a = a + nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"b{index}")(b)
-        out = nn.Conv(
-            3 * BLOCK * BLOCK,
-            (3, 3),
-            dtype=self.dtype,
-            kernel_init=nn.initializers.zeros,
-            name="residual",
-        )(nn.relu(a))
+            b = nn.relu(conv(self.width, dtype=self.dtype, name=f"a{index}")(a))
+            a = a + conv(self.width, dtype=self.dtype, name=f"b{index}")(b)
+        zeros = nn.initializers.zeros
+        out = conv(3 * BLOCK**2, dtype=self.dtype, name="residual", kernel_init=zeros)(nn.relu(a))
         return im.depth_to_space(out.astype(jnp.float32), BLOCK), a
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pdn_jax import image as im
+from pdn_jax.convolution import conv
 from pdn_jax.types import Image, PerChannel, PerImage
 
 REDUCTION = 8
@@ -70,11 +71,11 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, observed: Array, current: Image, memory: Array) -> tuple[Array, Array]:
         """(features of y, x_{s−1}, memory), all on the 1/8 grid -> (δ_s ≥ 0, new memory)."""
-        a = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="look")(memory)
+        a = conv(self.width, dtype=self.dtype, name="look")(memory)
         a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(encode(current))
         a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory))
         a = nn.relu(a + observed)
-        a = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype, name="think")(a))
+        a = nn.relu(conv(self.width, dtype=self.dtype, name="think")(a))
         gate = nn.sigmoid(nn.Dense(self.width, dtype=self.dtype, name="gate")(a))
         new = jnp.tanh(nn.Dense(self.width, dtype=self.dtype, name="remember")(a))
         memory = memory + gate * (new - memory)
@@ -99,7 +100,7 @@ class Enhancement(nn.Module):
             jnp.pad(texture, ((0, 0), (0, 0), (0, 1), (0, 0)), mode="edge"), REDUCTION
         )
         observed = jnp.concatenate([encode(small), encode(texture)], axis=-1)
-        observed = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="first")(observed)
+        observed = conv(self.width, dtype=self.dtype, name="first")(observed)
         memory = jnp.tanh(observed)
 
         overall = summary(memory).astype(jnp.float32)[:, 0, 0]

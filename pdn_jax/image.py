@@ -170,23 +170,30 @@ def blur(image: Image, sigma: float) -> Image:
 
 
 def pool(image: Image, factor: int) -> Resized:
-    """Mean over factor×factor blocks; rows and columns left over are dropped."""
+    """Mean over factor×factor blocks; rows and columns left over are dropped.
+
+    Written as sums of slices, rows first: loops over whole rows, which XLA's CPU backend runs some
+    ten times faster than a reduction beside an axis of three colours.
+    """
     *batch, height, width, channel = image.shape
     rows, columns = height // factor, width // factor
     if rows == 0 or columns == 0:
         raise ValueError(f"cannot pool {image.shape} by {factor}")
     image = image[..., : rows * factor, : columns * factor, :]
-    image = image.reshape(*batch, rows, factor, columns, factor, channel)
-    return image.mean(axis=(-4, -2))
+    lines = image.reshape(*batch, rows, factor, columns * factor * channel)
+    lines = sum(lines[..., index, :] for index in range(factor))
+    cells = lines.reshape(*batch, rows, columns, factor, channel)
+    return sum(cells[..., index, :] for index in range(factor)) / factor**2
 
 
 def upsample(image: Image, factor: int) -> Resized:
     """Bilinear enlargement by a whole factor, half-pixel centres, edges clamped.
 
     Written phase by phase (each output phase is one blend of two neighbours), which XLA fuses;
-    equal to `jax.image.resize(..., "bilinear")`.
+    equal to `jax.image.resize(..., "bilinear")`. Columns first: the larger part, the rows, is
+    then blends of whole rows.
     """
-    return _upsample_axis(_upsample_axis(image, factor, -3), factor, -2)
+    return _upsample_axis(_upsample_axis(image, factor, -2), factor, -3)
 
 
 def _upsample_axis(image: Image, factor: int, axis: int) -> Resized:

@@ -68,12 +68,17 @@ def chosen(x):
     return jax.lax.cond(x.sum() > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
 
 
+def by_platform(x):
+    return jax.lax.platform_dependent(x, cpu=lambda x: x @ x @ x, default=lambda x: x @ x)
+
+
 NESTED = {
     "one": (lambda x: x @ x, 1),
     "jit": (lambda x: jax.jit(lambda y: y @ y)(x) @ x, 2),
     "scan": (square_in_a_loop, 5),
     "scan in scan": (lambda x: jax.lax.fori_loop(0, 3, lambda _, c: square_in_a_loop(c), x), 15),
     "cond": (chosen, 2),
+    "platform": (by_platform, 1),
     "checkpoint": (jax.checkpoint(lambda x: x @ x), 1),
     "custom_jvp": (lambda x: jax.nn.relu(x @ x), 1),
     "vmap": (lambda x: jax.vmap(lambda row: x @ row)(x), 1),

@@ -1,0 +1,87 @@
+"""The 3×3 convolution of the network, written as each kind of device is fast with.
+
+Where few channels go in and few come out, XLA's CPU backend leaves its fast convolutions for slow
+ones and fills a part of each vector only. There, g neighbouring columns are computed as if they
+were one pixel of g times the channels: the same sums, with some products by zero among them.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+NARROW = 16
+"""Channels in and out up to which XLA's CPU backend (jax 0.10) takes the slow convolutions."""
+
+MOST_COLUMNS = 4
+"""How many neighbouring columns are computed at once at most."""
+
+
+def conv(features: int, *, dtype: Any = None, name: str | None = None, **options: Any) -> nn.Conv:
+    """A 3×3 Linen convolution that keeps the size, with zeros around the image."""
+    return nn.Conv(
+        features, (3, 3), dtype=dtype, name=name, conv_general_dilated=_as_flax_calls, **options
+    )
+
+
+def plain(image: Array, kernel: Array) -> Array:
+    """[n, h, w, c] * [3, 3, c, d] -> [n, h, w, d], zeros around the image."""
+    return _convolve(image, kernel, (1, 1), ((1, 1), (1, 1)))
+
+
+def columns_at_once(width: int, channels: int, features: int) -> int:
+    """g: how many columns to compute as one on a CPU; 1 where nothing is won by it.
+
+    As few as take g·features past `NARROW`, and a divisor of the width, so that nothing is cut off.
+    """
+    if max(channels, features) <= NARROW:
+        for columns in range(2, MOST_COLUMNS + 1):
+            if columns * features > NARROW and width % columns == 0:
+                return columns
+    return 1
+
+
+def grouped(image: Array, kernel: Array, columns: int) -> Array:
+    """`plain`, with g = `columns` neighbouring columns as one pixel; g must divide the width.
+
+    The kernel becomes [3, 2 + g, c, g·d], once per column, each a step further to the right, and
+    moves g columns at a time.
+    """
+    batch, height, width, _ = image.shape
+    features = kernel.shape[-1]
+    moved = [
+        jnp.pad(kernel, ((0, 0), (index, columns - 1 - index), (0, 0), (0, 0)))
+        for index in range(columns)
+    ]
+    wide = _convolve(image, jnp.concatenate(moved, axis=-1), (1, columns), ((1, 1), (1, 1)))
+    return wide.reshape(batch, height, width, features)
+
+
+@jax.custom_jvp
+def convolve(image: Array, kernel: Array) -> Array:
+    """`plain`, as fast as the device can: the same to rounding, derivatives those of `plain`."""
+    columns = columns_at_once(image.shape[2], *kernel.shape[2:])
+    if columns == 1:
+        return plain(image, kernel)
+    return jax.lax.platform_dependent(
+        image, kernel, cpu=lambda image, kernel: grouped(image, kernel, columns), default=plain
+    )
+
+
+@convolve.defjvp
+def _tangent(primals, tangents):
+    # A strided convolution is slow to transpose, so the derivative is taken of the plain one.
+    return convolve(*primals), jax.jvp(plain, primals, tangents)[1]
+
+
+def _convolve(image: Array, kernel: Array, strides: tuple, padding: tuple) -> Array:
+    return jax.lax.conv_general_dilated(
+        image, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _as_flax_calls(image: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """What `nn.Conv` calls with strides, padding and the rest, which are the same everywhere here."""
+    return convolve(image, kernel)
