@@ -1,7 +1,8 @@
 """Photographs through a trained network: apply → dial → clip; the network pads and unpads.
 
 Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. What the network
-makes is clipped here and nowhere before.
+makes is clipped here and nowhere before. Large ones are developed in windows (see `tiling`),
+which bounds the memory and changes nothing else.
 """
 
 import functools
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdn_jax import image as im
+from pdn_jax import tiling
 from pdn_jax import weights as files
 from pdn_jax.model import PDNOutput, ProgressiveDualNetwork
 from pdn_jax.photo import SMALLEST
@@ -25,6 +27,9 @@ from pdn_jax.weights import Weights
 SOFTENING = 0.05
 """Added to the path before it is compared with its mean, so that the dial does not run wild where
 the network brightened next to nothing."""
+
+TILE = 1536
+"""Pixels a side of what is developed in one piece: bounds the memory, costs little in overlap."""
 
 
 class Stages(NamedTuple):
@@ -46,6 +51,10 @@ class Network(NamedTuple):
     plain: Callable[[Params, jax.Array], Image]
     dialled: Callable[[Params, jax.Array, float, float], Image]
     stages: Callable[[Params, jax.Array], PDNOutput]
+    depths: tuple[int, ...]
+    survey: Callable[[Params, jax.Array, tuple[int, int]], tiling.Survey]
+    plain_window: Callable[[Params, jax.Array, tiling.Survey], Image]
+    dialled_window: Callable[[Params, jax.Array, tiling.Survey, float, float], Image]
 
 
 def enhance(
@@ -54,32 +63,63 @@ def enhance(
     *,
     exposure: float = 1.0,
     denoise: float = 1.0,
+    tile: int = TILE,
 ) -> np.ndarray:
     """A dark photograph -> the restored one, of the same shape and dtype.
 
     photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1]. weights: `Weights`, or
     where `weights.load` finds them. exposure: relative to the network's own result, > 0; 2 is
-    one stop brighter. denoise: from 0, the brightened image with its noise, to 1.
+    one stop brighter. denoise: from 0, the brightened image with its noise, to 1. tile: a
+    photograph of more than tile×tile pixels is developed in windows that overlap, to the same
+    result in less memory.
     Raises ValueError for anything else, InputError for weights that cannot be used.
     """
     exposure, denoise = check_dials(exposure, denoise)
+    if tile < SMALLEST:
+        raise ValueError(f"tile must be {SMALLEST} pixels or more, got {tile}")
     params, network = prepare(weights)
-    low = jnp.asarray(_checked(photo))
-    if exposure == 1.0 and denoise == 1.0:
-        restored = network.plain(params, low)
+    photos = _checked(photo)
+    dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
+    if math.prod(photos.shape[1:3]) > tile**2:
+        restored = np.concatenate([_in_windows(params, network, p, tile, dials) for p in photos])
     else:
-        restored = network.dialled(params, low, exposure, denoise)
-    return _finish(restored, photo)
+        apply = network.dialled if dials else network.plain
+        restored = _quantized(apply(params, _floats(photos), *dials), photos.dtype)
+    return restored.reshape(photo.shape)
+
+
+def _in_windows(
+    params: Params, network: Network, photo: np.ndarray, tile: int, dials: tuple[float, ...]
+) -> np.ndarray:
+    """One photograph [h, w, 3], surveyed whole and developed window by window, as [1, h, w, 3]."""
+    height, width = photo.shape[:2]
+    rows, columns = (-side % tiling.alignment(network.depths) for side in (height, width))
+    photo = np.pad(photo, ((0, rows), (0, columns), (0, 0)), mode="symmetric")[None]
+    develop = network.dialled_window if dials else network.plain_window
+    seen = jax.device_get(network.survey(params, _floats(photo), (height, width)))
+    restored = np.empty_like(photo)
+    for window in tiling.windows(*photo.shape[1:3], tile=tile, depths=network.depths):
+        low = _floats(photo[:, window.rows, window.columns])
+        part = np.asarray(develop(params, low, seen.part(window.rows, window.columns), *dials))
+        kept = part[:, window.inner_rows, window.inner_columns]
+        restored[:, window.kept_rows, window.kept_columns] = _quantized(kept, photo.dtype)
+    return restored[:, :height, :width]
 
 
 def stages(photo: np.ndarray | jax.Array, weights: Weights | str | Path) -> Stages:
     """Every stage of the network for a photograph, for pictures; takes and raises as `enhance`."""
     params, network = prepare(weights)
-    output = network.stages(params, jnp.asarray(_checked(photo)))
+    photos = _checked(photo)
+    output = network.stages(params, _floats(photos))
+
+    def finished(image):
+        result = _quantized(image, photos.dtype)
+        return result[0] if photo.ndim == 3 else result
+
     return Stages(
-        [_finish(image, photo) for image in output.enhanced],
-        [_finish(image, photo) for image in output.denoised],
-        _finish(output.restored, photo),
+        [finished(image) for image in output.enhanced],
+        [finished(image) for image in output.denoised],
+        finished(output.restored),
     )
 
 
@@ -93,9 +133,14 @@ def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Ar
     as dark as the camera saw it, 2 one stop brighter. κ^w walks the network's own path, so a
     lamp that was not brightened is not darkened. Both are scalars.
     """
-    base = denoise * output.restored + (1.0 - denoise) * output.enhanced[-1]
     mean = jnp.mean(output.path, axis=(-3, -2, -1), keepdims=True)
-    share = (output.path + SOFTENING) / (mean + SOFTENING)
+    stages = (output.restored, output.enhanced[-1], output.path)
+    return _dial(*stages, mean, exposure, denoise)
+
+
+def _dial(restored: Image, brightened: Image, path: Image, mean, exposure, denoise) -> Image:
+    base = denoise * restored + (1.0 - denoise) * brightened
+    share = (path + SOFTENING) / (mean + SOFTENING)
     # The curve raises what is below its floor, so at exposure 1 it is passed by.
     return jnp.where(exposure == 1.0, base, im.expose_curve(base, jnp.log(exposure) * share))
 
@@ -127,44 +172,58 @@ def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
 @functools.lru_cache(maxsize=8)
 def _network(model: str) -> Network:
     """Keyword arguments as JSON (to be hashable) -> the network, compiled as it is called."""
+    keywords = files.parse_model(model)
     try:
-        module = ProgressiveDualNetwork(**files.parse_model(model))
+        module = ProgressiveDualNetwork(**keywords)
     except TypeError as error:
         raise InputError(f"weights are for another network: {error}") from error
     low = jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), jnp.float32)
+    develop = functools.partial(tiling.develop, module)
     return Network(
         jax.eval_shape(module.init, jax.random.key(0), low),
         jax.jit(lambda params, low: module.apply(params, low).restored),
         jax.jit(lambda params, low, *dials: dial(module.apply(params, low), *dials)),
         jax.jit(module.apply),
+        module.depths,
+        jax.jit(functools.partial(tiling.survey, module), static_argnums=2),
+        jax.jit(lambda params, low, seen: develop(params, low, seen)[0]),
+        jax.jit(
+            lambda params, low, seen, *dials: _dial(
+                *develop(params, low, seen), seen.mean_path, *dials
+            )
+        ),
     )
 
 
 def _checked(photo: np.ndarray | jax.Array) -> np.ndarray:
-    """A valid photograph as a batch [n, h, w, 3] of float32 in [0, 1]."""
+    """A valid photograph as a batch [n, h, w, 3] of its own dtype."""
     photo = np.asarray(photo)
     shape = list(photo.shape)
     if photo.ndim not in (3, 4) or shape[-1] != 3 or 0 in shape or min(shape[-3:-1]) < SMALLEST:
         raise ValueError(
             f"a photo is [h, w, 3] or [n, h, w, 3] with h, w >= {SMALLEST}, got {shape}"
         )
-    if photo.dtype == np.uint8:
-        images = photo.astype(np.float32) / 255
-    elif np.issubdtype(photo.dtype, np.floating):
-        images = photo.astype(np.float32)
-        if not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
-                f"a float photo lies in 0 to 1, got {images.min()} to {images.max()}, {shape}"
-            )
-    else:
+    if np.issubdtype(photo.dtype, np.floating):
+        lowest, highest = np.float32(photo.min()), np.float32(photo.max())
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(f"a float photo lies in 0 to 1, got {lowest} to {highest}, {shape}")
+    elif photo.dtype != np.uint8:
         raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
-    return images[None] if photo.ndim == 3 else images
+    return photo[None] if photo.ndim == 3 else photo
 
 
-def _finish(image: jax.Array, photo: np.ndarray | jax.Array) -> np.ndarray:
-    """Clipped, with the rank and dtype of the photograph that was given."""
+def _floats(photos: np.ndarray) -> jax.Array:
+    """What `_checked` returns, as float32 in [0, 1]."""
+    images = photos.astype(np.float32)
+    if photos.dtype == np.uint8:
+        images /= 255
+    return jnp.asarray(images)
+
+
+def _quantized(image: jax.Array | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Clipped, and of the photograph's dtype."""
     result = np.asarray(image).clip(0.0, 1.0)
-    if photo.dtype == np.uint8:
-        result = np.rint(result * 255)
-    result = result.astype(photo.dtype)
-    return result[0] if photo.ndim == 3 else result
+    if dtype == np.uint8:
+        result *= 255
+        np.rint(result, out=result)
+    return result.astype(dtype)

@@ -37,13 +37,14 @@ ARROWS = {
     "enhancement": {"types", "image", "convolution"},
     "denoising": {"types", "image", "convolution"},
     "model": {"types", "image", "enhancement", "denoising"},
+    "tiling": {"types", "image", "enhancement", "denoising", "model"},
     "balance": {"types"},
     "losses": {"types", "image", "metrics", "balance"},
     "weights": {"types"},
     "codec": {"types"},
     "photo": {"types", "codec"},
     "sheet": set(),
-    "inference": {"types", "image", "model", "weights", "photo"},
+    "inference": {"types", "image", "model", "tiling", "weights", "photo"},
     "cli": {"__init__", "types", "inference", "weights", "photo", "sheet"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""

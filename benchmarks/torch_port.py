@@ -1,0 +1,186 @@
+"""The same network in PyTorch, channels first, as one would write it there: a yardstick, no more.
+
+Takes the parameters of the Flax network and makes the same restored photograph to rounding.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pdn_jax import enhancement as ours
+from pdn_jax import image as im
+from pdn_jax.denoising import BLOCK
+
+Leaf = dict[str, Any]
+"""A layer's parameters in the Flax tree: `kernel` and `bias`."""
+
+
+def convolution(leaf: Leaf, *, blocks_in: int = 0, blocks_out: int = 0) -> nn.Conv2d:
+    """A 3×3 convolution, or 1×1 for a dense layer's kernel, with these parameters.
+
+    Flax lays blocks of 2×2 pixels out as (y, x, colour), PyTorch as (colour, y, x): the first
+    `blocks_in` images that come in, and `blocks_out` that go out, are reordered in the kernel.
+    """
+    kernel, bias = np.asarray(leaf["kernel"]), np.asarray(leaf["bias"])
+    kernel = kernel[None, None] if kernel.ndim == 2 else kernel
+    order = np.arange(12).reshape(4, 3).T.ravel()
+    for index in range(blocks_in):
+        part = slice(12 * index, 12 * index + 12)
+        kernel = np.concatenate(
+            [
+                kernel[:, :, : part.start],
+                kernel[:, :, part][:, :, order],
+                kernel[:, :, part.stop :],
+            ],
+            axis=2,
+        )
+    if blocks_out:
+        kernel, bias = kernel[..., order], bias[order]
+    size = kernel.shape[0]
+    layer = nn.Conv2d(kernel.shape[2], kernel.shape[3], size, padding=size // 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1)))
+        layer.bias.copy_(torch.tensor(bias))
+    return layer
+
+
+def layers(tree: dict[str, Leaf], **options: dict[str, int]) -> nn.ModuleDict:
+    """Every layer of a Flax module by its name; `options` are `convolution`'s by name."""
+    return nn.ModuleDict(
+        {name: convolution(leaf, **options.get(name, {})) for name, leaf in tree.items()}
+    )
+
+
+def encode(image: Tensor) -> Tensor:
+    """As `enhancement.encode`."""
+    return (torch.log(image + 1.0 / 255.0) + 2.75) / 2.75
+
+
+def summary(features: Tensor) -> Tensor:
+    """As `enhancement.summary`."""
+    axes = (2, 3)
+    return torch.cat([features.mean(axes, keepdim=True), features.amax(axes, keepdim=True)], 1)
+
+
+def apply_curve(image: Tensor, exponent: Tensor) -> Tensor:
+    """As `image.apply_curve`, of an image that is above the floor."""
+    return torch.exp(im.CURVE_B * (1.0 - exponent) + exponent * torch.log(image))
+
+
+def enlarge(image: Tensor, factor: int) -> Tensor:
+    """As `image.upsample`."""
+    if factor == 1:
+        return image
+    return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def mirror(image: Tensor, multiple: int) -> Tensor:
+    """As `image.pad_to_multiple`."""
+    for axis in (2, 3):
+        more = -image.shape[axis] % multiple
+        if more:
+            end = image.narrow(axis, image.shape[axis] - more, more)
+            image = torch.cat([image, end.flip(axis)], axis)
+    return image
+
+
+class Enhancement(nn.Module):
+    """The grid of the enhancement module."""
+
+    def __init__(self, tree: dict[str, Any], stages: int):
+        super().__init__()
+        self.stages = stages
+        self.layers = layers({name: leaf for name, leaf in tree.items() if name != "stage"})
+        self.stage = layers(tree["stage"])
+
+    def forward(self, low: Tensor, small: Tensor):
+        """(photograph, its mean on the grid) -> (x_0's black level, ln k, memory, noise's std)."""
+        texture = F.pad((low[..., 1:] - low[..., :-1]).abs(), (0, 1, 0, 0), mode="replicate")
+        texture = F.avg_pool2d(texture, ours.REDUCTION)
+        observed = self.layers["first"](torch.cat([encode(small), encode(texture)], 1))
+        memory = torch.tanh(observed)
+        facts = F.relu(self.layers["facts"](summary(memory)))
+        black = ours.MAX_BLACK * torch.sigmoid(self.layers["black"](facts))
+        noise = self.layers["noise"](facts)
+        shot = torch.exp((noise[:, :1] - 7.5).clamp(-14.0, -2.0))
+        read = torch.exp((noise[:, 1:] - 14.0).clamp(-24.0, -4.0))
+
+        start = (small - black).clamp(min=im.FLOOR)
+        total = torch.zeros_like(start)
+        for _ in range(self.stages):
+            current = apply_curve(start, torch.exp(im.CURVE_A * total))
+            increment, memory = self.step(observed, current, memory)
+            total = total + torch.minimum(increment, ours.MAX_BRIGHTENING - total)
+        return black, total, memory, self.noise(small, start, total, shot, read)
+
+    def step(self, observed: Tensor, current: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As `enhancement.Stage`."""
+        part = self.stage
+        a = part["look"](memory) + part["current"](encode(current)) + part["whole"](summary(memory))
+        a = F.relu(part["think"](F.relu(a + observed)))
+        gate, new = torch.sigmoid(part["gate"](a)), torch.tanh(part["remember"](a))
+        memory = memory + gate * (new - memory)
+        return F.softplus(part["step"](memory)), memory
+
+    def noise(self, small: Tensor, start: Tensor, total: Tensor, shot: Tensor, read: Tensor):
+        """As `enhancement.amplified_noise`, of an image in [0, 1]."""
+        base = (small.clamp(min=0.04045) + 0.055) / 1.055
+        dark = small <= 0.04045
+        light = torch.where(dark, small / 12.92, base**2.4)
+        slope = torch.where(dark, torch.full_like(small, 1 / 12.92), (2.4 / 1.055) * base**1.4)
+        variance = (shot * light + read) / slope**2 + ours.QUANTIZATION
+        exponent = torch.exp(im.CURVE_A * total)
+        return torch.sqrt(variance) * exponent * apply_curve(start, exponent) / start
+
+
+class Network(nn.Module):
+    """`ProgressiveDualNetwork` for its restored photograph alone."""
+
+    def __init__(self, params: Any, model: dict[str, Any]):
+        """Flax parameters and the keyword arguments of the network that they are for."""
+        super().__init__()
+        tree = params["params"]
+        self.enhancement = Enhancement(tree["enhancement"], model["stages"])
+        self.depths, self.levels = model["depths"], nn.ModuleList()
+        for index in range(len(self.depths)):
+            level = len(self.depths) - 1 - index
+            part = layers(
+                {**tree["denoising"][f"level{level}"], "lift": tree["denoising"][f"lift{level}"]},
+                look={"blocks_in": 2 if index else 1},
+                residual={"blocks_out": 1},
+            )
+            self.levels.append(part)
+
+    def forward(self, low: Tensor) -> Tensor:
+        """[n, 3, h, w] -> the same, not clipped."""
+        height, width = low.shape[2:]
+        levels = len(self.levels)
+        low = mirror(low, max(ours.REDUCTION, BLOCK * 2 ** (levels - 1)))
+        small = F.avg_pool2d(low, ours.REDUCTION)
+        black, total, features, noise = self.enhancement(low, small)
+        exponent = enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION)
+        image = apply_curve((low - black).clamp(min=im.FLOOR), exponent)
+
+        correction = None
+        for index, (part, depth) in enumerate(zip(self.levels, self.depths, strict=True)):
+            factor = 2 ** (levels - 1 - index)
+            e = F.avg_pool2d(image, factor) if factor > 1 else image
+            expected = enlarge(noise, features.shape[2] // noise.shape[2]) / factor
+            told = part["lift"](torch.cat([features, expected], 1))
+            times = e.shape[2] // BLOCK // told.shape[2]
+            if times > 1:
+                told = F.interpolate(told, scale_factor=times, mode="nearest")
+            seen = F.pixel_unshuffle(e, BLOCK)
+            if correction is not None:
+                correction = enlarge(correction, 2)
+                seen = torch.cat([seen, F.pixel_unshuffle(correction, BLOCK)], 1)
+            features = F.relu(part["look"](seen) + told)
+            for block in range(depth):
+                inner = F.relu(part[f"a{block}"](features))
+                features = features + part[f"b{block}"](inner)
+            residual = F.pixel_shuffle(part["residual"](F.relu(features)), BLOCK)
+            correction = residual if correction is None else correction + residual
+        return (image + correction)[..., :height, :width]
