@@ -51,7 +51,7 @@ class Network(NamedTuple):
     plain: Callable[[Params, jax.Array], Image]
     dialled: Callable[[Params, jax.Array, float, float], Image]
     stages: Callable[[Params, jax.Array], PDNOutput]
-    depths: tuple[int, ...]
+    margin: int
     survey: Callable[[Params, jax.Array, tuple[int, int]], tiling.Survey]
     plain_window: Callable[[Params, jax.Array, tiling.Survey], Image]
     dialled_window: Callable[[Params, jax.Array, tiling.Survey, float, float], Image]
@@ -93,12 +93,12 @@ def _in_windows(
 ) -> np.ndarray:
     """One photograph [h, w, 3], surveyed whole and developed window by window, as [1, h, w, 3]."""
     height, width = photo.shape[:2]
-    rows, columns = (-side % tiling.alignment(network.depths) for side in (height, width))
+    rows, columns = (-side % tiling.REDUCTION for side in (height, width))
     photo = np.pad(photo, ((0, rows), (0, columns), (0, 0)), mode="symmetric")[None]
     develop = network.dialled_window if dials else network.plain_window
     seen = jax.device_get(network.survey(params, _floats(photo), (height, width)))
     restored = np.empty_like(photo)
-    for window in tiling.windows(*photo.shape[1:3], tile=tile, depths=network.depths):
+    for window in tiling.windows(*photo.shape[1:3], tile=tile, overlap=network.margin):
         low = _floats(photo[:, window.rows, window.columns])
         part = np.asarray(develop(params, low, seen.part(window.rows, window.columns), *dials))
         kept = part[:, window.inner_rows, window.inner_columns]
@@ -184,7 +184,7 @@ def _network(model: str) -> Network:
         jax.jit(lambda params, low: module.apply(params, low).restored),
         jax.jit(lambda params, low, *dials: dial(module.apply(params, low), *dials)),
         jax.jit(module.apply),
-        module.depths,
+        tiling.margin(module.depths, module.blocks),
         jax.jit(functools.partial(tiling.survey, module), static_argnums=2),
         jax.jit(lambda params, low, seen: develop(params, low, seen)[0]),
         jax.jit(

@@ -13,14 +13,32 @@ from jaxtyping import Array
 
 from pdn_jax import enhancement
 from pdn_jax import image as im
-from pdn_jax.denoising import BLOCK, Denoising
+from pdn_jax.denoising import Denoising, cells
 from pdn_jax.enhancement import Enhancement
 from pdn_jax.types import Image, PerImage
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "tiny": {"stages": 4, "width": 16, "widths": (20, 12, 8), "depths": (1, 1, 1)},
-    "small": {"stages": 4, "width": 32, "widths": (56, 40, 24), "depths": (2, 2, 1)},
-    "base": {"stages": 4, "width": 48, "widths": (128, 80, 48), "depths": (3, 2, 1)},
+    "tiny": {
+        "stages": 4,
+        "width": 16,
+        "widths": (20, 12, 8),
+        "depths": (1, 1, 1),
+        "blocks": (2, 2, 2),
+    },
+    "small": {
+        "stages": 4,
+        "width": 32,
+        "widths": (56, 40, 24),
+        "depths": (2, 2, 1),
+        "blocks": (2, 2, 2),
+    },
+    "base": {
+        "stages": 4,
+        "width": 48,
+        "widths": (128, 80, 48),
+        "depths": (3, 2, 1),
+        "blocks": (2, 2, 2),
+    },
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""
 
@@ -51,8 +69,9 @@ class PDNOutput(NamedTuple):
 class ProgressiveDualNetwork(nn.Module):
     """Enhancement from dark to light, then denoising from coarse to fine.
 
-    stages: S. width: of the enhancement module. widths, depths: per denoising level, coarsest
-    first, so their length is L. dtype: of the convolutions (bfloat16 halves memory on
+    stages: S. width: of the enhancement module. widths, depths, blocks: per denoising level,
+    coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
+    of what they compute on as one. dtype: of the convolutions (bfloat16 halves memory on
     accelerators); parameters and the exposure curve stay float32.
     """
 
@@ -60,14 +79,15 @@ class ProgressiveDualNetwork(nn.Module):
     width: int
     widths: tuple[int, ...]
     depths: tuple[int, ...]
+    blocks: tuple[int, ...]
     dtype: Any = None
 
     @nn.compact
     def __call__(self, low: Image) -> PDNOutput:
         """Low [n, h, w, 3], sRGB in [0, 1], any h and w from 16 -> `PDNOutput`.
 
-        Raises ValueError for another rank, channel count or a smaller image, for no stages, and for
-        other than 1 to 3 levels.
+        Raises ValueError for another rank, channel count or a smaller image, for no stages, for
+        other than 1 to 3 levels, and for blocks that do not nest within the 1/8 grid.
         """
         if low.ndim != 4 or low.shape[-1] != 3 or min(low.shape[1:3]) < 16:
             raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")
@@ -75,13 +95,15 @@ class ProgressiveDualNetwork(nn.Module):
         levels = len(self.widths)
         if self.stages < 1 or not 1 <= levels <= 3:
             raise ValueError(f"1 stage or more and 1 to 3 levels, not {self.stages} and {levels}")
-        low = im.pad_to_multiple(
-            low.astype(jnp.float32), max(enhancement.REDUCTION, BLOCK * 2 ** (levels - 1))
-        )
+        if enhancement.REDUCTION % cells(self.blocks)[0]:
+            raise ValueError(
+                f"blocks {self.blocks}: of {levels} levels are coarser than the 1/8 grid"
+            )
+        low = im.pad_to_multiple(low.astype(jnp.float32), enhancement.REDUCTION)
 
         found = Enhancement(self.width, self.stages, self.dtype, name="enhancement")(low)
         enhanced, path, noise = enhancement.lift(low, found)
-        denoised = Denoising(self.widths, self.depths, self.dtype, name="denoising")(
+        denoised = Denoising(self.widths, self.depths, self.blocks, self.dtype, name="denoising")(
             enhanced[-1], noise, found.context
         )
 

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from pdn_jax import enhancement
 from pdn_jax import image as im
-from pdn_jax.denoising import BLOCK, Denoising
+from pdn_jax.denoising import Denoising, cells
 from pdn_jax.enhancement import REDUCTION, Enhancement
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import Image, Params, PerChannel
@@ -93,48 +93,41 @@ def develop(
     """A window of the photograph with its part of the survey -> (restored, brightened, path)."""
     start = enhancement.remove_black(low, seen.black)
     brightened, exponent = enhancement.brighten(start, seen.log_exposure)
-    module = Denoising(network.widths, network.depths, network.dtype)
+    module = Denoising(network.widths, network.depths, network.blocks, network.dtype)
     denoised = module.apply(
         {"params": params["params"]["denoising"]}, brightened, seen.noise, seen.context
     )
     return denoised[-1], brightened, jnp.log(exponent) / im.CURVE_A
 
 
-def alignment(depths: Sequence[int]) -> int:
-    """What the sides of photograph and windows must divide by."""
-    return max(REDUCTION, BLOCK * 2 ** (len(depths) - 1))
+def margin(depths: Sequence[int], blocks: Sequence[int]) -> int:
+    """Pixels at a window's cut edge that are not those of the whole; a multiple of `REDUCTION`.
 
-
-def margin(depths: Sequence[int]) -> int:
-    """Pixels at a window's cut edge that are not those of the whole; a multiple of `alignment`.
-
-    The lifted exponent is off by half a cell of the grid. Level l, coarsest first, sees blocks of
-    2·2^l pixels, through 2 + 2·depth convolutions that each look one block further, and its
-    enlargement one pixel of 2^l.
+    The lifted exponent is off by half a cell of the grid. Level l, coarsest first, sees blocks,
+    through 2 + 2·depth convolutions that each look one block further, and its enlargement one pixel
+    of 2^l.
     """
     off = REDUCTION // 2
-    for index, depth in enumerate(depths):
-        pixel = 2 ** (len(depths) - 1 - index)
-        block = BLOCK * pixel
-        off = math.ceil(off / block) * block + (2 + 2 * depth) * block + pixel
-    multiple = alignment(depths)
-    return math.ceil(off / multiple) * multiple
+    for depth, block, side in zip(depths, blocks, cells(blocks), strict=True):
+        off = math.ceil(off / side) * side + (2 + 2 * depth) * side + side // block
+    return math.ceil(off / REDUCTION) * REDUCTION
 
 
-def windows(height: int, width: int, *, tile: int, depths: Sequence[int]) -> Iterator[Window]:
+def windows(height: int, width: int, *, tile: int, overlap: int) -> Iterator[Window]:
     """Windows of one size whose kept parts cover the photograph, as few as keep `tile` a side.
 
-    height and width divide by `alignment`. Neighbouring kept parts may overlap.
+    height, width and overlap, the network's `margin`, divide by `REDUCTION`. Neighbouring kept parts
+    may overlap too.
     """
-    axes = [_along(length, tile, margin(depths), alignment(depths)) for length in (height, width)]
+    axes = [_along(length, tile, overlap) for length in (height, width)]
     for (rows, kept_rows), (columns, kept_columns) in itertools.product(*axes):
         yield Window(rows, columns, kept_rows, kept_columns)
 
 
-def _along(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[slice, slice]]:
+def _along(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
     """(window, kept part) along one axis, all of one size."""
     parts = math.ceil(length / tile)
-    kept = math.ceil(length / parts / multiple) * multiple
+    kept = math.ceil(length / parts / REDUCTION) * REDUCTION
     size = min(length, kept + overlap * min(parts - 1, 2))
     found = []
     for index in range(parts):

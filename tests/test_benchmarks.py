@@ -17,7 +17,7 @@ from pdn_jax.model import VARIANTS
 
 IMAGE = jax.ShapeDtypeStruct((2, 8, 10, 6), jnp.float32)
 SQUARE = jax.ShapeDtypeStruct((4, 4), jnp.float32)
-SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,)}
+SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (2,)}
 
 
 def convolution(features, kernel, **options):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pdn_jax import image as im
-from pdn_jax.denoising import Denoising
+from pdn_jax.denoising import Denoising, cells
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """Compiled in half the time; how fast it runs does not matter here."""
@@ -22,7 +22,7 @@ CONTEXT = jnp.asarray(RANDOM.uniform(-1, 1, (2, 4, 6, 5)), jnp.float32)
 
 @functools.cache
 def module(levels):
-    return Denoising(widths=(8, 6, 4)[-levels:], depths=(1,) * levels)
+    return Denoising((8, 6, 4)[-levels:], (1,) * levels, (2,) * levels)
 
 
 @functools.cache
@@ -68,7 +68,7 @@ def test_with_no_residual_it_returns_the_image_itself(levels):
 
 
 def test_random_initial_parameters_have_no_residual():
-    one_level = Denoising(widths=(4,), depths=(0,))
+    one_level = Denoising(widths=(4,), depths=(0,), blocks=(2,))
     params = one_level.init(jax.random.key(0), IMAGE, NOISE, CONTEXT)
     assert jnp.any(params["params"]["level0"]["look"]["kernel"])
     np.testing.assert_array_equal(one_level.apply(params, IMAGE, NOISE, CONTEXT)[0], IMAGE)
@@ -152,6 +152,39 @@ def test_gradients_are_finite_and_reach_every_parameter():
     assert not dead
 
 
-def test_as_many_widths_as_depths():
-    with pytest.raises(ValueError, match=r"\(8, 4\).*\(1,\)"):
-        Denoising(widths=(8, 4), depths=(1,)).init(jax.random.key(0), IMAGE, NOISE, CONTEXT)
+BLOCKS = [(2, 2, 4), (4, 4), (8,)]
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_larger_blocks_are_levels_like_others(blocks):
+    """The image itself until trained; a constant coarse correction goes through all that is finer."""
+    levels = len(blocks)
+    module = Denoising((8, 6, 4)[-levels:], (1,) * levels, blocks)
+    params = jit(module.init)(jax.random.key(0), IMAGE, NOISE, CONTEXT)
+    assert all(
+        params["params"][f"level{level}"]["residual"]["bias"].size == 3 * block**2
+        for level, block in enumerate(reversed(blocks))
+    )
+    run = jit(module.apply)
+    np.testing.assert_allclose(run(params, IMAGE, NOISE, CONTEXT)[-1], IMAGE, atol=1e-6)
+    bias = params["params"][f"level{levels - 1}"]["residual"]["bias"]
+    params["params"][f"level{levels - 1}"]["residual"]["bias"] = bias + 0.25
+    np.testing.assert_allclose(run(params, IMAGE, NOISE, CONTEXT)[-1], IMAGE + 0.25, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"), [((2,), [2]), ((2, 2, 2), [8, 4, 2]), ((2, 2, 4), [8, 4, 4])]
+)
+def test_cells_by_hand(blocks, expected):
+    assert cells(blocks) == expected
+
+
+@pytest.mark.parametrize("blocks", [(3,), (2, 8), (1, 1), (2, 2, 16)])
+def test_blocks_that_do_not_nest_are_refused(blocks):
+    with pytest.raises(ValueError, match="even ones, none coarser"):
+        cells(blocks)
+
+
+def test_as_many_widths_as_depths_and_blocks():
+    with pytest.raises(ValueError, match=r"\(8, 4\).*\(1,\).*\(2, 2\)"):
+        Denoising((8, 4), (1,), (2, 2)).init(jax.random.key(0), IMAGE, NOISE, CONTEXT)

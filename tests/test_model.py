@@ -26,7 +26,7 @@ PHOTOS = jnp.asarray(
     ],
     jnp.float32,
 )
-SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,)}
+SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (2,)}
 NETWORKS = VARIANTS | {"smallest": SMALLEST}
 
 

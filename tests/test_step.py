@@ -54,7 +54,7 @@ jax.monitoring.register_event_duration_secs_listener(
 def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", size=8):
     """A run of a small network under a strategy."""
     config = parts(balance=balance)
-    model = ProgressiveDualNetwork(stages=2, width=8, widths=(8, 8), depths=(1, 1))
+    model = ProgressiveDualNetwork(stages=2, width=8, widths=(8, 8), depths=(1, 1), blocks=(2, 2))
     loss = build.loss(config, CAMERA)
     rate = schedule(learning_rate=2e-3, warmup=0.1, final_rate=0.1, steps=40)
     optimizer = make_optimizer(rate, weight_decay=1e-2, clip_norm=1.0)

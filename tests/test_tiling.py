@@ -11,11 +11,12 @@ from pdn_jax import inference, tiling
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.weights import Weights
 
-SMALL = {"stages": 2, "width": 8, "widths": (8, 8), "depths": (1, 2)}
+SMALL = {"stages": 2, "width": 8, "widths": (8, 8), "depths": (1, 2), "blocks": (4, 4)}
 NETWORKS = {
     "tiny": VARIANTS["tiny"],
+    "three levels": SMALL | {"widths": (8, 8, 8), "depths": (1, 1, 1), "blocks": (2, 2, 2)},
     "two levels": SMALL,
-    "one level": SMALL | {"widths": (8,), "depths": (1,)},
+    "one level": SMALL | {"widths": (8,), "depths": (1,), "blocks": (2,)},
 }
 
 
@@ -39,28 +40,30 @@ def photograph(*shape, dtype=np.float32):
 
 
 @pytest.mark.parametrize(
-    ("depths", "expected"),
+    ("depths", "blocks", "expected"),
     [
         # 4 + 4·2 = 12, and its own pixel, 13: the next multiple of 8.
-        ((1,), 16),
+        ((1,), (2,), 16),
         # 4 + 4·4 + 2 = 22, in blocks of 2: 22 + 6·2 + 1 = 35.
-        ((1, 2), 40),
+        ((1, 2), (2, 2), 40),
+        # 4 in blocks of 8: 8 + 4·8 + 2 = 42; in blocks of 4: 44 + 6·4 + 1 = 69.
+        ((1, 2), (4, 4), 72),
         # 4 in blocks of 8: 8 + 4·8 + 4 = 44; 44 + 4·4 + 2 = 62; 62 + 4·2 + 1 = 71.
-        ((1, 1, 1), 72),
-        # 8 + 8·8 + 4 = 76; 76 + 6·4 + 2 = 102; 102 + 4·2 + 1 = 111.
-        ((3, 2, 1), 112),
+        ((1, 1, 1), (2, 2, 2), 72),
+        # 8 + 8·8 + 4 = 76; 76 + 6·4 + 2 = 102; 104 + 4·4 + 1 = 121.
+        ((3, 2, 1), (2, 2, 4), 128),
     ],
 )
-def test_margin_by_hand(depths, expected):
-    assert tiling.margin(depths) == expected
+def test_margin_by_hand(depths, blocks, expected):
+    assert tiling.margin(depths, blocks) == expected
 
 
 @pytest.mark.parametrize("tile", [16, 40, 100, 1000])
 @pytest.mark.parametrize("size", [(16, 400), (264, 136)])
 def test_kept_parts_cover_the_photograph_and_lie_well_inside(size, tile):
-    margin = tiling.margin((1, 1, 1))
+    margin = tiling.margin((1, 1, 1), (2, 2, 2))
     covered = np.zeros(size, bool)
-    found = list(tiling.windows(*size, tile=tile, depths=(1, 1, 1)))
+    found = list(tiling.windows(*size, tile=tile, overlap=margin))
     assert len({(w.rows.stop - w.rows.start, w.columns.stop - w.columns.start) for w in found}) == 1
     for window in found:
         covered[window.kept_rows, window.kept_columns] = True
@@ -112,7 +115,8 @@ def test_the_margin_is_needed(monkeypatch):
     """With half of it the windows' edges show."""
     photo = photograph(152, 200)
     whole = inference.enhance(photo, weights("tiny"))
-    monkeypatch.setattr(tiling, "margin", lambda depths: 32)
+    _, network = inference.prepare(weights("tiny"))
+    monkeypatch.setattr(inference, "_network", lambda model: network._replace(margin=32))
     parts = inference.enhance(photo, weights("tiny"), tile=56)
     assert abs(parts - whole).max() > 1e-4
 
