@@ -3,6 +3,9 @@
 Where few channels go in and few come out, XLA's CPU backend leaves its fast convolutions for slow
 ones and fills a part of each vector only. There, g neighbouring columns are computed as if they
 were one pixel of g times the channels: the same sums, with some products by zero among them.
+
+The gradient of the kernel is a product over all pixels of the batch. XLA lays the nine windows of
+every pixel out in memory for it; where those are many, the images are summed one by one instead.
 """
 
 from typing import Any
@@ -20,6 +23,9 @@ MOST_COLUMNS = 4
 
 ALIGNED = 4
 """Channels come in multiples of this; with others XLA's CPU backend takes up to twice as long."""
+
+MANY = 2**22
+"""Numbers in the windows of a batch, 9·c·pixels, past which a CPU's caches do not hold them."""
 
 
 def conv(features: int, *, dtype: Any = None, name: str | None = None, **options: Any) -> nn.Conv:
@@ -71,9 +77,31 @@ def aligned(image: Array, kernel: Array) -> tuple[Array, Array]:
     )
 
 
+def image_by_image(image: Array, kernel: Array) -> Array:
+    """`plain`, written so that the gradient of the kernel is a sum over images, one at a time.
+
+    Pixels times the whole kernel first, shifts after. The form to differentiate, not to run:
+    transposed, it is three products of pixels with shifted slopes, which stay within the caches.
+    """
+    height, width, channels = image.shape[1:]
+    features = kernel.shape[-1]
+    lines = kernel.transpose(0, 2, 1, 3).reshape(3, channels, 3 * features)
+
+    def one(image):
+        pixels, total = image.reshape(-1, channels), 0.0
+        for y in range(3):
+            wide = (pixels @ lines[y]).reshape(height, width, 3 * features)
+            for x, part in enumerate(jax.lax.split(wide, 3 * (features,), axis=2)):
+                shifts = ((1 - y, y - 1, 0), (1 - x, x - 1, 0), (0, 0, 0))
+                total += jax.lax.pad(part, jnp.zeros((), part.dtype), shifts)
+        return total
+
+    return jax.lax.map(one, image)
+
+
 @jax.custom_jvp
 def convolve(image: Array, kernel: Array) -> Array:
-    """`plain`, as fast as the device can: the same to rounding, derivatives those of `plain`."""
+    """`plain`, as fast as the device can: the same to rounding, and so are its derivatives."""
     columns = columns_at_once(image.shape[2], *kernel.shape[2:])
     if columns == 1 and image.shape[-1] % ALIGNED == 0:
         return plain(image, kernel)
@@ -87,8 +115,13 @@ def convolve(image: Array, kernel: Array) -> Array:
 
 @convolve.defjvp
 def _tangent(primals, tangents):
-    # A strided convolution is slow to transpose, so the derivative is taken of the plain one.
-    return convolve(*primals), jax.jvp(plain, primals, tangents)[1]
+    # A strided convolution is slow to transpose, so the derivatives are those of other forms.
+    (image, kernel), (moved, changed) = primals, tangents
+    if 9 * image.size > MANY:
+        by_kernel = jax.lax.platform_dependent(image, changed, cpu=image_by_image, default=plain)
+    else:
+        by_kernel = plain(image, changed)
+    return convolve(image, kernel), plain(moved, kernel) + by_kernel
 
 
 def _convolve(image: Array, kernel: Array, strides: tuple, padding: tuple) -> Array:

@@ -53,13 +53,16 @@ def test_all_forms_are_the_sum_over_the_window(case, height):
     same = functools.partial(np.testing.assert_allclose, desired=expected, rtol=1e-4, atol=1e-4)
     same(convolution.plain(image, kernel))
     same(jax.jit(convolution.convolve)(image, kernel))
+    same(convolution.image_by_image(image, kernel))
     for columns in range(1, width + 1):
         if width % columns == 0:
             same(convolution.grouped(image, kernel, columns))
 
 
-@pytest.mark.parametrize("case", list(COLUMNS)[:2])
-def test_derivatives_are_those_of_the_plain_form(case):
+@pytest.mark.parametrize("many", [0, convolution.MANY], ids=["image by image", "at once"])
+@pytest.mark.parametrize("case", [*list(COLUMNS)[:2], *list(COLUMNS)[-3:]])
+def test_derivatives_are_those_of_the_plain_form(case, many, monkeypatch):
+    monkeypatch.setattr(convolution, "MANY", many)
     width, channels, features = case
     image, kernel = random(2, 3, width, channels), random(3, 3, channels, features, seed=1)
     weight = random(2, 3, width, features, seed=2)
@@ -76,6 +79,28 @@ def test_derivatives_are_those_of_the_plain_form(case):
     push = (image[::-1], kernel[::-1])
     a, b = (jax.jvp(f, (image, kernel), push)[1] for f in (convolution.convolve, convolution.plain))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_cpu_sums_image_by_image(monkeypatch):
+    """The program for another platform holds one convolution for the kernel's gradient, no loop."""
+    monkeypatch.setattr(convolution, "MANY", 0)
+    gradient = jax.jit(jax.grad(lambda k, x: (convolution.convolve(x, k) ** 2).sum()))
+    traced = gradient.trace(random(3, 3, 24, 24), random(2, 4, 7, 24))
+    text = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert "while" in text["cpu"]
+    assert "while" not in text["cuda"]
+
+
+def test_the_gradient_of_each_image_by_itself():
+    """Derivatives of derivatives and maps over them pass through, as through any convolution."""
+    image, kernel = random(2, 3, 6, 24), random(3, 3, 24, 8, seed=1)
+
+    def each(form):
+        slope = jax.grad(lambda k, x: (form(x[None], k) ** 2).sum())
+        return jax.vmap(slope, in_axes=(None, 0))(kernel, image)
+
+    fast, plain = each(convolution.image_by_image), each(convolution.plain)
+    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-3)
 
 
 def test_only_the_cpu_groups_columns():
