@@ -288,7 +288,8 @@ def bidirectional(
     degrade: the forward model, with `mean` and `variance`. positive: a direction, by default
     `positive()`. negative: a residual r(z), by default `whitened()`. balance: weighs the two,
     by default `gradient_ratio()`. The weights of a step come from the steps before it, so the
-    loss is a plain mean over the batch: micro-batches and devices add up exactly.
+    loss is a plain mean over the batch: micro-batches and devices add up exactly. It is there to be
+    differentiated once, in reverse: with both directions, the slopes are found with the value.
     """
     backward = hinged(negative, degrade)
 
@@ -296,26 +297,29 @@ def bidirectional(
         terms = {name: value.mean() for name, value in direction(output, restored, batch).items()}
         return sum(terms.values()), terms
 
-    def image_gradient(direction, output, batch):
-        held = jax.lax.stop_gradient(output)
-        return jax.grad(lambda x: scores(direction, held, x, batch)[0])(held.restored)
-
     def measure(output, batch, state):
         _same_shape(output.restored, batch.normal)
         _same_shape(batch.low, batch.normal)
-        ahead, terms = scores(positive, output, output.restored, batch)
         weights = balance.weights(state)
         if balance.one_sided:
+            ahead, terms = scores(positive, output, output.restored, batch)
             evidence = balances.no_evidence(ahead)
             return weights.positive * ahead, (terms | {"positive": ahead}, evidence)
-        back, more = scores(backward, output, output.restored, batch)
-        evidence = balances.evidence(
-            ahead,
-            back,
-            image_gradient(positive, output, batch),
-            image_gradient(backward, output, batch),
+        # Each direction is differentiated once, for the network and for the balance.
+        held = jax.lax.stop_gradient(output)
+        (ahead, terms), (to_stages, to_image) = jax.value_and_grad(
+            scores, argnums=(1, 2), has_aux=True
+        )(positive, held, held.restored, batch)
+        (back, more), away = jax.value_and_grad(scores, argnums=2, has_aux=True)(
+            backward, held, held.restored, batch
         )
+        evidence = balances.evidence(ahead, back, to_image, away)
         total = weights.positive * ahead + weights.negative * back
+        slopes = (
+            jax.tree.map(lambda slope: weights.positive * slope, to_stages),
+            weights.positive * to_image + weights.negative * away,
+        )
+        total = balances.with_slopes(total, (output, output.restored), slopes)
         return total, (terms | more | {"positive": ahead}, evidence)
 
     return Bidirectional(init=balance.init, measure=measure, update=balance.update)

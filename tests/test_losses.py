@@ -445,10 +445,40 @@ def test_no_gradient_flows_through_the_balance(batch):
     np.testing.assert_allclose(slope(loss, state), slope(plain, plain.init()), rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [(96, 96), (37, 45)])
+@pytest.mark.parametrize("kind", ["gradient_ratio", "fixed", "uncertainty"])
+def test_one_differentiation_is_that_of_the_plain_sum(batch, kind, size):
+    """Total and gradient, to every stage of an output, against w₊·L_pos + w₋·L_neg written out."""
+    height, width = size
+    part = batch.replace(low=batch.low[:, :height, :width], normal=batch.normal[:, :height, :width])
+    loss = losses.bidirectional(CAMERA, balance=BALANCES[kind])
+    _, _, state = loss(make(part.normal * 0.7, levels=1), part, loss.init())
+    weights = BALANCES[kind].weights(state)
+    assert float(weights.negative) > 0
+    ahead, back = losses.positive(), losses.hinged(losses.whitened(), CAMERA)
+
+    def plain(result):
+        terms = ahead(result, result.restored, part).values()
+        negative = back(result, result.restored, part)["negative"].mean()
+        return weights.positive * sum(v.mean() for v in terms) + weights.negative * negative
+
+    def ours(result):
+        return loss.measure(result, part, state)[0] ** 2
+
+    result = make(part.normal * 0.8, levels=1)
+    found, slopes = jax.value_and_grad(ours)(result)
+    expected, wanted = jax.value_and_grad(plain)(result)
+    np.testing.assert_allclose(found, expected**2, rtol=1e-5)
+    for mine, theirs in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
+        theirs = 2 * expected * theirs
+        size = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * size + 1e-9)
+
+
 def test_a_step_of_a_users_own_enters_the_loss(batch):
     haze = degradation.step(lambda image, theta: 0.9 * image + 0.05)
     degrade = degradation.chain(CAMERA, haze)
     loss = losses.bidirectional(degrade, balance=losses.fixed(1.0))
     hazy = batch.replace(low=0.9 * batch.low + 0.05)
-    assert float(loss(make(batch.normal), hazy, loss.init())[1]["negative"]) == 0
+    assert float(loss(make(batch.normal), hazy, loss.init())[1]["negative"]) < 1e-6
     assert float(loss(make(batch.normal * 0.8), hazy, loss.init())[1]["negative"]) > 1e-3
