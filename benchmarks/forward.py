@@ -1,161 +1,231 @@
-"""How fast a photograph is restored, beside plain convolutions of the same cost.
+"""How fast a photograph is restored, beside what else could run the same network.
 
-    python -m benchmarks.forward --sizes 400x600 --variants tiny small base --repeats 10
+    python -m benchmarks.forward --sizes 400x600 1080x1920 3000x4000 --variants tiny small base
 
-The yardstick is a stack of 3×3 convolutions with ReLU, 32 channels wide, at half the image's
-size, as deep as comes nearest to the network's multiply-accumulates. Network and stack are
-timed in turn; throughput and GFLOP/s (2 × MACs) are of the fastest run, `ratio` is the
-network's GFLOP/s over the stack's: 1 means as efficient as convolutions get on this device.
+Batch 1, on the present device. Before every size the roofline is measured (see `benchmarks.roofline`;
+the best so far counts). Then, per variant, XLA and what a user would take instead run the same graph with the same weights:
+ONNX Runtime, PyTorch with channels last, PyTorch compiled. Each has a process of its own, as many
+threads and the same allocator; their results must agree to 0.001 before they are timed, in turn.
+
+A photograph of up to 1536² pixels is one call of the jitted network on a float32 image. A larger one
+is what a user gets: `inference.enhance`, uint8 in and out, in windows that overlap, all of it in
+XLA's time; the others get it as one float32 image, whose conversion is not in theirs. GFLOP/s are
+2 × the multiply-accumulates of the whole photograph over the fastest call, overlaps not counted.
+Memory is the peak of the process, compilation included, above what it held with everything imported
+and the weights loaded; on a GPU it is the device's peak. `XLA takes` is the ratio of the fastest
+calls, XLA's over that engine's.
 """
 
 import argparse
-from collections.abc import Callable
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import timing
-from benchmarks.count import macs, positive_integer, size
-from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
+from benchmarks import engines, roofline, timing, workers
+from benchmarks.count import positive_integer, size
+from benchmarks.engines import TITLES, Task
+from pdn_jax.model import VARIANTS
 
-STACK_WIDTH = 32
+SIZES = ((400, 600), (1080, 1920), (3000, 4000))
+"""Height and width; the last is 12 megapixels."""
+
+AGREEMENT = {"cpu": 1e-3, "gpu": 1e-2}
+"""By how much results may differ; on a GPU, products of float32 are rounded to TF32 by default."""
+
+FEWEST_ROUNDS = 2
+
+WIDEST = 110
+"""Columns that the table needs, where the terminal does not say how many there are."""
+
+COLUMNS = (
+    "fastest, ms",
+    "median, ms",
+    "Mpixel/s",
+    "GFLOP/s",
+    "of roofline",
+    "memory, MB",
+    "XLA takes",
+)
 
 
 class Result(NamedTuple):
-    """One row: seconds of the first call, both timings, both costs in MACs, the stack's depth."""
+    """The times of all calls of an engine, and its peak of memory in bytes, where it is known."""
 
-    first: float
-    network: timing.Timing
-    network_macs: int
-    stack: timing.Timing
-    stack_macs: int
-    layers: int
+    times: timing.Timing
+    memory: int | None
 
 
-def restorer(variant: str, height: int, width: int) -> tuple[Callable, tuple]:
-    """(function, arguments): the restored image of one random photograph, random parameters."""
-    model = ProgressiveDualNetwork(**VARIANTS[variant])
-    random = np.random.default_rng(0)
-    low = jnp.asarray(random.uniform(0.0, 0.2, (1, height, width, 3)), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), low)
-    params = jax.tree.map(
-        lambda shape: jnp.asarray(random.normal(0.0, 0.05, shape.shape), shape.dtype), shapes
-    )
-    return lambda params, low: model.apply(params, low).restored, (params, low)
+class Disagreement(Exception):
+    """Two engines with the same weights make different images of a photograph."""
 
 
-def plain_stack(wanted: int, height: int, width: int) -> tuple[Callable, tuple]:
-    """(function, arguments) of the stack whose MACs come nearest to `wanted`, of one layer or more."""
-    random = np.random.default_rng(0)
-    shape = (1, height // 2, width // 2, STACK_WIDTH)
-    image = jnp.asarray(random.normal(size=shape), jnp.float32)
-    layers = max(1, round(wanted / (image.size * 9 * STACK_WIDTH)))
-    # Kernels that keep the variance: values that fade away would be slow to compute with.
-    scale = (2.0 / (9 * STACK_WIDTH)) ** 0.5
-    kernels = tuple(
-        jnp.asarray(random.normal(0.0, scale, (3, 3, STACK_WIDTH, STACK_WIDTH)), jnp.float32)
-        for _ in range(layers)
-    )
-
-    def stack(kernels, image):
-        for kernel in kernels:
-            image = jax.lax.conv_general_dilated(
-                image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+def available(names: Iterable[str], platform: str, dtype: str) -> tuple[list[str], list[str]]:
+    """(engines that can run, XLA first; a line for each of the others, which says why not)."""
+    found, lines = ["xla"], []
+    for name in [name for name in names if name != "xla"]:
+        if platform not in AGREEMENT:
+            lines.append(f"{TITLES[name]} is left out: it is not compared on a {platform}")
+        elif dtype != "float32":
+            lines.append(f"{TITLES[name]} is left out: it is compared in float32, not in {dtype}")
+        elif missing := engines.missing(name):
+            lines.append(
+                f"{TITLES[name]} is left out: not installed: {', '.join(missing)}; "
+                'pip install -e ".[compare]"'
             )
-            image = jax.nn.relu(image)
-        return image
+        else:
+            found.append(name)
+    return found, lines
 
-    return stack, (kernels, image)
+
+def difference(reference: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two images; beside uint8, what rounding and clipping explain aside."""
+    other = np.asarray(other, np.float32)
+    if reference.dtype == np.uint8:
+        largest = max(
+            np.abs(row / np.float32(255) - other_row.clip(0.0, 1.0)).max()
+            for row, other_row in zip(reference, other, strict=True)
+        )
+        return max(float(largest) - 0.5 / 255, 0.0)
+    return float(np.abs(reference - other).max())
 
 
-def measure(variant: str, height: int, width: int, repeats: int) -> Result:
-    """Compile a variant and its stack, then time them in turn."""
-    restore, arguments = restorer(variant, height, width)
-    network_macs = macs(restore, *arguments)
-    stack, stack_arguments = plain_stack(network_macs, height, width)
-    compiled, compiled_stack = jax.jit(restore), jax.jit(stack)
-    calls = {
-        "network": lambda: compiled(*arguments),
-        "stack": lambda: compiled_stack(*stack_arguments),
-    }
-    first = timing.clock(calls["network"])
-    timings = timing.in_turn(calls, repeats)
-    return Result(
-        first=first,
-        network=timings["network"],
-        network_macs=network_macs,
-        stack=timings["stack"],
-        stack_macs=macs(stack, *stack_arguments),
-        layers=len(stack_arguments[0]),
+def compare(task: Task, name: str, folder: Path) -> None:
+    """Hold what an engine made against what XLA made; raises Disagreement."""
+    images = [np.load(folder / f"{engine}.npy", mmap_mode="r") for engine in ("xla", name)]
+    found, allowed = difference(*images), AGREEMENT[task.platform]
+    if not found <= allowed:
+        raise Disagreement(
+            f"{task.name}: the result of {TITLES[name]} differs from that of XLA by {found:.2g}, "
+            f"more than {allowed:g}; nothing is compared"
+        )
+
+
+def measure(
+    task: Task, names: Sequence[str], *, rounds: int, seconds: float
+) -> tuple[dict[str, Result], list[str]]:
+    """Engine -> its result, timed in turn; and a line for each that failed to start, with the reason.
+
+    No further round is begun after `rounds`, or after two once that many seconds are over.
+    Raises Disagreement, and workers.Failure where XLA fails, or another in the middle.
+    """
+    running: dict[str, workers.Worker] = {}
+    failures = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pdn-jax-forward-")))
+        for name in names:
+            try:
+                if name == "onnx":
+                    workers.apart(engines.export, task, folder)
+                worker = stack.enter_context(workers.Worker(engines.serve, name, task, folder))
+            except workers.Failure as failure:
+                if name == "xla":
+                    raise
+                failures.append(f"{TITLES[name]} is left out at {task.name}: {failure}")
+                continue
+            running[name] = worker
+            if name != "xla":
+                compare(task, name, folder)
+        return in_turn(running, rounds, seconds), failures
+
+
+def in_turn(running: dict[str, workers.Worker], rounds: int, seconds: float) -> dict[str, Result]:
+    """The results of workers of `engines.serve`, every other round backwards."""
+    times: dict[str, list[float]] = {name: [] for name in running}
+    memory, names, started = {}, list(running), time.perf_counter()
+    for index in range(rounds):
+        if index >= FEWEST_ROUNDS and time.perf_counter() - started > seconds:
+            break
+        for name in names:
+            answer = running[name].ask()
+            times[name] += answer.seconds
+            memory[name] = answer.memory
+        names.reverse()
+    return {name: Result(timing.Timing(tuple(times[name])), memory[name]) for name in running}
+
+
+def row(
+    task: Task, result: Result, xla: Result, machine: roofline.Roofline, cost: tuple[int, int]
+) -> tuple[str, ...]:
+    """A result as the text of `COLUMNS`; cost: as `engines.cost` gives it."""
+    macs, moved = cost
+    fastest = result.times.minimum
+    return (
+        f"{1e3 * fastest:.1f}",
+        f"{1e3 * result.times.median:.1f}",
+        f"{1e-6 * task.height * task.width / fastest:.2f}",
+        f"{2e-9 * macs / fastest:.1f}",
+        f"{100 * machine.seconds(macs, moved) / fastest:.0f} %",
+        "–" if result.memory is None else f"{1e-6 * result.memory:.0f}",
+        f"{xla.times.minimum / fastest:.2f}×",
     )
 
 
-ROWS = {
-    "first call, s": ".1f",
-    "minimum, ms": ".1f",
-    "median, ms": ".1f",
-    "Mpixel/s": ".2f",
-    "GFLOP/s": ".1f",
-    "stack: layers": "d",
-    "stack: minimum, ms": ".1f",
-    "stack: median, ms": ".1f",
-    "stack: GFLOP/s": ".1f",
-    "ratio": ".2f",
-}
-"""What is printed, and how."""
-
-
-def rows(result: Result, pixels: int) -> dict[str, str]:
-    """A result as the text of `ROWS`."""
-    speed = 2e-9 * result.network_macs / result.network.minimum
-    stack_speed = 2e-9 * result.stack_macs / result.stack.minimum
-    values = (
-        result.first,
-        1e3 * result.network.minimum,
-        1e3 * result.network.median,
-        1e-6 * pixels / result.network.minimum,
-        speed,
-        result.layers,
-        1e3 * result.stack.minimum,
-        1e3 * result.stack.median,
-        stack_speed,
-        speed / stack_speed,
-    )
-    return {
-        name: format(value, spec) for (name, spec), value in zip(ROWS.items(), values, strict=True)
-    }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command line: a table per size with a column per variant."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.forward",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sizes", type=size, nargs="+", default=[(400, 600)], metavar="HxW")
+    parser.add_argument("--sizes", type=size, nargs="+", default=list(SIZES), metavar="HxW")
     parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=list(VARIANTS))
-    parser.add_argument("--repeats", type=positive_integer, default=10, metavar="N")
-    options = parser.parse_args(argv)
+    parser.add_argument("--engines", choices=TITLES, nargs="+", default=list(TITLES))
+    parser.add_argument("--rounds", type=positive_integer, default=8, help="at most")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of a row, after which no round is begun"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the convolutions; bfloat16 is for accelerators, and for XLA in one piece alone",
+    )
+    parser.add_argument(
+        "--peaks", type=positive_integer, default=10, help="repeats for the roofline"
+    )
+    return parser.parse_args(argv)
 
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line: the roofline, a table per size, and who is not in it and why."""
+    options = parse(argv)
     console = Console()
-    console.print(timing.present_device())
+    console.width = max(console.width, WIDEST)
+    machine = workers.apart(roofline.measure, options.dtype, options.peaks)
+    console.print(f"{machine.device}, {workers.threads()} threads", highlight=False)
+    names, lines = available(options.engines, machine.platform, options.dtype)
     for height, width in options.sizes:
-        results = [
-            rows(measure(variant, height, width, options.repeats), height * width)
-            for variant in options.variants
-        ]
-        table = Table(f"{height}×{width}")
+        machine = machine.best(workers.apart(roofline.measure, options.dtype, options.peaks))
+        table = Table("variant", title=f"{height}×{width}, {options.dtype}", caption=str(machine))
+        table.add_column("engine", no_wrap=True)
+        for column in COLUMNS:
+            table.add_column(column, justify="right")
         for variant in options.variants:
-            table.add_column(variant, justify="right")
-        for name in ROWS:
-            table.add_row(name, *(result[name] for result in results))
+            task = Task(variant, VARIANTS[variant], height, width, machine.platform, options.dtype)
+            try:
+                results, failures = measure(
+                    task, names, rounds=options.rounds, seconds=options.seconds
+                )
+            except Disagreement as error:
+                raise SystemExit(str(error)) from None
+            lines += failures
+            cost = engines.cost(task)
+            table.add_section()
+            for name, result in results.items():
+                values = row(task, result, results["xla"], machine, cost)
+                table.add_row(variant, TITLES[name], *values)
         console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

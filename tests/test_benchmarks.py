@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import count, forward, timing
+from benchmarks import count, timing
 from benchmarks import data as data_benchmark
 from benchmarks import train as training
 from benchmarks.count import macs
@@ -150,15 +150,6 @@ def test_a_call_ends_when_its_arrays_are_there(monkeypatch):
     assert waited == ["arrays"]
 
 
-def test_the_yardstick_costs_what_the_network_does():
-    layer = 20 * 30 * 9 * 32 * 32
-    for wanted, layers in ((0, 1), (layer, 1), (2.4 * layer, 2), (6.6 * layer, 7)):
-        stack, arguments = forward.plain_stack(wanted, 40, 60)
-        assert macs(stack, *arguments) == layers * layer
-    kernels, image = forward.plain_stack(20 * layer, 40, 60)[1]
-    assert 0.05 < jax.jit(stack)(kernels, image).std() < 3.0
-
-
 # --- the programs ----------------------------------------------------------------------------
 
 
@@ -189,32 +180,6 @@ def test_count_prints_a_row_per_variant(capsys):
     assert table["tiny"][0] == f"{count.network_macs('tiny', (1, 64, 96, 3))[0]:,}"
     for _, enhancement, denoising, total in table.values():
         assert float(enhancement) + float(denoising) == pytest.approx(float(total), abs=2e-3)
-
-
-@pytest.mark.usefixtures("hastily")
-def test_forward_prints_network_and_yardstick(capsys):
-    forward.main(["--sizes", "16x24", "17x31", "--variants", "tiny", "--repeats", "2"])
-    text = capsys.readouterr().out
-    assert jax.__version__ in text
-    assert jax.devices()[0].device_kind in text
-    assert "16×24" in text
-    assert "17×31" in text
-    table = rows(text)
-    assert list(table) == list(forward.ROWS)
-    assert all(float(value) >= 0 for (value,) in table.values())
-
-
-def test_forward_numbers_follow_from_the_times():
-    result = forward.Result(
-        first=3.0,
-        network=timing.Timing((0.02, 0.01, 0.04)),
-        network_macs=10**9,
-        stack=timing.Timing((0.04, 0.03, 0.02)),
-        stack_macs=4 * 10**9,
-        layers=7,
-    )
-    numbers = [float(value) for value in forward.rows(result, 240_000).values()]
-    assert numbers == [3.0, 10.0, 20.0, 24.0, 200.0, 7.0, 20.0, 30.0, 400.0, 0.5]
 
 
 @pytest.mark.usefixtures("hastily")
