@@ -13,11 +13,13 @@ XLA's time; the others get it as one float32 image, whose conversion is not in t
 2 × the multiply-accumulates of the whole photograph over the fastest call, overlaps not counted.
 Memory is the peak of the process, compilation included, above what it held with everything imported
 and the weights loaded; on a GPU it is the device's peak. `XLA takes` is the ratio of the fastest
-calls, XLA's over that engine's.
+calls, XLA's over that engine's. Other work on the same cores slows the engines by unequal factors:
+compare on a machine that is otherwise idle; the load before is printed.
 """
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -199,8 +201,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(argv)
     console = Console()
     console.width = max(console.width, WIDEST)
+    busy = f", load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     machine = workers.apart(roofline.measure, options.dtype, options.peaks)
-    console.print(f"{machine.device}, {workers.threads()} threads", highlight=False)
+    console.print(f"{machine.device}, {workers.threads()} threads{busy}", highlight=False)
     names, lines = available(options.engines, machine.platform, options.dtype)
     for height, width in options.sizes:
         machine = machine.best(workers.apart(roofline.measure, options.dtype, options.peaks))
