@@ -16,12 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import count, forward, timing
+from benchmarks import count, engines, timing
 from benchmarks import train as training
 from configs import base
 from pdn_jax import weights as weight_files
@@ -75,9 +74,10 @@ def forward_seconds(names: list[str], repeats: int) -> dict[str, float]:
     """Seconds of a restored image of `SIZE`, the fastest of `repeats`, in turn."""
     calls = {}
     for name in names:
-        restore, arguments = forward.restorer(name, *SIZE)
-        compiled = jax.jit(restore)
-        calls[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
+        task = engines.Task(name, VARIANTS[name], *SIZE)
+        engine = engines.xla(task, engines.parameters(task), Path())
+        low = engine.feed(engines.photograph(task))
+        calls[name] = lambda engine=engine, low=low: engine.run(low)
     return {name: found.minimum for name, found in timing.in_turn(calls, repeats).items()}
 
 

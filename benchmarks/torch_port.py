@@ -3,6 +3,7 @@
 Takes the parameters of the Flax network and makes the same restored photograph to rounding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,28 @@ from torch import Tensor, nn
 
 from pdn_jax import enhancement as ours
 from pdn_jax import image as im
-from pdn_jax.denoising import BLOCK
+from pdn_jax.denoising import cells
 
 Leaf = dict[str, Any]
 """A layer's parameters in the Flax tree: `kernel` and `bias`."""
 
 
-def convolution(leaf: Leaf, *, blocks_in: int = 0, blocks_out: int = 0) -> nn.Conv2d:
+def convolution(leaf: Leaf, *, blocks_in: Sequence[int] = (), block_out: int = 0) -> nn.Conv2d:
     """A 3×3 convolution, or 1×1 for a dense layer's kernel, with these parameters.
 
-    Flax lays blocks of 2×2 pixels out as (y, x, colour), PyTorch as (colour, y, x): the first
-    `blocks_in` images that come in, and `blocks_out` that go out, are reordered in the kernel.
+    Flax lays the pixels of a block out as (y, x, colour), PyTorch as (colour, y, x): the kernel is
+    reordered for the images in blocks of those sides that come in, and for the one that goes out.
     """
     kernel, bias = np.asarray(leaf["kernel"]), np.asarray(leaf["bias"])
     kernel = kernel[None, None] if kernel.ndim == 2 else kernel
-    order = np.arange(12).reshape(4, 3).T.ravel()
-    for index in range(blocks_in):
-        part = slice(12 * index, 12 * index + 12)
-        kernel = np.concatenate(
-            [
-                kernel[:, :, : part.start],
-                kernel[:, :, part][:, :, order],
-                kernel[:, :, part.stop :],
-            ],
-            axis=2,
-        )
-    if blocks_out:
+    if blocks_in:
+        starts = np.cumsum([0, *(3 * block**2 for block in blocks_in[:-1])])
+        orders = [
+            colour_first(block) + int(at) for block, at in zip(blocks_in, starts, strict=True)
+        ]
+        kernel = kernel[:, :, np.concatenate(orders)]
+    if block_out:
+        order = colour_first(block_out)
         kernel, bias = kernel[..., order], bias[order]
     size = kernel.shape[0]
     layer = nn.Conv2d(kernel.shape[2], kernel.shape[3], size, padding=size // 2)
@@ -47,7 +44,12 @@ def convolution(leaf: Leaf, *, blocks_in: int = 0, blocks_out: int = 0) -> nn.Co
     return layer
 
 
-def layers(tree: dict[str, Leaf], **options: dict[str, int]) -> nn.ModuleDict:
+def colour_first(block: int) -> np.ndarray:
+    """Where in a block laid out as (y, x, colour) the values of (colour, y, x) are."""
+    return np.arange(3 * block**2).reshape(block**2, 3).T.ravel()
+
+
+def layers(tree: dict[str, Leaf], **options: dict[str, Any]) -> nn.ModuleDict:
     """Every layer of a Flax module by its name; `options` are `convolution`'s by name."""
     return nn.ModuleDict(
         {name: convolution(leaf, **options.get(name, {})) for name, leaf in tree.items()}
@@ -144,13 +146,13 @@ class Network(nn.Module):
         super().__init__()
         tree = params["params"]
         self.enhancement = Enhancement(tree["enhancement"], model["stages"])
-        self.depths, self.levels = model["depths"], nn.ModuleList()
-        for index in range(len(self.depths)):
+        self.depths, self.blocks, self.levels = model["depths"], model["blocks"], nn.ModuleList()
+        for index, block in enumerate(self.blocks):
             level = len(self.depths) - 1 - index
             part = layers(
                 {**tree["denoising"][f"level{level}"], "lift": tree["denoising"][f"lift{level}"]},
-                look={"blocks_in": 2 if index else 1},
-                residual={"blocks_out": 1},
+                look={"blocks_in": (block, block // 2) if index else (block,)},
+                residual={"block_out": block},
             )
             self.levels.append(part)
 
@@ -158,29 +160,30 @@ class Network(nn.Module):
         """[n, 3, h, w] -> the same, not clipped."""
         height, width = low.shape[2:]
         levels = len(self.levels)
-        low = mirror(low, max(ours.REDUCTION, BLOCK * 2 ** (levels - 1)))
+        low = mirror(low, ours.REDUCTION)
         small = F.avg_pool2d(low, ours.REDUCTION)
         black, total, features, noise = self.enhancement(low, small)
         exponent = enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION)
         image = apply_curve((low - black).clamp(min=im.FLOOR), exponent)
 
         correction = None
-        for index, (part, depth) in enumerate(zip(self.levels, self.depths, strict=True)):
+        every = zip(self.levels, self.depths, self.blocks, cells(self.blocks), strict=True)
+        for index, (part, depth, block, side) in enumerate(every):
             factor = 2 ** (levels - 1 - index)
             e = F.avg_pool2d(image, factor) if factor > 1 else image
             expected = enlarge(noise, features.shape[2] // noise.shape[2]) / factor
             told = part["lift"](torch.cat([features, expected], 1))
-            times = e.shape[2] // BLOCK // told.shape[2]
+            times = image.shape[2] // side // told.shape[2]
             if times > 1:
                 told = F.interpolate(told, scale_factor=times, mode="nearest")
-            seen = F.pixel_unshuffle(e, BLOCK)
+            seen = F.pixel_unshuffle(e, block)
             if correction is not None:
+                seen = torch.cat([seen, F.pixel_unshuffle(correction, block // 2)], 1)
                 correction = enlarge(correction, 2)
-                seen = torch.cat([seen, F.pixel_unshuffle(correction, BLOCK)], 1)
             features = F.relu(part["look"](seen) + told)
-            for block in range(depth):
-                inner = F.relu(part[f"a{block}"](features))
-                features = features + part[f"b{block}"](inner)
-            residual = F.pixel_shuffle(part["residual"](F.relu(features)), BLOCK)
+            for pair in range(depth):
+                inner = F.relu(part[f"a{pair}"](features))
+                features = features + part[f"b{pair}"](inner)
+            residual = F.pixel_shuffle(part["residual"](F.relu(features)), block)
             correction = residual if correction is None else correction + residual
         return (image + correction)[..., :height, :width]

@@ -13,7 +13,7 @@ from benchmarks import count, engines, forward, roofline, timing, workers
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 
-SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,)}
+SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (2,)}
 TASK = engines.Task("smallest", SMALLEST, 16, 32)
 MACHINE = roofline.Roofline("a machine", "cpu", 2e11, 1e10, 64)
 

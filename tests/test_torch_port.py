@@ -12,9 +12,15 @@ from pdn_jax.model import VARIANTS
 torch = pytest.importorskip("torch")
 
 LEVELS = {
-    "one level": {"stages": 1, "width": 8, "widths": (8,), "depths": (1,)},
-    "two levels": {"stages": 2, "width": 8, "widths": (12, 8), "depths": (2, 0)},
-    "three levels": {"stages": 3, "width": 16, "widths": (8, 12, 16), "depths": (1, 2, 3)},
+    "one level": {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (4,)},
+    "two levels": {"stages": 2, "width": 8, "widths": (12, 8), "depths": (2, 0), "blocks": (4, 4)},
+    "three levels": {
+        "stages": 3,
+        "width": 16,
+        "widths": (8, 12, 16),
+        "depths": (1, 2, 3),
+        "blocks": (2, 2, 4),
+    },
 }
 
 
