@@ -133,6 +133,13 @@ def test_program_imports_only_what_it_declares():
     assert offences(lambda tree: roots(tree) - allowed, PROGRAM) == []
 
 
+def test_benchmarks_import_only_what_is_declared():
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = (PROJECT["project"]["dependencies"], extras["train"], extras["compare"])
+    allowed = declared(*needed) | {"pdn_jax", "train", "configs", "benchmarks"}
+    assert offences(lambda tree: roots(tree) - allowed, sources("benchmarks")) == []
+
+
 def test_configs_know_only_ml_collections_and_base():
     def foreign(tree):
         return {
