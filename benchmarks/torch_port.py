@@ -4,7 +4,7 @@ Takes the parameters of the Flax network and makes the same restored photograph 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,23 +19,29 @@ Leaf = dict[str, Any]
 """A layer's parameters in the Flax tree: `kernel` and `bias`."""
 
 
+class Output(NamedTuple):
+    """As `model.PDNOutput`, channels first; noise: (σ̂s, σ̂r) per image."""
+
+    enhanced: tuple[Tensor, ...]
+    denoised: tuple[Tensor, ...]
+    restored: Tensor
+    noise: tuple[Tensor, Tensor]
+
+
 def convolution(leaf: Leaf, *, blocks_in: Sequence[int] = (), block_out: int = 0) -> nn.Conv2d:
     """A 3×3 convolution, or 1×1 for a dense layer's kernel, with these parameters.
 
-    Flax lays the pixels of a block out as (y, x, colour), PyTorch as (colour, y, x): the kernel is
-    reordered for the images in blocks of those sides that come in, and for the one that goes out.
+    Flax lays blocks of pixels out as (y, x, colour), PyTorch as (colour, y, x): the images that come
+    in, in blocks of these sides, and the one that goes out, are reordered in the kernel.
     """
     kernel, bias = np.asarray(leaf["kernel"]), np.asarray(leaf["bias"])
     kernel = kernel[None, None] if kernel.ndim == 2 else kernel
     if blocks_in:
-        starts = np.cumsum([0, *(3 * block**2 for block in blocks_in[:-1])])
-        orders = [
-            colour_first(block) + int(at) for block, at in zip(blocks_in, starts, strict=True)
-        ]
-        kernel = kernel[:, :, np.concatenate(orders)]
+        starts = np.cumsum([0, *(3 * block**2 for block in blocks_in)])
+        order = [start + reordered(block) for start, block in zip(starts, blocks_in, strict=False)]
+        kernel = kernel[:, :, np.concatenate(order)]
     if block_out:
-        order = colour_first(block_out)
-        kernel, bias = kernel[..., order], bias[order]
+        kernel, bias = kernel[..., reordered(block_out)], bias[reordered(block_out)]
     size = kernel.shape[0]
     layer = nn.Conv2d(kernel.shape[2], kernel.shape[3], size, padding=size // 2)
     with torch.no_grad():
@@ -44,9 +50,9 @@ def convolution(leaf: Leaf, *, blocks_in: Sequence[int] = (), block_out: int = 0
     return layer
 
 
-def colour_first(block: int) -> np.ndarray:
-    """Where in a block laid out as (y, x, colour) the values of (colour, y, x) are."""
-    return np.arange(3 * block**2).reshape(block**2, 3).T.ravel()
+def reordered(block: int) -> np.ndarray:
+    """Where in (y, x, colour) each of (colour, y, x) stands."""
+    return np.arange(3 * block**2).reshape(-1, 3).T.ravel()
 
 
 def layers(tree: dict[str, Leaf], **options: dict[str, Any]) -> nn.ModuleDict:
@@ -99,7 +105,7 @@ class Enhancement(nn.Module):
         self.stage = layers(tree["stage"])
 
     def forward(self, low: Tensor, small: Tensor):
-        """(photograph, its mean on the grid) -> (x_0's black level, ln k, memory, noise's std)."""
+        """(photograph, its mean on the grid) -> (x_0's black level, every ln k, memory, noise's std, σ)."""
         texture = F.pad((low[..., 1:] - low[..., :-1]).abs(), (0, 1, 0, 0), mode="replicate")
         texture = F.avg_pool2d(texture, ours.REDUCTION)
         observed = self.layers["first"](torch.cat([encode(small), encode(texture)], 1))
@@ -111,12 +117,15 @@ class Enhancement(nn.Module):
         read = torch.exp((noise[:, 1:] - 14.0).clamp(-24.0, -4.0))
 
         start = (small - black).clamp(min=im.FLOOR)
-        total = torch.zeros_like(start)
+        total, totals = torch.zeros_like(start), []
         for _ in range(self.stages):
             current = apply_curve(start, torch.exp(im.CURVE_A * total))
             increment, memory = self.step(observed, current, memory)
             total = total + torch.minimum(increment, ours.MAX_BRIGHTENING - total)
-        return black, total, memory, self.noise(small, start, total, shot, read)
+            totals.append(total)
+        with torch.no_grad():
+            noise = self.noise(small, start, total, shot, read)
+        return black, totals, memory, noise, (shot.flatten(), read.flatten())
 
     def step(self, observed: Tensor, current: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """As `enhancement.Stage`."""
@@ -139,7 +148,7 @@ class Enhancement(nn.Module):
 
 
 class Network(nn.Module):
-    """`ProgressiveDualNetwork` for its restored photograph alone."""
+    """`ProgressiveDualNetwork`, for its restored photograph or for every stage."""
 
     def __init__(self, params: Any, model: dict[str, Any]):
         """Flax parameters and the keyword arguments of the network that they are for."""
@@ -158,32 +167,48 @@ class Network(nn.Module):
 
     def forward(self, low: Tensor) -> Tensor:
         """[n, 3, h, w] -> the same, not clipped."""
+        return self.stages(low, all_of_them=False).restored
+
+    def stages(self, low: Tensor, *, all_of_them: bool = True) -> Output:
+        """[n, 3, h, w] -> `Output`; the stages short of the last only if all are asked for."""
         height, width = low.shape[2:]
-        levels = len(self.levels)
         low = mirror(low, ours.REDUCTION)
         small = F.avg_pool2d(low, ours.REDUCTION)
-        black, total, features, noise = self.enhancement(low, small)
-        exponent = enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION)
-        image = apply_curve((low - black).clamp(min=im.FLOOR), exponent)
+        black, totals, features, noise, sigmas = self.enhancement(low, small)
+        start = (low - black).clamp(min=im.FLOOR)
+        enhanced = [
+            apply_curve(start, enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION))
+            for total in (totals if all_of_them else totals[-1:])
+        ]
+        found = self.denoise(enhanced[-1], features, noise)
+        if not all_of_them:
+            found = found[-1:]
+        sizes = [2**level for level in reversed(range(len(found)))]
+        denoised = tuple(
+            image[..., : -(-height // size), : -(-width // size)]
+            for image, size in zip(found, sizes, strict=True)
+        )
+        enhanced = tuple(image[..., :height, :width] for image in enhanced)
+        return Output(enhanced, denoised, denoised[-1], sigmas)
 
-        correction = None
-        every = zip(self.levels, self.depths, self.blocks, cells(self.blocks), strict=True)
-        for index, (part, depth, block, side) in enumerate(every):
-            factor = 2 ** (levels - 1 - index)
+    def denoise(self, image: Tensor, features: Tensor, noise: Tensor) -> list[Tensor]:
+        """As `denoising.Denoising`."""
+        sides, correction, denoised = cells(self.blocks), None, []
+        for index, (part, depth) in enumerate(zip(self.levels, self.depths, strict=True)):
+            factor, block = 2 ** (len(self.levels) - 1 - index), self.blocks[index]
             e = F.avg_pool2d(image, factor) if factor > 1 else image
             expected = enlarge(noise, features.shape[2] // noise.shape[2]) / factor
             told = part["lift"](torch.cat([features, expected], 1))
-            times = image.shape[2] // side // told.shape[2]
+            times = image.shape[2] // sides[index] // told.shape[2]
             if times > 1:
                 told = F.interpolate(told, scale_factor=times, mode="nearest")
             seen = F.pixel_unshuffle(e, block)
             if correction is not None:
                 seen = torch.cat([seen, F.pixel_unshuffle(correction, block // 2)], 1)
-                correction = enlarge(correction, 2)
             features = F.relu(part["look"](seen) + told)
-            for pair in range(depth):
-                inner = F.relu(part[f"a{pair}"](features))
-                features = features + part[f"b{pair}"](inner)
+            for inner in range(depth):
+                features = features + part[f"b{inner}"](F.relu(part[f"a{inner}"](features)))
             residual = F.pixel_shuffle(part["residual"](F.relu(features)), block)
-            correction = residual if correction is None else correction + residual
-        return (image + correction)[..., :height, :width]
+            correction = residual if correction is None else enlarge(correction, 2) + residual
+            denoised.append(e + correction)
+        return denoised

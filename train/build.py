@@ -12,7 +12,7 @@ from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from train import calibrated, data
 from train.optimizer import make_optimizer, schedule
-from train.step import make_train_step
+from train.step import make_train_step, rematerialised
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 DISTANCES = {"charbonnier": losses.charbonnier, "l1": losses.l1}
@@ -27,6 +27,7 @@ AT_LEAST = {
     "train.steps": 1,
     "train.batch_size": 1,
     "train.accumulate": 1,
+    "train.remat": 0,
     "eval.every": 1,
     "eval.draws": 1,
     "eval.most": 0,
@@ -199,7 +200,7 @@ def optimizer(config):
 def step_maker(config, *, model, degrade, loss, optimizer, fitted=None):
     """axis_name -> the per-device train step, as `parallel` wants it."""
     return lambda axis_name: make_train_step(
-        apply=model.apply,
+        apply=rematerialised(model.apply, config.train.remat),
         loss=loss,
         optimizer=optimizer,
         synthesise=synthesiser(config, degrade, fitted),

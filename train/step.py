@@ -35,6 +35,26 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, loss: Bidir
     )
 
 
+def rematerialised(apply: Callable, crops: int) -> Callable:
+    """The same network, which keeps nothing for reverse but its output; 0 crops for `apply` itself.
+
+    It runs for so many crops at a time and in reverse runs for them once more, so that what lies
+    between is there for those alone. A loop, since XLA's CPU backend joins again what is merely
+    written twice.
+    """
+    if not crops:
+        return apply
+
+    def one(params, low):
+        return jax.tree.map(lambda x: x[0], apply(params, low[None]))
+
+    def network(params, low):
+        again = jax.checkpoint(lambda low: one(params, low))
+        return jax.lax.map(again, low, batch_size=crops)
+
+    return network
+
+
 def make_train_step(
     *,
     apply: Callable,
