@@ -13,6 +13,7 @@ plain PSNR and SSIM on whole dev photographs.
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,31 @@ from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, evaluate, loop, parallel, sources
 
-STAGES = {"stages": 4}
+
+def candidate(
+    width: int, widths: Sequence[int], depths: Sequence[int], blocks: Sequence[int] = (2, 2, 2)
+) -> dict[str, Any]:
+    """Keyword arguments of `ProgressiveDualNetwork`, of four stages."""
+    return {
+        "stages": 4,
+        "width": width,
+        "widths": tuple(widths),
+        "depths": tuple(depths),
+        "blocks": tuple(blocks),
+    }
+
+
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "tiny, narrow fine level": STAGES
-    | {"width": 16, "widths": (20, 12, 8), "depths": (1, 1, 1), "blocks": (2, 2, 2)},
-    "tiny, two levels of 4×4 blocks": STAGES
-    | {"width": 16, "widths": (24, 16), "depths": (1, 1), "blocks": (4, 4)},
-    "small, even": STAGES
-    | {"width": 32, "widths": (56, 40, 24), "depths": (2, 2, 1), "blocks": (2, 2, 2)},
-    "small, coarse-heavy": STAGES
-    | {"width": 32, "widths": (96, 48, 16), "depths": (2, 2, 1), "blocks": (2, 2, 2)},
-    "small, two levels of 4×4 blocks": STAGES
-    | {"width": 32, "widths": (96, 48), "depths": (2, 1), "blocks": (4, 4)},
-    "small, fine level of 4×4 blocks": STAGES
-    | {"width": 32, "widths": (96, 32, 32), "depths": (2, 1, 2), "blocks": (2, 2, 4)},
-    "small, wider enhancement": STAGES
-    | {"width": 48, "widths": (64, 32, 32), "depths": (2, 1, 2), "blocks": (2, 2, 4)},
-    "base, even": STAGES
-    | {"width": 48, "widths": (128, 80, 48), "depths": (3, 2, 1), "blocks": (2, 2, 2)},
-    "base, two levels of 4×4 blocks": STAGES
-    | {"width": 48, "widths": (160, 96), "depths": (3, 2), "blocks": (4, 4)},
+    "tiny, even": candidate(16, (20, 12, 8), (1, 1, 1)),
+    "tiny, short fine level": candidate(16, (24, 12, 8), (1, 1, 0)),
+    "tiny, two levels of 4×4 blocks": candidate(16, (16, 12), (1, 1), (4, 4)),
+    "small, even": candidate(32, (56, 40, 24), (2, 2, 1)),
+    "small, coarse-heavy": candidate(32, (96, 48, 16), (2, 2, 1)),
+    "small, deep fine level": candidate(32, (64, 48, 24), (2, 2, 2)),
+    "small, two levels of 4×4 blocks": candidate(32, (96, 64), (2, 2), (4, 4)),
+    "small, wider enhancement": candidate(48, (56, 40, 24), (2, 2, 1)),
+    "base, even": candidate(48, (128, 80, 48), (3, 2, 1)),
+    "base, coarse-heavy": candidate(48, (160, 96, 48), (3, 3, 1)),
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.train --variant small --batch 8 --steps 30
 
-Three tables, each timed in turn in one run: steps per second on photographs as `train.loop`
-reads them against one batch again and again (1 means that the devices never wait for data);
-a step with both directions and the dynamic balance against the positive direction alone; and
-the parts of a step, on one device with its share of the batch.
+Tables, each timed in turn in one run: steps on photographs as `train.loop` reads them against one
+batch again and again (1 means that the devices never wait for data); a step with both directions
+and the dynamic balance against the positive direction alone; on one device with its share of the
+batch, the parts of a step, its memory and time with and without rematerialisation, and, where
+PyTorch is installed, a loop of the same network there with the same positive loss and crops.
 """
 
 import argparse
@@ -13,29 +14,30 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import timing
-from benchmarks.count import positive_integer
+from benchmarks import timing, train_parts
+from benchmarks.count import macs, positive_integer
 from configs import base
 from pdn_jax import degradation
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
+from pdn_jax.types import InputError
 from train import build, data, parallel, pipeline, sources
 from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
 
 
-def configured(variant: str, batch: int, crop: int | None, balance: str):
+def configured(variant: str, batch: int, crop: int | None, balance: str, dtype: str = "float32"):
     """`configs.base` with a variant, a batch size, a crop size if given and a balance."""
     config = base.get_config()
     config.model.variant = variant
+    config.model.dtype = dtype
     config.train.batch_size = batch
     config.data.crop_size = crop or config.data.crop_size
     config.loss.balance = balance
@@ -122,49 +124,54 @@ def balance_times(config, trainings: dict[str, tuple], repeats: int) -> dict[str
     return timing.in_turn({name: caller(*found) for name, found in trainings.items()}, repeats)
 
 
-def part_times(configs: dict[str, Any], params, share: int, repeats: int):
-    """Name -> `Timing` of the parts of a step, jitted one by one, for `share` crops on one device."""
-    config = configs["gradient_ratio"]
-    model, degrade = build.network(config), degradation.camera()
-    params = jax.device_put(params)
-    crops = {name: part[:share] for name, part in next(photographs(config)).items()}
-    keys = data.image_keys(jax.random.key(config.seed), 0, np.arange(share))
-    synthesise = jax.jit(build.synthesiser(config, degrade))
-    forward = jax.jit(model.apply)
-    batch = jax.block_until_ready(synthesise(keys, crops))
-    output = jax.block_until_ready(forward(params, batch.low))
-
-    def backward(params, low, cotangent):
-        output, pull = jax.vjp(lambda params: model.apply(params, low), params)
-        return output, pull(cotangent)
-
-    def scored(config) -> Callable:
-        loss = build.loss(config, degrade)
-        score, state = jax.jit(jax.value_and_grad(loss.measure, has_aux=True)), loss.init()
-        return lambda: score(output, batch, state)
-
-    backward = jax.jit(backward)
-    calls = {
-        "synthesise": lambda: synthesise(keys, crops),
-        "forward": lambda: forward(params, batch.low),
-        "forward and backward": lambda: backward(params, batch.low, output),
-        "positive loss": scored(configs["positive_only"]),
-        "both directions": scored(config),
-    }
-    return timing.in_turn(calls, repeats)
-
-
 # --- tables ----------------------------------------------------------------------------------
 
 
-def speed_table(speeds: dict[str, float]) -> Table:
-    """Steps per second of each source, and their ratio."""
+def speed_table(speeds: dict[str, float], images: int, products: int) -> Table:
+    """Steps, images and GFLOP per second of each source, and their ratio; MACs of a step given."""
     table = Table("data")
-    table.add_column("steps/s", justify="right")
+    for name in ("steps/s", "images/s", "GFLOP/s"):
+        table.add_column(name, justify="right")
     for name, speed in speeds.items():
-        table.add_row(name, f"{speed:.3f}")
+        flops = 2e-9 * products * speed
+        table.add_row(name, f"{speed:.3f}", f"{speed * images:.2f}", f"{flops:.1f}")
     loaded, repeated = speeds.values()
-    table.add_row("ratio", f"{loaded / repeated:.3f}", style="bold")
+    table.add_row("ratio", f"{loaded / repeated:.3f}", "", "", style="bold")
+    return table
+
+
+def parts_table(title: str, times: dict[str, timing.Timing], products: dict[str, int]) -> Table:
+    """Milliseconds of each part, its share of the whole step, GFLOP/s where it has products.
+
+    Backward is both passes less forward. The sum of the parts is what they take one by one, each
+    reading and writing its arrays; within the step the compiler joins some.
+    """
+    found = {name: 1e3 * timing.median for name, timing in times.items()}
+    found["backward"] = found.pop("forward and backward") - found["forward"]
+    whole = found.pop("whole step")
+    order = sorted(found, key=lambda name: (name != "forward", name != "backward"))
+    table = Table(title)
+    for name in ("median ms", "of the step", "GFLOP/s"):
+        table.add_column(name, justify="right")
+    for name in order:
+        flops = f"{2e-6 * products[name] / found[name]:.1f}" if name in products else ""
+        table.add_row(name, f"{found[name]:.2f}", f"{found[name] / whole:.1%}", flops)
+    total = sum(found.values())
+    table.add_row("sum of the parts", f"{total:.2f}", f"{total / whole:.1%}", "")
+    flops = f"{2e-6 * products['whole step'] / whole:.1f}"
+    table.add_row("whole step", f"{whole:.2f}", "100.0%", flops, style="bold")
+    return table
+
+
+def memory_table(found: dict[str, tuple[int, timing.Timing]]) -> Table:
+    """Temporary memory and time of a step as it is, and with the network computed again."""
+    table = Table("network in reverse")
+    for name in ("MiB", "min ms", "median ms"):
+        table.add_column(name, justify="right")
+    for name, (size, its) in found.items():
+        table.add_row(
+            name, f"{size / 2**20:.1f}", f"{1e3 * its.minimum:.1f}", f"{1e3 * its.median:.1f}"
+        )
     return table
 
 
@@ -178,11 +185,11 @@ def times_table(title: str, times: dict[str, timing.Timing]) -> Table:
     return table
 
 
-def balance_table(times: dict[str, timing.Timing]) -> Table:
-    """The whole step under both balances, and their ratio."""
-    table = times_table("step", times)
-    both, alone = (times[name] for name in BALANCES)
-    ratios = (both.minimum / alone.minimum, both.median / alone.median)
+def ratio_table(title: str, times: dict[str, timing.Timing]) -> Table:
+    """Two times, and the first over the second."""
+    table = times_table(title, times)
+    first, second = times.values()
+    ratios = (first.minimum / second.minimum, first.median / second.median)
     table.add_row("ratio", *(f"{ratio:.3f}" for ratio in ratios), style="bold")
     return table
 
@@ -200,10 +207,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive_integer, default=30, help="timed, of each kind")
     parser.add_argument("--rounds", type=positive_integer, default=3, help="turns of each source")
     parser.add_argument("--repeats", type=positive_integer, default=10, help="of each part")
+    parser.add_argument("--dtype", choices=build.DTYPES, default="float32")
+    parser.add_argument("--remat", type=positive_integer, default=1, help="crops at a time")
     options = parser.parse_args(argv)
 
     configs = {
-        name: configured(options.variant, options.batch, options.crop, name) for name in BALANCES
+        name: configured(options.variant, options.batch, options.crop, name, options.dtype)
+        for name in BALANCES
     }
     config = configs["gradient_ratio"]
     devices = parallel.choose_devices(
@@ -221,11 +231,26 @@ def main(argv: list[str] | None = None) -> None:
     speeds = data_speeds(
         config, *trainings["gradient_ratio"], steps=options.steps, rounds=options.rounds
     )
-    console.print(speed_table(speeds))
-    console.print(balance_table(balance_times(config, trainings, options.repeats)))
     share = options.batch // len(devices)
-    parts = part_times(configs, params, share, options.repeats)
-    console.print(times_table(f"part, {share} crops", parts))
+    crops = {name: part[:share] for name, part in next(photographs(config)).items()}
+    setting, alone = (train_parts.Setting(configs[name], params, crops) for name in BALANCES)
+    products = {"whole step": train_parts.gradient_macs(setting)}
+    forward = jax.eval_shape(setting.batch).low
+    products["forward"] = macs(build.network(config).apply, params, forward)
+    products["backward"] = products["whole step"] - products["forward"]
+    console.print(speed_table(speeds, options.batch, products["whole step"] * len(devices)))
+    times = balance_times(config, trainings, options.repeats)
+    console.print(ratio_table("step", {name: times[name] for name in BALANCES}))
+    parts = train_parts.part_times(setting, options.repeats)
+    console.print(parts_table(f"part, {share} crops", parts, products))
+    found = train_parts.rematerialisation(setting, options.remat, options.repeats)
+    console.print(memory_table(found))
+    try:
+        times = train_parts.against_torch(alone, options.rounds, options.repeats)
+    except InputError as error:
+        console.print(str(error), markup=False)
+    else:
+        console.print(ratio_table("positive loss, crops darkened beforehand", times))
 
 
 if __name__ == "__main__":

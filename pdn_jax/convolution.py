@@ -1,8 +1,13 @@
 """The 3×3 convolution of the network, written as each kind of device is fast with.
 
-Where few channels go in and few come out, XLA's CPU backend leaves its fast convolutions for slow
-ones and fills a part of each vector only. There, g neighbouring columns are computed as if they
-were one pixel of g times the channels: the same sums, with some products by zero among them.
+On XLA's CPU backend (jax 0.10) a convolution of more than 16 channels goes to a library that works
+on one core unless it is wide, and one of fewer to Eigen, on all cores, with a part of each vector
+idle. So there:
+
+- a large convolution is computed with one row more than is kept, which leaves it to Eigen;
+- of narrow ones g neighbouring columns are computed as if they were one pixel of g times the
+  channels: the same sums, with some products by zero among them;
+- odd numbers of channels get channels of zeros beside them.
 
 The gradient of the kernel is a product over all pixels of the batch. XLA lays the nine windows of
 every pixel out in memory for it; where those are many, the images are summed one by one instead.
@@ -18,6 +23,9 @@ from jaxtyping import Array
 NARROW = 16
 """Channels in and out up to which XLA's CPU backend (jax 0.10) takes the slow convolutions."""
 
+HALF_FILLED = 24
+"""Features up to which Eigen gains by two columns at once."""
+
 MOST_COLUMNS = 4
 """How many neighbouring columns are computed at once at most."""
 
@@ -26,6 +34,9 @@ ALIGNED = 4
 
 MANY = 2**22
 """Numbers in the windows of a batch, 9·c·pixels, past which a CPU's caches do not hold them."""
+
+LARGE = 2**25
+"""Multiply-accumulates past which Eigen on all cores is faster than the library on one."""
 
 
 def conv(features: int, *, dtype: Any = None, name: str | None = None, **options: Any) -> nn.Conv:
@@ -37,26 +48,33 @@ def conv(features: int, *, dtype: Any = None, name: str | None = None, **options
 
 def plain(image: Array, kernel: Array) -> Array:
     """[n, h, w, c] * [3, 3, c, d] -> [n, h, w, d], zeros around the image."""
-    return _convolve(image, kernel, (1, 1), ((1, 1), (1, 1)))
+    return _convolve(image, kernel)
 
 
-def columns_at_once(width: int, channels: int, features: int) -> int:
+def taller(image: Array, kernel: Array) -> Array:
+    """`plain`, with a row below the image that is computed and not kept."""
+    return _convolve(image, kernel, below=1)
+
+
+def columns_at_once(width: int, channels: int, features: int, large: bool = False) -> int:
     """g: how many columns to compute as one on a CPU; 1 where nothing is won by it.
 
-    As few as take g·features past `NARROW`, and a divisor of the width, so that nothing is cut off.
+    Of narrow ones as few as take g·features past `NARROW`; of large ones that make no more than
+    `HALF_FILLED` features, two. Always a divisor of the width, so that nothing is cut off.
     """
+    wanted = []
     if max(channels, features) <= NARROW:
-        for columns in range(2, MOST_COLUMNS + 1):
-            if columns * features > NARROW and width % columns == 0:
-                return columns
-    return 1
+        wanted = [g for g in range(2, MOST_COLUMNS + 1) if g * features > NARROW]
+    elif large and features <= HALF_FILLED:
+        wanted = [2]
+    return next((columns for columns in wanted if width % columns == 0), 1)
 
 
-def grouped(image: Array, kernel: Array, columns: int) -> Array:
+def grouped(image: Array, kernel: Array, columns: int, below: int = 0) -> Array:
     """`plain`, with g = `columns` neighbouring columns as one pixel; g must divide the width.
 
     The kernel becomes [3, 2 + g, c, g·d], once per column, each a step further to the right, and
-    moves g columns at a time.
+    moves g columns at a time; `below`: rows below the image that are computed and not kept.
     """
     batch, height, width, _ = image.shape
     features = kernel.shape[-1]
@@ -64,7 +82,7 @@ def grouped(image: Array, kernel: Array, columns: int) -> Array:
         jnp.pad(kernel, ((0, 0), (index, columns - 1 - index), (0, 0), (0, 0)))
         for index in range(columns)
     ]
-    wide = _convolve(image, jnp.concatenate(moved, axis=-1), (1, columns), ((1, 1), (1, 1)))
+    wide = _convolve(image, jnp.concatenate(moved, axis=-1), columns=columns, below=below)
     return wide.reshape(batch, height, width, features)
 
 
@@ -99,35 +117,49 @@ def image_by_image(image: Array, kernel: Array) -> Array:
     return jax.lax.map(one, image)
 
 
-@jax.custom_jvp
+def on_cpu(image: Array, kernel: Array) -> Array:
+    """`plain`, as XLA's CPU backend is fast with."""
+    large = image.size * 9 * kernel.shape[-1] > LARGE
+    columns = columns_at_once(image.shape[2], *kernel.shape[2:], large)
+    return grouped(*aligned(image, kernel), columns, int(large))
+
+
+@jax.custom_vjp
 def convolve(image: Array, kernel: Array) -> Array:
-    """`plain`, as fast as the device can: the same to rounding, and so are its derivatives."""
-    columns = columns_at_once(image.shape[2], *kernel.shape[2:])
-    if columns == 1 and image.shape[-1] % ALIGNED == 0:
-        return plain(image, kernel)
-
-    def on_cpu(image, kernel):
-        image, kernel = aligned(image, kernel)
-        return plain(image, kernel) if columns == 1 else grouped(image, kernel, columns)
-
+    """`plain`, as fast as the device can: the same to rounding, and so are its gradients."""
     return jax.lax.platform_dependent(image, kernel, cpu=on_cpu, default=plain)
 
 
-@convolve.defjvp
-def _tangent(primals, tangents):
-    # A strided convolution is slow to transpose, so the derivatives are those of other forms.
-    (image, kernel), (moved, changed) = primals, tangents
-    if 9 * image.size > MANY:
-        by_kernel = jax.lax.platform_dependent(image, changed, cpu=image_by_image, default=plain)
-    else:
-        by_kernel = plain(image, changed)
-    return convolve(image, kernel), plain(moved, kernel) + by_kernel
+def _forward(image, kernel):
+    return convolve(image, kernel), (image, kernel)
 
 
-def _convolve(image: Array, kernel: Array, strides: tuple, padding: tuple) -> Array:
-    return jax.lax.conv_general_dilated(
-        image, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+def _backward(saved, slope):
+    # The image's gradient is a convolution again: the kernel turned round, its channels exchanged.
+    image, kernel = saved
+    by_image = convolve(slope, kernel[::-1, ::-1].swapaxes(2, 3))
+
+    def form(kernel):
+        if 9 * image.size > MANY:
+            return jax.lax.platform_dependent(image, kernel, cpu=image_by_image, default=plain)
+        return plain(image, kernel)
+
+    (by_kernel,) = jax.linear_transpose(form, kernel)(slope)
+    return by_image, by_kernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _convolve(image: Array, kernel: Array, *, columns: int = 1, below: int = 0) -> Array:
+    result = jax.lax.conv_general_dilated(
+        image,
+        kernel,
+        (1, columns),
+        ((1, 1 + below), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    return result[:, : image.shape[1]]
 
 
 def _as_flax_calls(image: Array, kernel: Array, *_: Any, **__: Any) -> Array:

@@ -6,12 +6,10 @@ import itertools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from benchmarks import count, timing
 from benchmarks import data as data_benchmark
-from benchmarks import train as training
 from benchmarks.count import macs
 from pdn_jax.model import VARIANTS
 
@@ -180,45 +178,6 @@ def test_count_prints_a_row_per_variant(capsys):
     assert table["tiny"][0] == f"{count.network_macs('tiny', (1, 64, 96, 3))[0]:,}"
     for _, enhancement, denoising, total in table.values():
         assert float(enhancement) + float(denoising) == pytest.approx(float(total), abs=2e-3)
-
-
-@pytest.mark.usefixtures("hastily")
-def test_train_prints_data_balance_and_parts(capsys):
-    smallest = "--variant tiny --batch 4 --crop 32 --steps 2 --rounds 1 --repeats 1"
-    training.main(smallest.split())
-    table = rows(capsys.readouterr().out)
-    expected = "photographs,one batch repeated,ratio,gradient_ratio,positive_only,"
-    expected += "synthesise,forward,forward and backward,positive loss,both directions"
-    assert list(table) == expected.split(",")
-    assert all(float(value) > 0 for values in table.values() for value in values)
-
-
-def test_train_ratios():
-    def cells(table, column):
-        return list(table.columns[column].cells)
-
-    assert cells(training.speed_table({"a": 1.5, "b": 2.0}), 1) == ["1.500", "2.000", "0.750"]
-    times = {
-        "positive_only": timing.Timing((0.2, 0.4, 0.8)),
-        "gradient_ratio": timing.Timing((0.3, 0.5, 0.7)),
-    }
-    table = training.balance_table(times)
-    assert cells(table, 1)[-1] == "1.500"
-    assert cells(table, 2)[-1] == "1.250"
-
-
-def test_logs_are_read_one_step_late(monkeypatch):
-    """As the training loop does: the logs of a step are read once the next one is under way."""
-    events = []
-    monkeypatch.setattr(training, "read", lambda logs: events.append(f"read {logs}"))
-    mapped = argparse.Namespace(collect=lambda logs: logs)
-
-    def step(batch):
-        events.append(f"step {batch}")
-        return batch
-
-    assert training.seconds_of(step, mapped, iter(np.arange(9)), 3) >= 0
-    assert events == ["step 0", "step 1", "read 0", "step 2", "read 1", "read 2"]
 
 
 @pytest.mark.parametrize("argument", ["400", "400x", "axb", "8x600", "1x2x3"])

@@ -44,19 +44,31 @@ def test_columns_at_once(case, columns):
     assert convolution.columns_at_once(*case) == columns
 
 
+@pytest.mark.parametrize(
+    ("case", "columns"),
+    [((6, 40, 24), 2), ((7, 40, 24), 1), ((6, 40, 32), 1), ((9, 8, 8), 3), ((6, 16, 24), 2)],
+)
+def test_columns_at_once_of_large_ones(case, columns):
+    assert convolution.columns_at_once(*case, large=True) == columns
+
+
 @pytest.mark.parametrize("case", list(COLUMNS))
 @pytest.mark.parametrize("height", [1, 5])
-def test_all_forms_are_the_sum_over_the_window(case, height):
+def test_all_forms_are_the_sum_over_the_window(case, height, monkeypatch):
     width, channels, features = case
     image, kernel = random(2, height, width, channels), random(3, 3, channels, features, seed=1)
     expected = written_out(image, kernel)
     same = functools.partial(np.testing.assert_allclose, desired=expected, rtol=1e-4, atol=1e-4)
     same(convolution.plain(image, kernel))
-    same(jax.jit(convolution.convolve)(image, kernel))
+    same(convolution.taller(image, kernel))
+    for large in (convolution.LARGE, 0):
+        monkeypatch.setattr(convolution, "LARGE", large)
+        same(convolution.convolve(image, kernel))
     same(convolution.image_by_image(image, kernel))
-    for columns in range(1, width + 1):
+    for columns in range(2, convolution.MOST_COLUMNS + 1):
         if width % columns == 0:
             same(convolution.grouped(image, kernel, columns))
+            same(convolution.grouped(image, kernel, columns, below=1))
 
 
 @pytest.mark.parametrize("many", [0, convolution.MANY], ids=["image by image", "at once"])
@@ -76,9 +88,6 @@ def test_derivatives_are_those_of_the_plain_form(case, many, monkeypatch):
     for a, b in zip(fast, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
         assert abs(b).max() > 0.1
-    push = (image[::-1], kernel[::-1])
-    a, b = (jax.jvp(f, (image, kernel), push)[1] for f in (convolution.convolve, convolution.plain))
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_cpu_sums_image_by_image(monkeypatch):
@@ -101,6 +110,14 @@ def test_the_gradient_of_each_image_by_itself():
 
     fast, plain = each(convolution.image_by_image), each(convolution.plain)
     np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-3)
+
+
+def test_only_the_cpu_computes_a_row_more(monkeypatch):
+    monkeypatch.setattr(convolution, "LARGE", 0)
+    traced = jax.jit(convolution.convolve).trace(random(1, 4, 7, 40), random(3, 3, 40, 40))
+    text = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert "1x5x7x40" in text["cpu"]
+    assert "1x5x7x40" not in text["cuda"]
 
 
 def test_only_the_cpu_groups_columns():
