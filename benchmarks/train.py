@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive_integer, default=3, help="turns of each source")
     parser.add_argument("--repeats", type=positive_integer, default=10, help="of each part")
     parser.add_argument("--dtype", choices=build.DTYPES, default="float32")
-    parser.add_argument("--remat", type=positive_integer, default=1, help="crops at a time")
+    parser.add_argument("--remat", type=positive_integer, default=2, help="crops at a time")
     options = parser.parse_args(argv)
 
     configs = {

@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.train.steps = 700  # optimiser steps
     config.train.batch_size = 8  # crops per step, over all devices and micro-batches
     config.train.accumulate = 1  # micro-batches per step
-    config.train.remat = 0  # crops at a time for which reverse computes again, to save memory; or 0
+    config.train.remat = 0  # most crops at a time that reverse computes again, to save memory; or 0
     config.train.learning_rate = 2e-3  # at the peak
     config.train.warmup = 0.05  # part of the training over which the rate rises
     config.train.final_rate = 0.01  # part of the peak at the end of the cosine

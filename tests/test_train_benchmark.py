@@ -20,9 +20,12 @@ SMALLEST = {"stages": 2, "width": 8, "widths": (8, 8), "depths": (1, 1), "blocks
 
 @pytest.fixture
 def smallest(monkeypatch):
-    """A small network for `tiny`; a terminal that wraps nothing."""
+    """A small network for `tiny`, compiled without optimisation; a terminal that wraps nothing."""
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     monkeypatch.setenv("COLUMNS", "200")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def setting(balance="positive_only", side=24, count=3):
@@ -108,8 +111,7 @@ def test_products_of_a_gradient_are_about_three_times_those_of_the_network():
 
 
 @pytest.mark.usefixtures("smallest")
-@pytest.mark.parametrize("crops", [1, 2, 5])
-@pytest.mark.parametrize("side", [24, 27])
+@pytest.mark.parametrize(("crops", "side"), [(1, 27), (2, 24), (4, 21)])
 def test_rematerialisation_changes_no_gradient(crops, side):
     ours = setting("gradient_ratio", side)
     score, loss = ours.score()
@@ -119,16 +121,18 @@ def test_rematerialisation_changes_no_gradient(crops, side):
     def again(params, batch):
         return loss.measure(apply(params, batch.low), batch, loss.init())
 
-    (plain, _), wanted = jax.value_and_grad(score, has_aux=True)(ours.params, batch)
-    (found, _), slopes = jax.value_and_grad(again, has_aux=True)(ours.params, batch)
+    def gradient(score):
+        return jax.jit(jax.value_and_grad(score, has_aux=True))(ours.params, batch)
+
+    ((plain, _), wanted), ((found, _), slopes) = gradient(score), gradient(again)
     np.testing.assert_allclose(found, plain, rtol=1e-5)
     norm = float(optax.tree.norm(wanted))
     for mine, theirs in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5 * norm)
 
 
-@pytest.mark.usefixtures("smallest")
-def test_rematerialisation_saves_memory():
+def test_rematerialisation_saves_memory(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     found = train_parts.rematerialisation(setting(side=64, count=8), 1, 1)
     (kept, _), (again, _) = found.values()
     assert 0 < again < 0.8 * kept
@@ -143,11 +147,11 @@ def test_torch_has_the_same_loss_and_gradient(side):
     assert all(found.minimum > 0 for found in times.values())
 
 
-def test_the_terms_add_up_to_the_loss(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
+@pytest.mark.usefixtures("smallest")
+def test_the_terms_add_up_to_the_loss():
     ours = setting("gradient_ratio")
     batch, degrade = ours.batch(), degradation.camera()
-    output = build.network(ours.config).apply(ours.params, batch.low)
+    output = jax.jit(build.network(ours.config).apply)(ours.params, batch.low)
     parts = {
         name: float(term(output, batch))
         for name, term in train_parts.loss_terms(ours.config, degrade).items()

@@ -38,19 +38,19 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, loss: Bidir
 def rematerialised(apply: Callable, crops: int) -> Callable:
     """The same network, which keeps nothing for reverse but its output; 0 crops for `apply` itself.
 
-    It runs for so many crops at a time and in reverse runs for them once more, so that what lies
-    between is there for those alone. A loop, since XLA's CPU backend joins again what is merely
-    written twice.
+    It runs for that many crops at a time, or the next fewer that divide the batch, and in reverse
+    runs for them once more, so that what lies between is there for those alone. A loop, since XLA's
+    CPU backend joins again what is merely written twice.
     """
     if not crops:
         return apply
 
-    def one(params, low):
-        return jax.tree.map(lambda x: x[0], apply(params, low[None]))
-
     def network(params, low):
-        again = jax.checkpoint(lambda low: one(params, low))
-        return jax.lax.map(again, low, batch_size=crops)
+        count = len(low)
+        size = max(k for k in range(1, min(crops, count) + 1) if count % k == 0)
+        again = jax.checkpoint(lambda low: apply(params, low))
+        output = jax.lax.map(again, low.reshape(-1, size, *low.shape[1:]))
+        return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), output)
 
     return network
 
