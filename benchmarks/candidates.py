@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks import count, engines, timing
 from benchmarks import train as training
 from configs import base
+from pdn_jax import degradation
 from pdn_jax import weights as weight_files
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
@@ -111,7 +112,7 @@ def trained(config, steps: int, dev: list[str]) -> dict[str, float]:
     for name in dev:
         split = sources.opened(name, "dev", config.data.directory)
         config.eval.most = 0
-        pairs = sources.pairs(config, [split], None)
+        pairs = sources.pairs(config, [split], degradation.camera())
         scores = evaluate.score(method, pairs)
         found |= {f"{name} PSNR": scores.mean("psnr"), f"{name} SSIM": scores.mean("ssim")}
     return found
