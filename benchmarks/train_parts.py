@@ -1,6 +1,7 @@
 """What a training step is made of, its memory with and without rematerialisation, and PyTorch's loop."""
 
 import importlib.util
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -154,21 +155,16 @@ def rematerialisation(setting: Setting, crops: int, repeats: int):
     return {name: (found[name], times[name]) for name in found}
 
 
-def against_torch(setting: Setting, rounds: int, count: int) -> dict[str, timing.Timing]:
-    """Name -> `Timing` of steps on crops darkened beforehand with the positive loss, in turn.
+def loop(setting: Setting, model: dict[str, Any]) -> Generator:
+    """A worker, as `torch_loop.loop`: (loss, norm of its gradient), then seconds of steps as asked.
 
-    Raises InputError without PyTorch, and RuntimeError where the two begin with another loss or
-    another gradient.
+    model: keyword arguments of the network that `config.model.variant` names.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise InputError('PyTorch is not installed; pip install -e ".[compare]"')
-    from benchmarks import torch_loop
-
+    VARIANTS[setting.config.model.variant] = model
     config, batch = setting.config, setting.batch()
     score, loss = setting.score()
     optimizer = build.optimizer(config)
     value, grads = jax.jit(jax.value_and_grad(score, has_aux=True))(setting.params, batch)
-    ours = np.asarray([value[0], optax.tree.norm(grads)])
     step = make_train_step(
         apply=build.network(config).apply,
         loss=loss,
@@ -186,8 +182,19 @@ def against_torch(setting: Setting, rounds: int, count: int) -> dict[str, timing
         state, logs = step(state, batch, places)
         return logs
 
+    count = yield float(value[0]), float(optax.tree.norm(grads))
+    while True:
+        timing.clock(call)
+        count = yield tuple(timing.clock(call) for _ in range(count))
+
+
+def job_of(setting: Setting) -> Any:
+    """The same training for `torch_loop.loop`."""
+    from benchmarks import torch_loop
+
+    config, batch = setting.config, setting.batch()
     platform = jax.devices()[0].platform
-    job = torch_loop.Job(
+    return torch_loop.Job(
         params=jax.tree.map(np.asarray, setting.params),
         model=dict(VARIANTS[config.model.variant]),
         low=np.asarray(batch.low),
@@ -204,13 +211,31 @@ def against_torch(setting: Setting, rounds: int, count: int) -> dict[str, timing
         device="cuda" if platform == "gpu" else platform,
         dtype=config.model.dtype,
     )
+
+
+def against_torch(setting: Setting, rounds: int, count: int) -> dict[str, timing.Timing]:
+    """Name -> `Timing` of steps on crops darkened beforehand with the positive loss, in turn.
+
+    Each in a process of its own, with the same allocator and as many threads. Raises InputError
+    without PyTorch, and RuntimeError where the two begin with another loss or another gradient.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError('PyTorch is not installed; pip install -e ".[compare]"')
+    from benchmarks import torch_loop
+
+    job = job_of(setting)
+    held = setting._replace(params=job.params)
     seconds: dict[str, list[float]] = {"pdn_jax": [], "PyTorch": []}
-    with workers.Worker(torch_loop.loop, job) as worker:
-        agree = AGREE if config.model.dtype == "float32" else 0.1
-        if not np.allclose(ours, worker.answer, rtol=agree):
-            raise RuntimeError(f"loss and gradient norm differ: {ours} and {worker.answer}")
+    with (
+        workers.Worker(loop, held, job.model) as ours,
+        workers.Worker(torch_loop.loop, job) as theirs,
+    ):
+        agree = AGREE if setting.config.model.dtype == "float32" else 0.1
+        if not np.allclose(ours.answer, theirs.answer, rtol=agree):
+            raise RuntimeError(f"loss and gradient norm differ: {ours.answer} and {theirs.answer}")
+        turns = [("pdn_jax", ours), ("PyTorch", theirs)]
         for _ in range(rounds):
-            timing.clock(call)
-            seconds["pdn_jax"] += [timing.clock(call) for _ in range(count)]
-            seconds["PyTorch"] += worker.ask(count)
+            for name, worker in turns:
+                seconds[name] += worker.ask(count)
+            turns.reverse()
     return {name: timing.Timing(tuple(values)) for name, values in seconds.items()}

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 """What every process is started with, whatever runs in it."""
+
+PAUSE = 0.2
+"""Seconds before a question: threads that have just worked elsewhere may still spin for more."""
 
 
 class Failure(Exception):
@@ -44,7 +48,8 @@ class Worker:
             raise
 
     def ask(self, question: Any = None) -> Any:
-        """What the generator yields for this question."""
+        """What the generator yields for this question, once other workers' threads are asleep."""
+        time.sleep(PAUSE)
         self._connection.send(question)
         return self._receive()
 

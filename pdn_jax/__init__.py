@@ -12,6 +12,7 @@ _MODULES = frozenset(
         "balance",
         "calibration",
         "codec",
+        "convolution",
         "degradation",
         "denoising",
         "enhancement",
@@ -24,6 +25,7 @@ _MODULES = frozenset(
         "photo",
         "physics",
         "sheet",
+        "tiling",
         "types",
         "weights",
     )

@@ -62,9 +62,14 @@ def step(
     return Step(
         sample=sample or (lambda key, image, physics: mean(image, physics)),
         mean=mean,
-        variance=variance or (lambda image, physics: jnp.zeros_like(image)),
+        variance=variance or no_variance,
         slope=slope or derivative,
     )
+
+
+def no_variance(image: Image, physics: Physics) -> Image:
+    """0: the variance of a step that adds no noise."""
+    return jnp.zeros_like(image)
 
 
 def chain(*steps: Step) -> Step:
@@ -94,11 +99,15 @@ def chain(*steps: Step) -> Step:
         return image
 
     def variance(image, physics):
-        total = jnp.zeros_like(image)
+        total = None  # until the first step that adds some, slopes have nothing to act on
         for part in parts:
-            total = part.slope(image, physics) ** 2 * total + part.variance(image, physics)
+            if total is not None:
+                total = part.slope(image, physics) ** 2 * total
+            if part.variance is not no_variance:
+                added = part.variance(image, physics)
+                total = added if total is None else total + added
             image = part.mean(image, physics)
-        return total
+        return jnp.zeros_like(image) if total is None else total
 
     def slope(image, physics):
         total = jnp.ones_like(image)

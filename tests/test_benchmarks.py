@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import convolution as convolution_benchmark
 from benchmarks import count, timing
 from benchmarks import data as data_benchmark
 from benchmarks.count import macs
@@ -206,3 +207,18 @@ def test_data_prints_how_fast_crops_come_and_are_taken(capsys):
     assert held == pytest.approx(5 * 2 * 600 * 400 * 3 / 2**20, abs=1)
     assert float(table["2 threads, none held"][-1]) == 0
     assert float(table["tiny takes"][2]) > 0
+
+
+@pytest.mark.usefixtures("hastily")
+def test_convolution_prints_every_form(capsys):
+    convolution_benchmark.main(["--shapes", "4x6x3x2", "4x5x20x18", "--repeats", "1"])
+    table = rows(capsys.readouterr().out)
+    assert list(table) == ["4×6×3×2", "4×5×20×18"]
+    assert all(float(cell) >= 0 for cell in table["4×6×3×2"])
+    assert table["4×5×20×18"][2:4] == ["", ""]
+
+
+@pytest.mark.parametrize("shape", ["4x6x3", "4x6x3x0", "axbxcxd"])
+def test_shapes_that_are_none(shape):
+    with pytest.raises(argparse.ArgumentTypeError, match=shape):
+        convolution_benchmark.parsed(shape)
