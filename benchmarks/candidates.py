@@ -46,8 +46,8 @@ def candidate(
 
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "tiny, even": candidate(16, (20, 12, 8), (1, 1, 1)),
     "tiny, short fine level": candidate(16, (24, 12, 8), (1, 1, 0)),
+    "tiny, short finer levels": candidate(16, (24, 12, 8), (1, 0, 0)),
     "tiny, two levels of 4×4 blocks": candidate(16, (16, 12), (1, 1), (4, 4)),
     "small, even": candidate(32, (56, 40, 24), (2, 2, 1)),
     "small, coarse-heavy": candidate(32, (96, 48, 16), (2, 2, 1)),
@@ -55,7 +55,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "small, two levels of 4×4 blocks": candidate(32, (96, 64), (2, 2), (4, 4)),
     "small, wider enhancement": candidate(48, (56, 40, 24), (2, 2, 1)),
     "base, even": candidate(48, (128, 80, 48), (3, 2, 1)),
-    "base, coarse-heavy": candidate(48, (160, 96, 48), (3, 3, 1)),
+    "base, coarse-heavy": candidate(48, (160, 80, 32), (3, 2, 1)),
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""
 
