@@ -92,7 +92,7 @@ def test_every_stage_comes_back_for_any_size(name, batch_size):
     assert {leaf.dtype for leaf in arrays(output)} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize(("name", "about"), [("tiny", 30e3), ("small", 0.3e6), ("base", 1.5e6)])
+@pytest.mark.parametrize(("name", "about"), [("tiny", 30e3), ("small", 0.5e6), ("base", 1.8e6)])
 def test_variants_have_the_sizes_they_are_named_for(name, about):
     count = sum(leaf.size for leaf in arrays(shapes_of_parameters(name)))
     assert 0.6 * about < count < 1.4 * about
@@ -242,8 +242,8 @@ def test_bfloat16_is_of_the_convolutions_alone(name):
     low = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
     function = network(name, dtype=jnp.bfloat16).apply
     jaxpr, output = jax.make_jaxpr(function, return_shape=True)(params, low)
-    inner = [e.params["call_jaxpr"] for e in jaxpr.eqns if e.primitive.name == "custom_jvp_call"]
-    operands = [part.in_avals for part in inner if part.in_avals[-1].ndim == 4]
+    convolutions = [e for e in jaxpr.eqns if e.primitive.name == "custom_vjp_call"]
+    operands = [[variable.aval for variable in e.invars] for e in convolutions]
     assert len(operands) > 10
     assert {x.dtype for pair in operands for x in pair} == {jnp.dtype(jnp.bfloat16)}
     assert {leaf.dtype for leaf in arrays(output)} == {jnp.dtype(jnp.float32)}
