@@ -146,8 +146,18 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def check_out(path: Path) -> None:
+    """Raise InputError unless the table can be written there, before hours are spent on it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise InputError(f"--out {path} cannot be written: {error.strerror}") from error
+
+
 def compare(options, console: Console) -> None:
     """Measure, then train what is not in the table yet."""
+    check_out(options.out)
     VARIANTS.update(CANDIDATES)
     names = options.only or list(CANDIDATES)
     rows = read_rows(options.out)

@@ -59,3 +59,8 @@ def test_bad_options_are_refused():
     assert candidates.weighted("lol:0.5") == ("lol", 0.5)
     with pytest.raises(InputError, match="--minutes is 0"):
         candidates.main(["--mixture", "a:1", "--dev", "a", "--minutes", "0"])
+
+
+def test_a_table_that_cannot_be_written_is_refused_first(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        candidates.main(["--mixture", "a:1", "--dev", "a", "--out", str(tmp_path)])
