@@ -6,12 +6,15 @@ Every candidate trains for the same minutes: as many steps as fit into them by t
 which is measured first, all candidates in turn. So a frugal network sees more crops, as it would in
 earnest, and what else the machine does while one of them trains does not count. Same data, same
 seed, same options. Rows are added to `--out` as they come in; a row that is there is not computed
-again. Prints parameters, GMACs and milliseconds of a restored 600×400 image, training steps, and
+again, and other options need another table. Milliseconds are in this process, in turn, with the
+allocator as it is. Prints parameters, GMACs and milliseconds of a restored 600×400 image, training steps, and
 plain PSNR and SSIM on whole dev photographs.
 """
 
 import argparse
 import csv
+import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +69,7 @@ def configured(options, name: str, run_dir: Path):
     """`configs.base` with a candidate as its variant, and what the command line asks for."""
     config = base.get_config()
     config.run_dir = str(run_dir)
+    config.resume = True  # a run that was stopped is gone on with
     config.model.variant = name
     config.data.directory = options.data_dir
     config.data.mixture = tuple(options.mixture)
@@ -146,18 +150,31 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def check_out(path: Path) -> None:
-    """Raise InputError unless the table can be written there, before hours are spent on it."""
+def check(options) -> None:
+    """Raise InputError for what would fail only after a training, or mix one with another.
+
+    The options that rows depend on are kept beside the table, as OUT.json.
+    """
+    for name in options.dev:
+        sources.opened(name, "dev", options.data_dir)
+    kept = options.out.with_suffix(".json")
+    asked = {name: getattr(options, name) for name in ("dev", "minutes", "crop", "batch")}
+    asked = json.dumps(asked | {"mixture": dict(options.mixture)}, sort_keys=True)
+    if options.out.exists():
+        there = kept.read_text().strip() if kept.exists() else "other options"
+        if there != asked:
+            raise InputError(f"--out {options.out} was made with {there}; name another for {asked}")
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(asked + "\n")
     except OSError as error:
-        raise InputError(f"--out {path} cannot be written: {error.strerror}") from error
+        raise InputError(f"--out {options.out} cannot be written: {error.strerror}") from error
 
 
 def compare(options, console: Console) -> None:
     """Measure, then train what is not in the table yet."""
-    check_out(options.out)
+    check(options)
     VARIANTS.update(CANDIDATES)
     names = options.only or list(CANDIDATES)
     rows = read_rows(options.out)
@@ -216,8 +233,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("candidates.csv"), help="csv, added to")
     parser.add_argument("--runs", type=Path, default=Path("runs/candidates"), help="run folders")
     options = parser.parse_args(argv)
-    if not options.minutes > 0:
-        raise InputError(f"--minutes is {options.minutes}; expected above 0")
+    if not 0 < options.minutes < math.inf:
+        raise InputError(f"--minutes is {options.minutes}; expected a finite number above 0")
     compare(options, Console())
 
 

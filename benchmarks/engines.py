@@ -63,7 +63,7 @@ class Engine(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The seconds of every call, and the peak of memory so far above that before the first."""
+    """The seconds of every call, and the peak of memory so far, of the whole process on a CPU."""
 
     seconds: tuple[float, ...]
     memory: int | None
@@ -249,16 +249,17 @@ def serve(name: str, task: Task, folder: Path) -> Iterator[Round]:
     if name != "xla":
         jax.config.update("jax_platforms", "cpu")  # an accelerator is for the engine alone
     engine = ENGINES[name](task, parameters(task), folder)
-    before, highest = workers.resident(), 0
+    workers.resident()  # the peak of what went before is nobody's
+    highest = 0
 
     def memory() -> int | None:
         nonlocal highest
         device, process = engine.memory(), workers.peak()
         if task.platform != "cpu" or device is not None:
             return device
-        if before is None or process is None:
+        if process is None:
             return None
-        highest = max(highest, process - before)
+        highest = max(highest, process)
         return highest
 
     given = engine.feed(photograph(task))

@@ -11,8 +11,8 @@ A photograph of up to 1536² pixels is one call of the jitted network on a float
 is what a user gets: `inference.enhance`, uint8 in and out, in windows that overlap, all of it in
 XLA's time; the others get it as one float32 image, whose conversion is not in theirs. GFLOP/s are
 2 × the multiply-accumulates of the whole photograph over the fastest call, overlaps not counted.
-Memory is the peak of the process, compilation included, above what it held with everything imported
-and the weights loaded; on a GPU it is the device's peak. `XLA takes` is the ratio of the fastest
+Memory is the peak of the whole process, Python, libraries, weights and compilation included; on a
+GPU it is the device's peak. `XLA takes` is the ratio of the fastest
 calls, XLA's over that engine's. Other work on the same cores slows the engines by unequal factors:
 compare on a machine that is otherwise idle; the load before is printed.
 """
@@ -34,7 +34,9 @@ from rich.table import Table
 from benchmarks import engines, roofline, timing, workers
 from benchmarks.count import positive_integer, size
 from benchmarks.engines import TITLES, Task
+from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
+from pdn_jax.types import InputError
 
 SIZES = ((400, 600), (1080, 1920), (3000, 4000))
 """Height and width; the last is 12 megapixels."""
@@ -197,12 +199,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line: the roofline, a table per size, and who is not in it and why."""
+    """The command line: the roofline, a table per size, and who is not in it and why.
+
+    Raises InputError, at the end, where two engines disagree or one dies.
+    """
     options = parse(argv)
     console = Console()
     console.width = max(console.width, WIDEST)
     busy = f", load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    machine = workers.apart(roofline.measure, options.dtype, options.peaks)
+    failed: list[str] = []
+    try:
+        machine = workers.apart(roofline.measure, options.dtype, options.peaks)
+    except workers.Failure as failure:
+        raise InputError(f"the device cannot be measured: {failure}") from failure
     console.print(f"{machine.device}, {workers.threads()} threads{busy}", highlight=False)
     names, lines = available(options.engines, machine.platform, options.dtype)
     for height, width in options.sizes:
@@ -217,8 +226,9 @@ def main(argv: list[str] | None = None) -> None:
                 results, failures = measure(
                     task, names, rounds=options.rounds, seconds=options.seconds
                 )
-            except Disagreement as error:
-                raise SystemExit(str(error)) from None
+            except (Disagreement, workers.Failure) as error:
+                failed.append(f"{task.name} is left out: {error}")
+                continue
             lines += failures
             cost = engines.cost(task)
             table.add_section()
@@ -228,7 +238,9 @@ def main(argv: list[str] | None = None) -> None:
         console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False)
+    if failed:
+        raise InputError("; ".join(failed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(explained(main))

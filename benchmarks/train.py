@@ -7,6 +7,8 @@ batch again and again (1 means that the devices never wait for data); a step wit
 and the dynamic balance against the positive direction alone; on one device with its share of the
 batch, the parts of a step, its memory and time with and without rematerialisation, and, where
 PyTorch is installed, a loop of the same network there with the same positive loss and crops.
+GFLOP/s are 2 × the multiply-accumulates of the network, forward and to its parameters; the loss's
+windows are products too, and not counted.
 """
 
 import argparse
@@ -20,8 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import timing, train_parts
-from benchmarks.count import macs, positive_integer
+from benchmarks import timing, train_parts, workers
+from benchmarks.count import positive_integer
 from configs import base
 from pdn_jax import degradation
 from pdn_jax.cli import explained
@@ -216,6 +218,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in BALANCES
     }
     config = configs["gradient_ratio"]
+    build.validate(config)
     devices = parallel.choose_devices(
         config.parallel.strategy, 0, options.batch, config.train.accumulate
     )
@@ -234,10 +237,8 @@ def main(argv: list[str] | None = None) -> None:
     share = options.batch // len(devices)
     crops = {name: part[:share] for name, part in next(photographs(config)).items()}
     setting, alone = (train_parts.Setting(configs[name], params, crops) for name in BALANCES)
-    products = {"whole step": train_parts.gradient_macs(setting)}
-    forward = jax.eval_shape(setting.batch).low
-    products["forward"] = macs(build.network(config).apply, params, forward)
-    products["backward"] = products["whole step"] - products["forward"]
+    forward, backward = train_parts.network_macs(setting)
+    products = {"forward": forward, "backward": backward, "whole step": forward + backward}
     console.print(speed_table(speeds, options.batch, products["whole step"] * len(devices)))
     times = balance_times(config, trainings, options.repeats)
     console.print(ratio_table("step", {name: times[name] for name in BALANCES}))
@@ -247,8 +248,8 @@ def main(argv: list[str] | None = None) -> None:
     console.print(memory_table(found))
     try:
         times = train_parts.against_torch(alone, options.rounds, options.repeats)
-    except InputError as error:
-        console.print(str(error), markup=False)
+    except (InputError, RuntimeError, workers.Failure) as error:
+        console.print(f"PyTorch is left out: {error}", markup=False, highlight=False)
     else:
         console.print(ratio_table("positive loss, crops darkened beforehand", times))
 

@@ -62,12 +62,16 @@ class Setting(NamedTuple):
         return jax.jit(lambda s, c: step(s, c, places), donate_argnums=0), state
 
 
-def gradient_macs(setting: Setting) -> int:
-    """Multiply-accumulates of a step, counted on the traced program of its gradient."""
-    score, _ = setting.score()
-    batch = jax.eval_shape(setting.batch)
-    gradient = jax.value_and_grad(score, has_aux=True)
-    return macs(lambda params, batch: gradient(params, batch)[1], setting.params, batch)
+def network_macs(setting: Setting) -> tuple[int, int]:
+    """Multiply-accumulates of the network for the batch: forward, and in reverse to its parameters."""
+    apply, low = build.network(setting.config).apply, jax.eval_shape(setting.batch).low
+
+    def both(params, low):
+        output, pull = jax.vjp(lambda params: apply(params, low), params)
+        return output, pull(output)
+
+    forward = macs(apply, setting.params, low)
+    return forward, macs(both, setting.params, low) - forward
 
 
 def trainer(setting: Setting):

@@ -126,7 +126,10 @@ def on_cpu(image: Array, kernel: Array) -> Array:
 
 @jax.custom_vjp
 def convolve(image: Array, kernel: Array) -> Array:
-    """`plain`, as fast as the device can: the same to rounding, and so are its gradients."""
+    """`plain`, as fast as the device can: the same to rounding, and so are its gradients.
+
+    Differentiable in reverse, as often as wanted; forward mode (`jax.jvp`) is refused by JAX.
+    """
     return jax.lax.platform_dependent(image, kernel, cpu=on_cpu, default=plain)
 
 
@@ -140,7 +143,7 @@ def _backward(saved, slope):
     by_image = convolve(slope, kernel[::-1, ::-1].swapaxes(2, 3))
 
     def form(kernel):
-        if 9 * image.size > MANY:
+        if 9 * image.size > MANY and image.dtype == jnp.float32:  # bfloat16 would add up roughly
             return jax.lax.platform_dependent(image, kernel, cpu=image_by_image, default=plain)
         return plain(image, kernel)
 

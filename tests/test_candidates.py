@@ -61,6 +61,14 @@ def test_bad_options_are_refused():
         candidates.main(["--mixture", "a:1", "--dev", "a", "--minutes", "0"])
 
 
-def test_a_table_that_cannot_be_written_is_refused_first(tmp_path):
+def test_what_would_fail_after_hours_is_refused_first(tmp_path):
+    common = ["--mixture", "packaged:1", "--minutes", "1", "--dev"]
+    with pytest.raises(InputError, match="nowhere"):
+        candidates.main([*common, "packaged", "nowhere"])
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        candidates.main(["--mixture", "a:1", "--dev", "a", "--out", str(tmp_path)])
+        candidates.main([*common, "packaged", "--out", str(tmp_path / "file" / "table.csv")])
+    out = tmp_path / "table.csv"
+    out.write_text("candidate\n")
+    with pytest.raises(InputError, match="was made with other options"):
+        candidates.main([*common, "packaged", "--out", str(out)])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pdn_jax import convolution
+from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 
 COLUMNS = {
     (8, 8, 8): 4,
@@ -100,16 +101,65 @@ def test_only_the_cpu_sums_image_by_image(monkeypatch):
     assert "while" not in text["cuda"]
 
 
-def test_the_gradient_of_each_image_by_itself():
-    """Derivatives of derivatives and maps over them pass through, as through any convolution."""
+def test_derivatives_of_derivatives_and_maps_over_them(monkeypatch):
+    """A gradient's gradient, of each image by itself, through every fast form."""
+    monkeypatch.setattr(convolution, "MANY", 0)
+    monkeypatch.setattr(convolution, "LARGE", 0)
     image, kernel = random(2, 3, 6, 24), random(3, 3, 24, 8, seed=1)
 
     def each(form):
-        slope = jax.grad(lambda k, x: (form(x[None], k) ** 2).sum())
-        return jax.vmap(slope, in_axes=(None, 0))(kernel, image)
+        def size(kernel, image):
+            slope = jax.grad(lambda x: (form(x[None], kernel) ** 2).sum())(image)
+            return (slope**2).sum()
 
-    fast, plain = each(convolution.image_by_image), each(convolution.plain)
-    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-3)
+        return jax.vmap(jax.grad(size), in_axes=(None, 0))(kernel, image)
+
+    fast, plain = each(convolution.convolve), each(convolution.plain)
+    np.testing.assert_allclose(fast, plain, rtol=1e-3, atol=1e-3 * float(abs(plain).max()))
+
+
+def test_bfloat16_gradients_are_as_exact_as_the_plain_ones(monkeypatch):
+    monkeypatch.setattr(convolution, "MANY", 0)
+    image, kernel = random(4, 16, 16, 16), random(3, 3, 16, 8, seed=1)
+
+    def slope(form, dtype):
+        image_, kernel_ = image.astype(dtype), kernel.astype(dtype)
+        return jax.grad(lambda k: form(image_, k).astype(jnp.float32).sum())(kernel_)
+
+    true = slope(convolution.plain, jnp.float32)
+    errors = [
+        float(abs(slope(form, jnp.bfloat16).astype(jnp.float32) - true).mean())
+        for form in (convolution.convolve, convolution.plain)
+    ]
+    assert errors[0] <= 1.01 * errors[1]
+
+
+@pytest.mark.parametrize("size", [(17, 31), (40, 24)])
+def test_the_network_is_the_same_with_plain_convolutions(size, monkeypatch):
+    """Every fast form at once, thresholds at 0, against `plain` throughout, on odd sizes too."""
+    network = ProgressiveDualNetwork(**VARIANTS["tiny"])
+    low = jnp.abs(0.1 * random(1, *size, 3))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), low)
+    params = jax.tree.map(lambda s: 0.1 * random(*s.shape, seed=s.size), shapes)
+
+    def both():
+        def total(params):
+            restored = network.apply(params, low).restored
+            return (restored**2).mean(), restored
+
+        (_, restored), slopes = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+        return restored, slopes
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convolution, "convolve", convolution.plain)
+        plain, wanted = both()
+    monkeypatch.setattr(convolution, "MANY", 0)
+    monkeypatch.setattr(convolution, "LARGE", 0)
+    fast, slopes = both()
+    np.testing.assert_allclose(fast, plain, atol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
+        scale = max(float(abs(theirs).max()), 1e-6)
+        np.testing.assert_allclose(ours, theirs, atol=1e-3 * scale)
 
 
 def test_only_the_cpu_computes_a_row_more(monkeypatch):
