@@ -290,3 +290,26 @@ def test_large_photographs_are_what_a_user_gets(monkeypatch, tmp_path):
     assert [image.dtype for image in images] == [np.uint8, np.float32]
     assert forward.difference(*images) < 1e-5
     assert not task._replace(dtype="bfloat16").in_windows
+
+
+def test_every_engine_that_is_installed_is_compared(monkeypatch, capsys):
+    for package in engines.NEEDS["onnx"]:
+        pytest.importorskip(package)
+    monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
+    forward.main(
+        [
+            "--sizes",
+            "17x31",
+            "--variants",
+            "tiny",
+            "--rounds",
+            "1",
+            "--peaks",
+            "1",
+            "--seconds",
+            "1",
+        ]
+    )
+    text = capsys.readouterr().out
+    assert "left out" not in text
+    assert [cells[1] for cells in rows(text)] == list(engines.TITLES.values())
