@@ -136,7 +136,7 @@ def test_info(place, capsys):
     weights.save("run", tiny()._replace(metadata={"psnr": "20.1"}))
     assert run(["info", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    count = sum(leaf.size for leaf in tiny().params["params"]["denoising"]["level0"]["a0"].values())
+    count = sum(leaf.size for leaf in tiny().params["params"]["denoising"]["level2"]["a0"].values())
     assert lines[0] == "variant: tiny"
     assert int(lines[1].split()[1].replace(",", "")) > count
     assert {"stages: 4", "width: 16", "psnr: 20.1"} <= set(lines)
