@@ -68,7 +68,7 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
 
 def photographs(config) -> Iterator[data.Crops]:
     """The training batches, from the first on, prefetched as in training."""
-    batches = sources.batches(config, *sources.mixture(config))
+    batches = sources.parts(config, *sources.mixture(config))[0].batches
     with pipeline.stream(batches, 0, threads=config.data.threads) as crops:
         yield from crops
 

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.variant = "small"  # a name in pdn_jax.model.VARIANTS
+    config.model.change = ()  # (keyword, value) of the network that differ from the variant's
     config.model.dtype = "float32"  # of the convolutions: float32 or bfloat16
     config.model.weights = ""  # start from these weights (a file or run folder); '' for random
 
@@ -27,6 +28,8 @@ def get_config() -> ConfigDict:
     config.data.sources = ()  # to prepare first: (paired, brackets or photos; name; folder)
     config.data.mixture = ()  # of (name or name/split, weight); () for sources, or packaged
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
+    config.data.final_size = 0  # crop_size of the last part, in batches of as many pixels; or 0
+    config.data.final = 0.25  # how much of the training that last part is
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.between = 3  # real exposures between a bracket's ends, as stage targets
     config.data.threads = 2  # host threads that crop ahead, in each process
@@ -35,12 +38,24 @@ def get_config() -> ConfigDict:
     config.data.jpeg = 0.0  # part of the dark crops that go through a JPEG, on the host
     config.data.jpeg_quality = (40, 95)  # range of its quality, 1 to 95
     config.data.physics = ""  # json of train.calibrate: draw as its pairs, know their physics
+    config.data.fitted = True  # with physics: real pairs have a negative direction by their own
+    config.data.wide = 0.0  # with physics: part drawn from the ranges below all the same
     config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255
     config.data.snr = (5.0, 28.0)  # range of mid-grey's SNR after brightening, dB
     config.data.cast = 0.1  # standard deviation of ln channel gain
     config.data.veil = 0.05  # black offset, at most this part of the mean dark light
     config.data.tone = 0.1  # standard deviation of ln gamma of the dark frame
     config.data.field = 0.2  # standard deviation of the log-illumination's coefficients
+
+    config.data.grain = 0.0  # most that drawn noise is smeared over neighbours, as cameras do
+
+    config.augment = ConfigDict()
+    config.augment.part = 0.0  # part of the real dark photographs that are photographed again
+    config.augment.stops = 1.0  # so much darker or brighter at most, in linear light
+    config.augment.cast = 0.1  # standard deviation of ln channel gain of the second time
+    config.augment.snr = (15.0, 40.0)  # range of the added noise's SNR, as data.snr, dB
+    config.augment.scaled = 0.0  # part of the real pairs' crops taken at another scale
+    config.augment.enlarged = 0.75  # least side of those before scaling, part of crop_size
 
     config.loss = ConfigDict()
     config.loss.distance = "charbonnier"  # rho: charbonnier or l1

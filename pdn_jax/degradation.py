@@ -197,9 +197,12 @@ def illumination() -> Step:
     return step(mean)
 
 
-def shot_read_noise() -> Step:
+def shot_read_noise(grain: float = 0.0) -> Step:
     """Photon and electronics noise in linear light: Gaussian with variance σs·e + σr.
 
+    White, or with `grain` smeared over neighbours as cameras leave it, each image by its own
+    g ~ U(0, grain): the kernel (g, 1, g) in both directions, scaled to leave the variance, so that
+    neighbours correlate by 2g/(1 + 2g²). Mean and variance know nothing of it.
     Source: Foi et al. 2008, doi:10.1109/TIP.2008.2001399; Brooks et al. 2019, arXiv:1811.11127.
     """
 
@@ -211,9 +214,21 @@ def shot_read_noise() -> Step:
         power = variance(light, physics)
         noisy = power > 0.0  # the square root's slope at 0 is infinite
         deviation = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, power, 1.0)), 0.0)
-        return light + deviation * jax.random.normal(key, light.shape, light.dtype)
+        noise = jax.random.normal(key, light.shape, light.dtype)
+        return light + deviation * (smeared(key, noise, grain) if grain else noise)
 
     return step(lambda light, physics: light, sample=sample, variance=variance)
+
+
+def smeared(key: PRNGKey, noise: Array, grain: float) -> Array:
+    """White noise [..., h, w, c] of unit variance, as `shot_read_noise` correlates it; edges wrap."""
+    weight_key = jax.random.fold_in(key, 1)
+    weight = jax.random.uniform(weight_key, noise.shape[:-3], noise.dtype, maxval=grain)
+    weight = weight[..., None, None, None]
+    for axis in (-3, -2):
+        beside = jnp.roll(noise, 1, axis) + jnp.roll(noise, -1, axis)
+        noise = (noise + weight * beside) / jnp.sqrt(1.0 + 2.0 * weight**2)
+    return noise
 
 
 def quantize(bits: int = 8) -> Step:
@@ -256,15 +271,18 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.array(PILImage.open(file))
 
 
-def camera() -> Step:
-    """The default degradation: light, exposure, cast, field, veil, noise, sRGB, tone, 8 bits."""
+def camera(grain: float = 0.0) -> Step:
+    """The default degradation: light, exposure, cast, field, veil, noise, sRGB, tone, 8 bits.
+
+    grain: see `shot_read_noise`.
+    """
     return chain(
         linearize(),
         expose(),
         channel_gains(),
         illumination(),
         black_offset(),
-        shot_read_noise(),
+        shot_read_noise(grain),
         render(),
         tone(),
         clip(),

@@ -73,11 +73,15 @@ def repeat(features: Array, factor: int) -> Array:
 
 
 class Denoising(nn.Module):
-    """L levels from coarse to fine; `widths`, `depths` and `blocks` are per level, coarsest first."""
+    """L levels from coarse to fine; `widths`, `depths` and `blocks` are per level, coarsest first.
+
+    noise_map: whether it is told how much noise to expect; else it is told of none.
+    """
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     blocks: tuple[int, ...]
+    noise_map: bool = True
     dtype: Any = None
 
     @nn.compact
@@ -91,6 +95,8 @@ class Denoising(nn.Module):
             raise ValueError(
                 f"widths {self.widths}, depths {self.depths}, blocks {self.blocks} must be as many"
             )
+        if not self.noise_map:
+            noise = jnp.zeros_like(noise)
         sides = cells(self.blocks)
         levels = len(self.widths)
         images = [im.pool(image, 2**level) if level else image for level in range(levels)]

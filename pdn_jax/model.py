@@ -71,7 +71,8 @@ class ProgressiveDualNetwork(nn.Module):
 
     stages: S. width: of the enhancement module. widths, depths, blocks: per denoising level,
     coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
-    of what they compute on as one. dtype: of the convolutions (bfloat16 halves memory on
+    of what they compute on as one. noise_map: whether the denoising module is told how much noise
+    the brightening has made. dtype: of the convolutions (bfloat16 halves memory on
     accelerators); parameters and the exposure curve stay float32.
     """
 
@@ -80,6 +81,7 @@ class ProgressiveDualNetwork(nn.Module):
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     blocks: tuple[int, ...]
+    noise_map: bool = True
     dtype: Any = None
 
     @nn.compact
@@ -103,9 +105,9 @@ class ProgressiveDualNetwork(nn.Module):
 
         found = Enhancement(self.width, self.stages, self.dtype, name="enhancement")(low)
         enhanced, path, noise = enhancement.lift(low, found)
-        denoised = Denoising(self.widths, self.depths, self.blocks, self.dtype, name="denoising")(
-            enhanced[-1], noise, found.context
-        )
+        levels_of = (self.widths, self.depths, self.blocks)
+        denoising = Denoising(*levels_of, self.noise_map, self.dtype, name="denoising")
+        denoised = denoising(enhanced[-1], noise, found.context)
 
         sizes = [2 ** (levels - 1 - index) for index in range(levels)]
         enhanced = tuple(im.unpad(x, height, width) for x in enhanced)

@@ -93,7 +93,8 @@ def develop(
     """A window of the photograph with its part of the survey -> (restored, brightened, path)."""
     start = enhancement.remove_black(low, seen.black)
     brightened, exponent = enhancement.brighten(start, seen.log_exposure)
-    module = Denoising(network.widths, network.depths, network.blocks, network.dtype)
+    levels = (network.widths, network.depths, network.blocks)
+    module = Denoising(*levels, network.noise_map, network.dtype)
     denoised = module.apply(
         {"params": params["params"]["denoising"]}, brightened, seen.noise, seen.context
     )

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image as PILImage
 
 from pdn_jax import degradation
+from pdn_jax import image as im
 from train import data, datasets, prepare
+from train.again import Again, together
 
 CAMERA = degradation.camera()
 
@@ -78,6 +80,67 @@ def test_frames_between_become_part_of_the_batch():
     between = jnp.full((4, 2, 32, 32, 3), 51, jnp.uint8)
     np.testing.assert_allclose(mixed(between=between).between, 0.2, rtol=1e-6)
     assert mixed().between is None
+
+
+# --- photographed again --------------------------------------------------------------------------
+
+
+def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
+    """Real pairs of a flat grey, gone through the camera again; θ of the first is exact."""
+    normal, low = 128, dark
+    crops = {
+        "normal": jnp.full((count, 16, 16, 3), normal, jnp.uint8),
+        "low": jnp.full((count, 16, 16, 3), low, jnp.uint8),
+        "record": jnp.ones(count, jnp.int32),
+    }
+    light = [im.linearize(jnp.asarray(value / 255.0)) for value in (low, normal)]
+    first = degradation.neutral_physics(jnp.stack([jnp.ones(()), light[0] / light[1]]))
+    first = first.replace(shot_noise=jnp.full((2,), 1e-6), read_noise=jnp.full((2,), 1e-9))
+    fitted = data.Fitted(first, jnp.asarray([0.0, 1.0]))
+    keys = data.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
+    again = Again(part, stops, cast, snr)
+    return data.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, again)
+
+
+def test_a_part_of_the_real_ones_is_photographed_again():
+    for part in (0.0, 0.3, 1.0):
+        batch = twice(part, count=200)
+        changed = np.any(np.asarray(batch.low) != np.float32(20 / 255), axis=(1, 2, 3))
+        assert changed.mean() == pytest.approx(part, abs=0.1)
+        untouched = ~changed
+        np.testing.assert_allclose(batch.physics.shot_noise[untouched], 1e-6)
+
+
+def test_both_cameras_together_are_one():
+    """What was made of the truth by both has the mean and the variance that their common θ says."""
+    batch = twice(count=200)
+    expected = CAMERA.mean(batch.normal, batch.physics)
+    spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
+    residual = np.asarray(batch.low - expected)
+    bias = residual.mean(axis=(1, 2)) / (spread.mean(axis=(1, 2)) / 16 + 0.3 / 255)
+    assert np.abs(bias).max() < 5.0
+    ratio = residual.std(axis=(1, 2, 3)) / spread.mean(axis=(1, 2, 3))
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+    np.testing.assert_array_equal(batch.known, 1.0)
+    light = np.asarray(im.linearize(jnp.asarray(20 / 255)) / im.linearize(jnp.asarray(128 / 255)))
+    stops = np.log2(np.asarray(batch.physics.exposure) / light)
+    assert -1.0 <= stops.min() < -0.8
+    assert 0.8 < stops.max() <= 1.0
+
+
+def test_a_second_photograph_stays_darker_than_the_truth():
+    batch = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
+    light = np.asarray(im.linearize(batch.low).mean(axis=(1, 2, 3)))
+    assert light.max() < 0.82 * float(im.linearize(batch.normal).mean())
+    assert light.min() < 0.2 * light.max()
+    kept = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
+    assert np.asarray(kept.low).mean(axis=(1, 2, 3)).min() > 2.5 / 255
+
+
+def test_noise_that_nobody_knows_stays_unknown():
+    first = degradation.neutral_physics(jnp.asarray(0.1))
+    second = first.replace(shot_noise=jnp.asarray(1e-3), read_noise=jnp.asarray(1e-4))
+    assert float(together(first, second).shot_noise) == 0.0
 
 
 # --- JPEG ----------------------------------------------------------------------------------------

@@ -58,6 +58,15 @@ def test_levels_come_coarse_to_fine():
     assert shapes == [(2, 8, 12, 3), (2, 16, 24, 3), (2, 32, 48, 3)]
 
 
+def test_without_a_noise_map_noise_says_nothing():
+    params, blind = random_parameters(), module(3).clone(noise_map=False)
+    seen = [blind.apply(params, IMAGE, factor * NOISE, CONTEXT)[-1] for factor in (0.0, 1.0, 3.0)]
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[0], seen[2])
+    np.testing.assert_allclose(seen[0], apply(params, noise=0.0 * NOISE)[-1], atol=1e-6)
+    assert not np.allclose(seen[0], apply(params)[-1], atol=1e-4)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_with_no_residual_it_returns_the_image_itself(levels):
     denoised = apply(untrained(levels), levels=levels)

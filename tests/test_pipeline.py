@@ -171,6 +171,22 @@ def test_data_sets_come_by_their_weights(built):
     assert (records > 0).mean() == pytest.approx(0.75, abs=0.01)
 
 
+def test_a_part_of_the_real_crops_is_taken_at_another_scale(built):
+    """Steps between neighbours tell the scale: 1 as it is, less where enlarged, more where reduced."""
+    crops = pipeline.Crops(size=32, smallest=0.4, between=2, scaled=0.5, enlarged=0.75)
+    dataset, slopes = make(built, ("pairs", "brackets"), crops=crops), []
+    for step in range(40):
+        batch = dataset[step]
+        for low, normal in zip(batch["low"].astype(float), batch["normal"].astype(float)):
+            height, width = np.ptp(normal[16, :, :2], axis=0), np.ptp(normal[:, 16, :2], axis=0)
+            slopes.append(max(height.max(), width.max()) / 31)
+            assert abs(low.mean() - normal.mean() / 10) < 2 or low.mean() > normal.mean() / 20
+    slopes = np.array(slopes)
+    assert np.mean(slopes == 1.0) == pytest.approx(0.5, abs=0.15)
+    assert 0.7 < slopes.min() < 0.9
+    assert 1.7 < slopes.max() < 2.1
+
+
 # --- order, restarts, workers, shares ------------------------------------------------------------
 
 

@@ -238,7 +238,13 @@ def mixed(run_dir, mixture, **changes):
             "data.mixture": (("pairs", 0.4), ("brackets", 0.3), ("photos", 0.3)),
             "data.physics": str(mixture / "cam.json"),
             "data.crop_size": 32,
+            "data.final_size": 48,
+            "data.final": 0.4,
+            "data.grain": 0.4,
+            "data.wide": 0.5,
             "data.jpeg": 0.5,
+            "augment.part": 0.5,
+            "augment.scaled": 0.5,
             "train.steps": 6,
             "eval.every": 6,
             "checkpoint.every": 3,
@@ -250,7 +256,8 @@ def mixed(run_dir, mixture, **changes):
 
 
 def test_a_mixture_with_everything_resumes_bit_for_bit(mixture, tmp_path, monkeypatch):
-    """Pairs with and without θ, brackets, photographs, JPEG: stopped at 4, on from 3, with workers."""
+    """Pairs with and without θ, brackets, photographs, JPEG, larger crops at the end: stopped at 4,
+    on from 3, with workers."""
     whole = weights.load(loop.train(mixed(tmp_path / "whole", mixture)))
     config = mixed(tmp_path / "part", mixture, **{"data.workers": 2})
     stop_after_four(config, monkeypatch)
@@ -438,6 +445,11 @@ def test_help_says_where_the_options_stand(capsys):
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
         ([*BASE, "--config.eval.every=0"], "eval.every is 0; expected at least 1"),
         ([*BASE, "--config.data.crop_size=100"], "data.crop_size is 100; expected a multiple of 8"),
+        ([*BASE, "--config.data.final_size=64"], "data.final_size is 64; expected 0, or a multiple"),
+        ([*BASE, "--config.data.final=2.0"], "data.final is 2.0; expected a part"),
+        ([*BASE, "--config.augment.part=-1.0"], "augment.part is -1.0; expected a part"),
+        ([*BASE, "--config.augment.snr=(9.0,5.0)"], "augment.snr is (9.0, 5.0); expected"),
+        ([*BASE, "--config.model.change=(('depth',1),)"], "model.change has ('depth', 1); expected"),
         ([*BASE, "--config.train.learning_rate=nan"], "learning_rate is nan; expected a finite"),
         ([*BASE, "--config.train.ema_decay=1.0"], "train.ema_decay is 1.0; expected"),
         ([*BASE, "--config.data.snr=(20.0,5.0)"], "data.snr is (20.0, 5.0); expected"),

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import calibrated, data
+from train import again, calibrated, data
 from train.optimizer import make_optimizer, schedule
 from train.step import make_train_step, rematerialised
 
@@ -38,14 +39,20 @@ AT_LEAST = {
 """Whole numbers and the least that they may be."""
 
 NOT_NEGATIVE = (
-    *("data.cast", "data.veil", "data.tone", "data.field", "data.cache"),
+    *("data.cast", "data.veil", "data.tone", "data.field", "data.cache", "data.grain"),
+    *("augment.stops", "augment.cast"),
     *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
     *("loss.rate", "train.learning_rate", "train.weight_decay"),
 )
-POSITIVE = ("data.smallest_crop", "loss.blur", "loss.maximum", "train.clip_norm")
+POSITIVE = ("data.smallest_crop", "augment.enlarged", "loss.blur", "loss.maximum", "train.clip_norm")
 PARTS = (
     "data.smallest_crop",
+    "data.final",
     "data.jpeg",
+    "data.wide",
+    "augment.part",
+    "augment.scaled",
+    "augment.enlarged",
     "loss.ramp",
     "loss.decay",
     "train.warmup",
@@ -68,6 +75,11 @@ def validate(config) -> None:
     for key, least in AT_LEAST.items():
         need(key, lambda value, least=least: value >= least, f"at least {least}")
     need("data.crop_size", lambda value: value % 8 == 0, "a multiple of 8")
+    need(
+        "data.final_size",
+        lambda value: value == 0 or (value % 8 == 0 and value >= config.data.crop_size),
+        f"0, or a multiple of 8 from data.crop_size={config.data.crop_size} on",
+    )
     for key in NOT_NEGATIVE:
         need(key, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")
     for key in POSITIVE:
@@ -81,6 +93,7 @@ def validate(config) -> None:
         "(darkest, brightest) mean, of 255",
     )
     need("data.snr", _rising, "(worst, best) in dB")
+    need("augment.snr", _rising, "(worst, best) in dB")
     need(
         "data.jpeg_quality",
         lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95,
@@ -99,11 +112,23 @@ def choose(key: str, value: str, table: dict):
     return table[value]
 
 
+def keywords(config) -> dict[str, Any]:
+    """Keyword arguments of the network of `config.model`: those of its variant, with its changes."""
+    variant = dict(choose("model.variant", config.model.variant, VARIANTS))
+    known = (*variant, "noise_map")
+    for change in config.model.change:
+        if not (isinstance(change, tuple) and len(change) == 2 and change[0] in known):
+            raise InputError(
+                f"model.change has {change!r}; expected (keyword, value), one of {', '.join(known)}"
+            )
+        variant[change[0]] = change[1]
+    return variant
+
+
 def network(config) -> ProgressiveDualNetwork:
     """The network of `config.model`."""
-    variant = choose("model.variant", config.model.variant, VARIANTS)
     dtype = choose("model.dtype", config.model.dtype, DTYPES)
-    return ProgressiveDualNetwork(**variant, dtype=dtype)
+    return ProgressiveDualNetwork(**keywords(config), dtype=dtype)
 
 
 def initial_params(config, model: ProgressiveDualNetwork):
@@ -121,12 +146,12 @@ def initial_params(config, model: ProgressiveDualNetwork):
 
 
 def physics_sampler(config):
-    """`sample_physics` with the ranges of `config.data`, or draws like those of its calibration."""
+    """`sample_physics` with the ranges of `config.data`, or draws like those of its calibration.
+
+    With a calibration, a part `data.wide` is drawn from the ranges all the same.
+    """
     options = config.data
-    if options.physics:
-        found, _ = calibrated.load_calibration(options.physics)
-        return functools.partial(calibration.sample_like, calibration=found, field=options.field)
-    return functools.partial(
+    ranges = functools.partial(
         degradation.sample_physics,
         brightness=tuple(value / 255.0 for value in options.brightness),
         snr=tuple(options.snr),
@@ -135,12 +160,39 @@ def physics_sampler(config):
         tone=options.tone,
         field=options.field,
     )
+    if not options.physics:
+        return ranges
+    found, _ = calibrated.load_calibration(options.physics)
+    like = functools.partial(calibration.sample_like, calibration=found, field=options.field)
+    if not options.wide:
+        return like
+
+    def either(key, normal):
+        wide = jax.random.uniform(jax.random.fold_in(key, 3), normal.shape[:-3]) < options.wide
+
+        def choose(a, b):
+            return jnp.where(wide.reshape(*wide.shape, *(1,) * (a.ndim - wide.ndim)), a, b)
+
+        return jax.tree.map(choose, ranges(key, normal), like(key, normal))
+
+    return either
+
+
+def camera(config):
+    """The forward model of `config.data`."""
+    return degradation.camera(config.data.grain)
 
 
 def synthesiser(config, degrade, fitted: data.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
+    options = config.augment
+    second = again.Again(options.part, options.stops, options.cast, tuple(options.snr))
     return functools.partial(
-        data.synthesise, degrade=degrade, sample_physics=physics_sampler(config), fitted=fitted
+        data.synthesise,
+        degrade=degrade,
+        sample_physics=physics_sampler(config),
+        fitted=fitted,
+        again=second if options.part else None,
     )
 
 

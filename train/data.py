@@ -15,6 +15,7 @@ from jaxtyping import Array
 from pdn_jax import degradation
 from pdn_jax.degradation import Step
 from pdn_jax.types import Batch, Image, Physics, PRNGKey
+from train.again import Again, draw, together
 from train.datasets import Split
 
 PhysicsSampler = Callable[[PRNGKey, Image], Physics]
@@ -41,37 +42,73 @@ def synthesise(
     degrade: Step,
     sample_physics: PhysicsSampler,
     fitted: Fitted | None = None,
+    again: Again | None = None,
 ) -> Batch:
     """uint8 crops [n, …] to a `Batch`: photographs are darkened, each from its own key.
 
-    Real dark photographs (record > 0) stay as they are, with the θ that was fitted to them, if any.
+    Real dark photographs (record > 0) stay as they are, with the θ that was fitted to them, if any;
+    with `again` some of them go through the camera a second time.
     """
-    real = crops["record"] > 0 if "record" in crops else None
-
-    def one(key, normal):
-        physics_key, sample_key = jax.random.split(key)
-        physics = sample_physics(physics_key, normal)
-        return degrade.sample(sample_key, normal, physics), physics
-
-    def choose(is_real, its, drawn):
-        return jnp.where(is_real.reshape(-1, *(1,) * (drawn.ndim - 1)), its, drawn)
-
     normal = as_float(crops["normal"])
-    low, physics = jax.vmap(one)(keys, normal)
-    known = between = None
-    if real is not None:
-        low = choose(real, as_float(crops["low"]), low)
-        known = jnp.where(real, 0.0, 1.0)
-        its = degradation.neutral_physics(jnp.ones(len(keys)))  # without noise
+    between = as_float(crops["between"]) if "between" in crops else None
+    if "record" in crops:
+        physics = degradation.neutral_physics(jnp.ones(len(keys)))  # without noise
+        known = jnp.zeros(len(keys))
         if fitted is not None:
-            its, known = jax.tree.map(lambda table: jnp.asarray(table)[crops["record"]], fitted)
-            known = jnp.where(real, known, 1.0)
-        physics = jax.tree.map(functools.partial(choose, real), its, physics)
+            physics, known = jax.tree.map(
+                lambda table: jnp.asarray(table)[crops["record"]], fitted
+            )
+        real = Real(as_float(crops["low"]), crops["record"] > 0, physics, known)
+        one = functools.partial(
+            _one_of_both, degrade=degrade, sample_physics=sample_physics, again=again
+        )
+        low, physics, known = jax.vmap(one)(keys, normal, real)
+    else:
+        one = functools.partial(_darkened, degrade=degrade, sample_physics=sample_physics)
+        (low, physics), known = jax.vmap(one)(keys, normal), None
     if "compressed" in crops:
         low = as_float(crops["compressed"])
-    if "between" in crops:
-        between = as_float(crops["between"])
     return Batch(low=low, normal=normal, physics=physics, known=known, between=between)
+
+
+class Real(NamedTuple):
+    """Real dark photographs `low`, whether each is one, its θ, and whether that is `known`."""
+
+    low: Image
+    real: Array
+    physics: Physics
+    known: Array
+
+
+def _darkened(key, normal, *, degrade, sample_physics):
+    """One photograph -> (darkened, θ)."""
+    physics_key, sample_key = jax.random.split(key)
+    physics = sample_physics(physics_key, normal)
+    return degrade.sample(sample_key, normal, physics), physics
+
+
+def _one_of_both(key, normal, real, *, degrade, sample_physics, again):
+    """One photograph, real or to be darkened -> (dark, θ, whether θ is known).
+
+    The camera runs once, on whichever of the two it is to see.
+    """
+
+    def choose(its, drawn):
+        return jax.tree.map(lambda a, b: jnp.where(real.real, a, b), its, drawn)
+
+    physics_key, sample_key = jax.random.split(key)
+    drawn = sample_physics(physics_key, normal)
+    if again is None:
+        dark = choose(real.low, degrade.sample(sample_key, normal, drawn))
+        return dark, choose(real.physics, drawn), choose(real.known, 1.0)
+    second, taken = draw(jax.random.fold_in(key, 2), real.low, normal, again)
+    dark = degrade.sample(sample_key, *choose((real.low, second), (normal, drawn)))
+    is_kept = real.real & (taken == 0.0)
+    physics = choose(together(real.physics, second), drawn)
+    dark, physics = jax.tree.map(
+        lambda a, b: jnp.where(is_kept, a, b), (real.low, real.physics), (dark, physics)
+    )
+    return dark, physics, choose(real.known, 1.0)
 
 
 def as_float(image: Array) -> Array:

@@ -1,5 +1,6 @@
 """The training loop, read from top to bottom."""
 
+import contextlib
 import json
 import math
 import time
@@ -12,7 +13,6 @@ from rich.console import Console
 
 from pdn_jax import __version__, degradation
 from pdn_jax import weights as weight_files
-from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, checkpoint, datasets, evaluate, parallel, pipeline, report, sources
 from train.step import init_state
@@ -34,23 +34,22 @@ def train(config) -> Path:
     console = Console()
     build.validate(config)
     check_run(config)
-    devices = parallel.choose_devices(
-        config.parallel.strategy,
-        config.parallel.devices,
-        config.train.batch_size,
-        config.train.accumulate,
-    )
+    devices = [
+        parallel.choose_devices(
+            config.parallel.strategy, config.parallel.devices, count, config.train.accumulate
+        )
+        for _, _, count, _ in sources.shapes(config)
+    ][0]
     sources.prepared(config, console)
     splits, weights = sources.mixture(config)
     judged = sources.judged(config, splits)
     model = build.network(config)
-    degrade = degradation.camera()
+    degrade = build.camera(config)
     loss = build.loss(config, degrade)
     optimizer = build.optimizer(config)
     fitted = sources.fitted(config, splits)
     process = jax.process_index(), jax.process_count()
-    batches = sources.batches(config, splits, weights, process)
-    places = pipeline.places(config.train.batch_size, process)
+    parts = sources.parts(config, splits, weights, process)
     pairs = sources.pairs(config, judged, degrade)
     state = init_state(build.initial_params(config, model), optimizer, loss)
     run_dir = open_run(config)
@@ -69,14 +68,11 @@ def train(config) -> Path:
             f"{run_dir}" + (f", resumed at step {start}" if start else "")
         )
         with (
-            pipeline.stream(
-                batches, start, threads=config.data.threads, workers=config.data.workers
-            ) as crops,
+            contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
             report.Bar(config.train.steps, start, console) as bar,
         ):
-            stream = sources.compressed(config, crops, start, places, degrade, fitted)
             state = run_steps(
-                config, state, start, stream, places, mapped, pairs, checkpoints, metrics, bar
+                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
             )
         finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
     return run_dir
@@ -87,15 +83,14 @@ def described(splits: Sequence[datasets.Split]) -> str:
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
 
 
-def run_steps(
-    config, state, start, stream: Iterator, places, mapped, pairs, checkpoints, metrics, bar
-):
+def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
     """Steps start + 1 … config.train.steps; returns the last state."""
     total, rate = config.train.steps, build.rate(config)
     pending = None
     clock, counted, left = time.perf_counter(), start, math.inf
     for step in range(start + 1, total + 1):
-        state, logs = mapped.step(state, *mapped.shard((next(stream), places)))
+        crops, places = next(stream)
+        state, logs = mapped.step(state, *mapped.shard((crops, places)))
         # The step before is read while this one runs, so that the devices never wait.
         if pending is not None:
             check_finite(*pending, checkpoints)
@@ -121,7 +116,7 @@ def run_steps(
             values |= {"learning_rate": float(rate(step - 1))}
             if step > counted:
                 speed = (step - counted) / (time.perf_counter() - clock)
-                values |= {"images_per_second": speed * config.train.batch_size}
+                values |= {"images_per_second": speed * len(places) * jax.process_count()}
                 left = (total - step) / speed
             bar.show(step, values, left)
         if due["eval"] or due["save"]:
@@ -180,7 +175,7 @@ def weights_of(config, params) -> weight_files.Weights:
     """Parameters with what is needed to use them elsewhere; NumPy arrays."""
     return weight_files.Weights(
         variant=config.model.variant,
-        model=dict(VARIANTS[config.model.variant]),
+        model=build.keywords(config),
         params=jax.tree.map(np.asarray, params),
         metadata={
             "pdn_jax": __version__,

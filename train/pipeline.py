@@ -23,11 +23,14 @@ from train.datasets import Split
 
 class Crops(NamedTuple):
     """How crops are taken: `size` pixels a side; from photographs a square of at least `smallest`
-    of the shorter side, reduced to that; `between` real exposures of a bracket."""
+    of the shorter side, reduced to that; `between` real exposures of a bracket. Of the real dark
+    photographs' crops, a part `scaled` is taken at another scale, from `enlarged`·size to all."""
 
     size: int
     smallest: float
     between: int
+    scaled: float = 0.0
+    enlarged: float = 1.0
 
 
 # --- decoded images ------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def reduced(image: np.ndarray, shorter: int) -> np.ndarray:
 
 
 def crop(images: Sequence[np.ndarray], rng: np.random.Generator, size: int, side: int) -> list:
-    """One random side×side square of all the images, reduced to size×size, flipped and turned alike."""
+    """One random side×side square of all the images, resized to size×size, flipped and turned alike."""
     top, left = (int(rng.integers(length - side + 1)) for length in images[0].shape[:2])
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     parts = []
@@ -94,8 +97,19 @@ def crop(images: Sequence[np.ndarray], rng: np.random.Generator, size: int, side
 def photograph_side(image: np.ndarray, rng: np.random.Generator, crops: Crops) -> int:
     """Side of a photograph's crop, log-uniform from `smallest` of its shorter side to all of it."""
     shorter = min(image.shape[:2])
-    least = min(shorter, max(crops.size, crops.smallest * shorter))
-    return round(float(np.exp(rng.uniform(np.log(least), np.log(shorter)))))
+    return log_uniform(rng, min(shorter, max(crops.size, crops.smallest * shorter)), shorter)
+
+
+def pair_side(image: np.ndarray, rng: np.random.Generator, crops: Crops) -> int:
+    """Side of a real pair's crop: as it is, or a part `scaled` of the time enlarged or reduced."""
+    if rng.random() >= crops.scaled:
+        return crops.size
+    return log_uniform(rng, crops.enlarged * crops.size, min(image.shape[:2]))
+
+
+def log_uniform(rng: np.random.Generator, least: float, most: float) -> int:
+    """A whole number whose logarithm is uniform."""
+    return round(float(np.exp(rng.uniform(np.log(least), np.log(most)))))
 
 
 def between(example: dict, low: int, count: int) -> list[int]:
@@ -145,7 +159,8 @@ class Cropping(grain.transforms.RandomMap):
         else:
             frames = between(split.examples[example], low, self.between)
             images = [self.image(source, example, index) for index in (low, *frames, -1)]
-            dark, *inner, normal = crop(images, rng, size, size)
+            side = pair_side(images[-1], rng, self.crops)
+            dark, *inner, normal = crop(images, rng, size, side)
             record = int(self.first[source]) + place
         found = {"normal": normal}
         if self.real:

@@ -1,6 +1,7 @@
 """From the config to data: which splits to train on, which to judge by, their crops and their θ."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import grain
 import jax
@@ -90,7 +91,7 @@ def pairs(config, splits: Sequence[datasets.Split], degrade) -> list[data.Pair]:
 def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
     """θ of every real pair of the splits from `config.data.physics`, in the order of `record`."""
     real = [split for split in splits if split.kind != "photos"]
-    if not config.data.physics or not real:
+    if not (config.data.physics and config.data.fitted and real):
         return None
     _, known = calibrated.load_calibration(config.data.physics)
     names = [f"{split.name}/{split.item_name(item)}" for split in real for item in split.items]
@@ -100,21 +101,70 @@ def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
     return data.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), found)
 
 
-def batches(
-    config, splits: Sequence[datasets.Split], weights: Sequence[float], process=(0, 1)
-) -> grain.MapDataset:
-    """The endless crops of `config.data`, by step."""
+class Part(NamedTuple):
+    """A stretch of the training whose batches have one shape.
+
+    steps start … stop − 1; batches: by step; places: in the whole batch, of what this process reads.
+    """
+
+    start: int
+    stop: int
+    batches: grain.MapDataset
+    places: np.ndarray
+
+
+def shapes(config) -> list[tuple[int, int, int, int]]:
+    """(first step, step after the last, crops in a batch, pixels a side) of each part of the training."""
     options = config.data
-    budget = round(options.cache * GIB / max(1, options.workers))
-    return pipeline.batches(
-        splits,
-        weights,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        crops=pipeline.Crops(options.crop_size, options.smallest_crop, options.between),
-        cache=pipeline.Cache(budget),
-        process=process,
-    )
+    steps, size = config.train.steps, config.train.batch_size
+    if not options.final_size:
+        return [(0, steps, size, options.crop_size)]
+    change = steps - round(options.final * steps)
+    fewer = max(1, round(size * (options.crop_size / options.final_size) ** 2))
+    parts = [(0, change, size, options.crop_size), (change, steps, fewer, options.final_size)]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def parts(
+    config, splits: Sequence[datasets.Split], weights: Sequence[float], process=(0, 1)
+) -> list[Part]:
+    """The crops of `config.data`, by step, in parts of one shape each."""
+    options = config.data
+    more = config.augment
+    cache = pipeline.Cache(round(options.cache * GIB / max(1, options.workers)))
+    return [
+        Part(
+            start,
+            stop,
+            pipeline.batches(
+                splits,
+                weights,
+                seed=config.seed + start,
+                batch_size=count,
+                crops=pipeline.Crops(
+                    side, options.smallest_crop, options.between, more.scaled, more.enlarged
+                ),
+                cache=cache,
+                process=process,
+            ),
+            pipeline.places(count, process),
+        )
+        for start, stop, count, side in shapes(config)
+    ]
+
+
+def stream(config, parts: Sequence[Part], start: int, degrade, known) -> Iterator:
+    """(crops, their places) of every step from `start` on; its reader closes it."""
+    for part in parts:
+        if start >= part.stop:
+            continue
+        first = max(start, part.start)
+        with pipeline.stream(
+            part.batches, first, threads=config.data.threads, workers=config.data.workers
+        ) as crops:
+            crops = compressed(config, crops, first, part.places, degrade, known)
+            for _ in range(first, part.stop):
+                yield next(crops), part.places
 
 
 def compressed(
