@@ -19,9 +19,9 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.variant = "small"  # a name in pdn_jax.model.VARIANTS
-    config.model.change = ()  # (keyword, value) of the network that differ from the variant's
+    config.model.change = ()  # the network's (keyword, value) that differ from the variant's
     config.model.dtype = "float32"  # of the convolutions: float32 or bfloat16
-    config.model.weights = ""  # start from these weights (a file or run folder); '' for random
+    config.model.weights = ""  # to start from: tiny, small, base, a file or run; '' for random
 
     config.data = ConfigDict()
     config.data.directory = ""  # folder of built data sets; '' for TFDS's own

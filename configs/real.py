@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     config.data.wide = 0.5
     config.data.grain = 0.4
     config.data.final_size = 256
+    config.data.jpeg = 0.2
     config.augment.part = 0.5
     config.augment.scaled = 0.5
     config.train.steps = 20000

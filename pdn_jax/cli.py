@@ -75,9 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the file to write, .png or .jpg; with several photos the folder for PNG files",
     )
     enhance.add_argument(
-        "--weights", required=True, type=Path, help="a .safetensors file, or a run folder"
+        "--weights",
+        help="tiny, small or base, a .safetensors file, or a run folder (default small)",
     )
-    enhance.add_argument("--variant", help="insist that the weights are of this variant")
+    enhance.add_argument(
+        "--variant", help="the weights of that name, or insist that those named are of this variant"
+    )
     enhance.add_argument(
         "--exposure",
         type=float,
@@ -100,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="say what a weights file holds")
     info.set_defaults(command=_info)
-    info.add_argument("weights", type=Path, help="a .safetensors file, or a run folder")
+    info.add_argument("weights", help="tiny, small or base, a .safetensors file, or a run folder")
+
+    listed = commands.add_parser("weights", help="list the weights that come with the package")
+    listed.set_defaults(command=_weights)
     return parser
 
 
@@ -116,7 +122,7 @@ def _enhance(arguments: argparse.Namespace) -> int:
     jobs = _jobs(arguments) if many else [(arguments.input[0], arguments.output)]
     if not many:
         _check_single(arguments)
-    loaded = weights.load(arguments.weights, variant=arguments.variant)
+    loaded = weights.load(_named(arguments), variant=arguments.variant)
     inference.prepare(loaded)
 
     def one(source: Path, target: Path) -> None:
@@ -131,6 +137,22 @@ def _enhance(arguments: argparse.Namespace) -> int:
         return _each(one, jobs, arguments.output)
     one(*jobs[0])
     return 0
+
+
+def _named(arguments: argparse.Namespace) -> str:
+    """The weights that the command line asks for, by name, file or variant."""
+    from pdn_jax import weights
+
+    if arguments.weights or not arguments.variant:
+        return arguments.weights or weights.DEFAULT
+    if arguments.variant not in weights.SHIPPED:
+        from pdn_jax.types import InputError
+
+        raise InputError(
+            f"no weights of variant {arguments.variant!r} come with the package, only of "
+            f"{', '.join(weights.SHIPPED)}: name a file with --weights"
+        )
+    return arguments.variant
 
 
 def _check_single(arguments: argparse.Namespace) -> None:
@@ -218,3 +240,27 @@ def _info(arguments: argparse.Namespace) -> None:
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():
         print(f"{name}: {value}")
+
+
+# --- weights ---------------------------------------------------------------------------------
+
+
+def _weights(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pdn_jax import weights
+
+    cards = {name: weights.card(name) for name in weights.SHIPPED}
+    sets = list(dict.fromkeys(data for card in cards.values() for data in card["scores"]))
+    table = Table("name", "parameters", "size", "trained", *sets, title="PSNR in dB / SSIM (plain)")
+    for name, card in cards.items():
+        scores = [card["scores"].get(data) for data in sets]
+        cells = [f"{s['psnr']['mean']:.2f} / {s['ssim']['mean']:.3f}" if s else "" for s in scores]
+        size = (weights.FOLDER / name / weights.FILENAME).stat().st_size
+        default = " (default)" if name == weights.DEFAULT else ""
+        facts = f"{card['parameters']:,}", f"{size / 1e6:.1f} MB", card["date"]
+        table.add_row(name + default, *facts, *cells)
+    console = Console()
+    console.print(table)
+    console.print(f"cards and weights are in {weights.FOLDER}", soft_wrap=True)

@@ -59,7 +59,7 @@ class Network(NamedTuple):
 
 def enhance(
     photo: np.ndarray | jax.Array,
-    weights: Weights | str | Path,
+    weights: Weights | str | Path = files.DEFAULT,
     *,
     exposure: float = 1.0,
     denoise: float = 1.0,
@@ -68,7 +68,7 @@ def enhance(
     """A dark photograph -> the restored one, of the same shape and dtype.
 
     photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1]. weights: `Weights`, or
-    where `weights.load` finds them. exposure: relative to the network's own result, > 0; 2 is
+    what `weights.load` takes: "tiny", "small" or "base", a file or a run folder. exposure: relative to the network's own result, > 0; 2 is
     one stop brighter. denoise: from 0, the brightened image with its noise, to 1. tile: a
     photograph of more than tile×tile pixels is developed in windows that overlap, to the same
     result in less memory.
@@ -154,7 +154,7 @@ def prepare(weights: Weights | str | Path) -> tuple[Params, Network]:
         weights = files.load(weights)
     network = _network(json.dumps(weights.model, sort_keys=True))
     files.check(weights.params, network.expected)
-    return weights.params, network
+    return files.single(weights.params), network
 
 
 def check_dials(exposure: float, denoise: float) -> tuple[float, float]:

@@ -1,12 +1,17 @@
 """Trained parameters in and out: one safetensors file that says what network it is for.
 
-Leaves keep their dtype and come back as NumPy arrays, so that loading touches no device. Names
+    weights.load("small")               # one of those that come with the package: see `SHIPPED`
+    weights.load("runs/mine")           # a file, or a run folder
+
+Leaves keep their dtype and come back as NumPy arrays, so that loading touches no device; those
+that come with the package are stored in half the bytes, and `single` makes float32 of them. Names
 are the path in the Flax tree, joined by "/". The file's metadata holds the format version, the
 variant, the network's keyword arguments as JSON, and free text of the caller's.
 """
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +27,17 @@ FORMAT = "1"
 
 FILENAME = "weights.safetensors"
 """What the file is called inside a run folder."""
+
+CARD = "card.json"
+"""What is known of weights that come with the package, beside them."""
+
+SHIPPED = ("tiny", "small", "base")
+"""Names of the weights that come with the package, from fast to good."""
+
+DEFAULT = "small"
+"""The ones that are used where none are named."""
+
+FOLDER = Path(__file__).with_name("weights")
 
 
 class Weights(NamedTuple):
@@ -64,12 +80,13 @@ def save(path: str | Path, weights: Weights) -> None:
 
 
 def load(path: str | Path, *, variant: str | None = None) -> Weights:
-    """Read a .safetensors file, or the `weights.safetensors` of a run folder.
+    """Read a .safetensors file, the `weights.safetensors` of a run folder, or one of `SHIPPED` by name.
 
-    With `variant`, insists on that one. Raises InputError for a missing, damaged or foreign
-    file, another format version, or another variant.
+    A folder that is called like one of those is meant by "./small". With `variant`, insists on that
+    one. Raises InputError for a missing, damaged or foreign file, another format version, or
+    another variant.
     """
-    path = _file(path)
+    path = _file(FOLDER / path if path in SHIPPED else path)
     facts, tensors = _read(path)
     version = facts.get("pdn_jax")
     if version is None:
@@ -95,6 +112,37 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
             f"give other weights or ask for {found.variant!r}"
         )
     return found
+
+
+def card(name: str) -> dict[str, Any]:
+    """What is known of one of `SHIPPED`: data, command, date, scores, failures, as its JSON says it."""
+    return json.loads((FOLDER / name / CARD).read_text(encoding="utf-8"))
+
+
+def single(params: Params) -> Params:
+    """The same parameters, those of half precision as float32."""
+
+    def leaf(value):
+        return value.astype(np.float32) if value.dtype == np.float16 else value
+
+    return _mapped(leaf, params)
+
+
+def half(params: Params) -> Params:
+    """The same parameters as float16, which half the bytes hold; raises ValueError past its range."""
+
+    def leaf(value):
+        small = np.asarray(value, np.float32).astype(np.float16)
+        if not np.isfinite(small).all():
+            raise ValueError("parameters are not finite in float16")
+        return small
+
+    return _mapped(leaf, params)
+
+
+def _mapped(function: Callable[[Any], Any], tree: Params) -> Params:
+    flat = flatten_dict(tree, sep="/")
+    return unflatten_dict({name: function(leaf) for name, leaf in flat.items()}, sep="/")
 
 
 def parse_model(text: str) -> dict[str, Any]:

@@ -177,7 +177,9 @@ def test_a_part_of_the_real_crops_is_taken_at_another_scale(built):
     dataset, slopes = make(built, ("pairs", "brackets"), crops=crops), []
     for step in range(40):
         batch = dataset[step]
-        for low, normal in zip(batch["low"].astype(float), batch["normal"].astype(float)):
+        for low, normal in zip(
+            *(batch[name].astype(float) for name in ("low", "normal")), strict=True
+        ):
             height, width = np.ptp(normal[16, :, :2], axis=0), np.ptp(normal[:, 16, :2], axis=0)
             slopes.append(max(height.max(), width.max()) / 31)
             assert abs(low.mean() - normal.mean() / 10) < 2 or low.mean() > normal.mean() / 20

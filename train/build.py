@@ -44,7 +44,13 @@ NOT_NEGATIVE = (
     *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
     *("loss.rate", "train.learning_rate", "train.weight_decay"),
 )
-POSITIVE = ("data.smallest_crop", "augment.enlarged", "loss.blur", "loss.maximum", "train.clip_norm")
+POSITIVE = (
+    "data.smallest_crop",
+    "augment.enlarged",
+    "loss.blur",
+    "loss.maximum",
+    "train.clip_norm",
+)
 PARTS = (
     "data.smallest_crop",
     "data.final",
@@ -139,7 +145,7 @@ def initial_params(config, model: ProgressiveDualNetwork):
     if config.model.weights:
         loaded = weight_files.load(config.model.weights, variant=config.model.variant)
         weight_files.check(loaded.params, expected)
-        return jax.tree.map(jnp.asarray, loaded.params)
+        return jax.tree.map(jnp.asarray, weight_files.single(loaded.params))
     # Run once, so that its compilation counts and its speed does not.
     init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
     return init(jax.random.key(config.seed), jnp.zeros(shape.shape))

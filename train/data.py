@@ -15,7 +15,7 @@ from jaxtyping import Array
 from pdn_jax import degradation
 from pdn_jax.degradation import Step
 from pdn_jax.types import Batch, Image, Physics, PRNGKey
-from train.again import Again, draw, together
+from train import again as photographed
 from train.datasets import Split
 
 PhysicsSampler = Callable[[PRNGKey, Image], Physics]
@@ -42,7 +42,7 @@ def synthesise(
     degrade: Step,
     sample_physics: PhysicsSampler,
     fitted: Fitted | None = None,
-    again: Again | None = None,
+    again: photographed.Again | None = None,
 ) -> Batch:
     """uint8 crops [n, …] to a `Batch`: photographs are darkened, each from its own key.
 
@@ -55,9 +55,7 @@ def synthesise(
         physics = degradation.neutral_physics(jnp.ones(len(keys)))  # without noise
         known = jnp.zeros(len(keys))
         if fitted is not None:
-            physics, known = jax.tree.map(
-                lambda table: jnp.asarray(table)[crops["record"]], fitted
-            )
+            physics, known = jax.tree.map(lambda table: jnp.asarray(table)[crops["record"]], fitted)
         real = Real(as_float(crops["low"]), crops["record"] > 0, physics, known)
         one = functools.partial(
             _one_of_both, degrade=degrade, sample_physics=sample_physics, again=again
@@ -101,10 +99,10 @@ def _one_of_both(key, normal, real, *, degrade, sample_physics, again):
     if again is None:
         dark = choose(real.low, degrade.sample(sample_key, normal, drawn))
         return dark, choose(real.physics, drawn), choose(real.known, 1.0)
-    second, taken = draw(jax.random.fold_in(key, 2), real.low, normal, again)
+    second, taken = photographed.draw(jax.random.fold_in(key, 2), real.low, normal, again)
     dark = degrade.sample(sample_key, *choose((real.low, second), (normal, drawn)))
     is_kept = real.real & (taken == 0.0)
-    physics = choose(together(real.physics, second), drawn)
+    physics = choose(photographed.together(real.physics, second), drawn)
     dark, physics = jax.tree.map(
         lambda a, b: jnp.where(is_kept, a, b), (real.low, real.physics), (dark, physics)
     )

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from pdn_jax import __version__, degradation
+from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, evaluate, parallel, pipeline, report, sources
+from train import build, checkpoint, datasets, evaluate, parallel, report, sources
 from train.step import init_state
 
 FREE = (
@@ -34,12 +34,14 @@ def train(config) -> Path:
     console = Console()
     build.validate(config)
     check_run(config)
-    devices = [
-        parallel.choose_devices(
-            config.parallel.strategy, config.parallel.devices, count, config.train.accumulate
+    for start, _, count, size in sources.shapes(config):
+        devices = parallel.choose_devices(
+            config.parallel.strategy,
+            config.parallel.devices,
+            count,
+            config.train.accumulate,
+            f"the batch of crops of {size}, from train.batch_size" if start else "train.batch_size",
         )
-        for _, _, count, _ in sources.shapes(config)
-    ][0]
     sources.prepared(config, console)
     splits, weights = sources.mixture(config)
     judged = sources.judged(config, splits)
@@ -163,7 +165,7 @@ def finish(config, weights: weight_files.Weights, pairs, metrics, console: Conso
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, pairs))
+    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, report.some(pairs)))
     results = evaluate.comparison(weights, pairs)
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))

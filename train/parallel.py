@@ -95,8 +95,13 @@ def on_one(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
 STRATEGIES = {"pmap": by_pmap, "shard_map": by_shard_map, "single": on_one}
 
 
-def choose_devices(strategy: str, wanted: int, batch_size: int, accumulate: int) -> list:
-    """The local devices to use, checked against the batch; InputError names both numbers."""
+def choose_devices(
+    strategy: str, wanted: int, batch_size: int, accumulate: int, batch: str = "train.batch_size"
+) -> list:
+    """The local devices to use, checked against the batch; InputError names both numbers.
+
+    batch: what the batch is called there.
+    """
     available = jax.local_devices()
     if strategy not in STRATEGIES:
         raise InputError(
@@ -110,7 +115,7 @@ def choose_devices(strategy: str, wanted: int, batch_size: int, accumulate: int)
     devices = devices[:1] if strategy == "single" else devices
     if batch_size % (len(devices) * accumulate):
         raise InputError(
-            f"train.batch_size={batch_size} does not divide into {len(devices)} devices times "
+            f"{batch}={batch_size} does not divide into {len(devices)} devices times "
             f"train.accumulate={accumulate}; use a multiple of {len(devices) * accumulate}"
         )
     return devices

@@ -1,7 +1,7 @@
 """What a run shows and leaves: progress, metrics.csv, TensorBoard, the picture of the stages."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from train.evaluate import Pair
 EVALUATION = ("eval/psnr", "eval/ssim")
 SHOWN = ("loss", "restored", "structure", "negative")
 CELL_HEIGHT = 160
+ROWS = 8
+"""Pairs at most on the picture of a run."""
 
 
 class Metrics:
@@ -103,6 +105,12 @@ class Bar:
 
     def __exit__(self, *_) -> None:
         self.progress.stop()
+
+
+def some(pairs: Sequence[Pair]) -> list[Pair]:
+    """At most `ROWS` of the pairs, evenly spread."""
+    places = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).round().astype(int)
+    return [pairs[place] for place in places]
 
 
 def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:

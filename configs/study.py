@@ -1,0 +1,18 @@
+"""A short training to compare changes by: `python -m train.study claims --config configs/study.py`."""
+
+from ml_collections import ConfigDict
+
+from configs import real
+
+
+def get_config() -> ConfigDict:
+    """`real` with the tiny network and few steps, judged once, on all dev photographs."""
+    config = real.get_config()
+    config.run_dir = "runs/study"
+    config.model.variant = "tiny"
+    config.train.steps = 700
+    config.train.ema_decay = 0.995
+    config.eval.every = config.checkpoint.every = 700
+    config.checkpoint.keep = 1
+    config.log.images = False
+    return config

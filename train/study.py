@@ -1,0 +1,272 @@
+"""The same short training, changed in one thing at a time: what each part is worth.
+
+    python -m train.study claims --config configs/study.py --out runs/claims
+
+trains every arm of a study with every seed, each a run folder of its own under --out, and compares
+it with the study's first arm, photograph by photograph: table, study.csv, study.png. Runs that are
+there already are not done again, and stopped ones go on, so the same command finishes a study. What
+follows the options goes to `train.main`, for every arm: --config.train.steps=500.
+"""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pdn_jax import cli, photo
+from pdn_jax.types import InputError
+from train import main as program
+from train.calibration_report import pixels
+
+STUDIES: dict[str, dict[str, dict[str, object]]] = {
+    "claims": {
+        "dynamic balance": {},
+        "no negative direction": {"loss.balance": "positive_only"},
+        "fixed weight": {"loss.balance": "fixed"},
+        "negative on synthetic only": {"data.fitted": False},
+        "one stage": {"model.change": (("stages", 1),)},
+        "one level": {
+            "model.change": (("widths", (16,)), ("depths", (0,)), ("blocks", (2,))),
+        },
+        "no noise map": {"model.change": (("noise_map", False),)},
+    },
+    "recipe": {
+        "as it is": {},
+        "no augmentation": {
+            "augment.part": 0.0,
+            "augment.scaled": 0.0,
+            "data.grain": 0.0,
+            "data.wide": 0.0,
+        },
+        "small crops to the end": {"data.final_size": 0},
+        "rate 4e-3": {"train.learning_rate": 4e-3},
+    },
+}
+"""Study -> arm -> options that differ from the config; the first arm is what others are held against.
+
+"one level" works at full size with as many products as `tiny` has on its three levels.
+"""
+
+METHOD = "this model"
+DRAWS = 4000
+"""Redraws of the bootstrap."""
+
+
+class Difference(NamedTuple):
+    """Mean of an arm less the first arm's, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+def scores_of(run_dir: Path) -> dict[str, np.ndarray]:
+    """Photograph -> (PSNR, SSIM) of a finished run's evaluation.csv, plain."""
+    with (run_dir / "evaluation.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == METHOD]
+    skip = ("mean", "interval low", "interval high")
+    return {
+        row["photograph"]: np.array([float(row["psnr"]), float(row["ssim"])])
+        for row in rows
+        if row["photograph"] not in skip
+    }
+
+
+def sets_of(names: Sequence[str]) -> dict[str, list[int]]:
+    """Data set -> places of its photographs, by what stands before the first '/' of a name."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(name.partition("/")[0], []).append(place)
+    return found
+
+
+def difference(ours: np.ndarray, first: np.ndarray) -> Difference:
+    """Paired, [seeds, photographs] each: seeds and photographs are both drawn anew, with replacement.
+
+    So the interval holds what another seed would change as well as what other photographs would.
+    """
+    apart, rng = ours - first, np.random.default_rng(0)
+    seeds, images = apart.shape
+    some = rng.integers(seeds, size=(DRAWS, seeds))
+    others = rng.integers(images, size=(DRAWS, images))
+    means = [apart[a][:, b].mean() for a, b in zip(some, others, strict=True)]
+    return Difference(float(apart.mean()), *map(float, np.quantile(means, (0.025, 0.975))))
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def run_dir_of(out: Path, arm: str, seed: int) -> Path:
+    """Where an arm's run with a seed lies."""
+    return out / f"{arm.replace(' ', '-')}-{seed}"
+
+
+def train_one(options, arm: str, changes: dict[str, object], seed: int) -> None:
+    """One run by `train.main` in a process of its own, unless it is finished; raises InputError."""
+    run_dir = run_dir_of(options.out, arm, seed)
+    if (run_dir / "evaluation.csv").exists():
+        return
+    settings = {"run_dir": run_dir, "resume": "true", "seed": seed} | changes
+    command = [sys.executable, "-m", "train.main", "--config", options.config]
+    command += [f"--config.{key}={value}" for key, value in settings.items()]
+    log = run_dir.with_suffix(".log")
+    with log.open("a") as file:
+        done = subprocess.run([*command, *options.more], stdout=file, stderr=subprocess.STDOUT)
+    if done.returncode:
+        said = log.read_text().strip().splitlines() or ["nothing"]
+        raise InputError(f"{arm!r}, seed {seed}, stopped with {done.returncode}: {said[-1]}")
+
+
+def train_all(options, arms: dict[str, dict[str, object]], console: Console) -> None:
+    """Every arm with every seed, seed by seed, `jobs` at a time."""
+    tasks = [(arm, changes, seed) for seed in range(options.seeds) for arm, changes in arms.items()]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        futures = [pool.submit(train_one, options, *task) for task in tasks]
+        try:
+            for (arm, _, seed), future in zip(tasks, futures, strict=True):
+                future.result()
+                console.print(f"{arm}, seed {seed}: done")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+# --- what came out ---------------------------------------------------------------------------------
+
+
+def collect(options, arms: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """(photographs, arm -> [seeds, photographs, 2]) of finished runs."""
+    found = {
+        arm: [scores_of(run_dir_of(options.out, arm, seed)) for seed in range(options.seeds)]
+        for arm in arms
+    }
+    names = sorted(found[arms[0]][0])
+    if any(sorted(one) != names for runs in found.values() for one in runs):
+        raise InputError(
+            f"{options.out} holds runs judged by other photographs; name another --out"
+        )
+    return names, {
+        arm: np.stack([np.stack([one[name] for name in names]) for one in runs])
+        for arm, runs in found.items()
+    }
+
+
+def compared(names: Sequence[str], scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
+    """A row per arm and data set: means, and the paired differences from the first arm."""
+    first, rows = next(iter(scores.values())), []
+    for data, places in sets_of(names).items():
+        for arm, values in scores.items():
+            part, base = values[:, places], first[:, places]
+            row = {"arm": arm, "data": data, "photographs": len(places), "seeds": len(values)}
+            for index, metric in enumerate(("psnr", "ssim")):
+                row[metric] = float(part[..., index].mean())
+                row[f"{metric} difference"] = difference(part[..., index], base[..., index])
+            rows.append(row)
+    return rows
+
+
+def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
+    """The rows, as printed."""
+    table = Table(title=title)
+    for name in ("data", "arm", "PSNR", "SSIM", "PSNR less the first's", "SSIM less the first's"):
+        table.add_column(name, justify="left" if name in ("data", "arm") else "right")
+    for place, row in enumerate(rows):
+        last = place + 1 == len(rows) or rows[place + 1]["data"] != row["data"]
+        changes = [str(row[f"{metric} difference"]) for metric in ("psnr", "ssim")]
+        means = f"{row['psnr']:.2f}", f"{row['ssim']:.3f}"
+        table.add_row(str(row["data"]), str(row["arm"]), *means, *changes, end_section=last)
+    return table
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """The rows with each interval's ends in columns of their own."""
+    draft = path.with_name(path.name + ".new")
+    with draft.open("w", newline="") as file:
+        writer = None
+        for row in rows:
+            flat = {}
+            for name, value in row.items():
+                ends = isinstance(value, Difference)
+                flat |= {f"{name} {k}": v for k, v in value._asdict().items()} if ends else {}
+                flat |= {} if ends else {name: value}
+            writer = writer or csv.DictWriter(file, flat)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(flat)
+    draft.replace(path)
+
+
+def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
+    """Differences from the first arm with their intervals, a panel for each set and metric; uint8."""
+    from matplotlib.figure import Figure
+
+    sets = list(dict.fromkeys(str(row["data"]) for row in rows))
+    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))[1:]
+    sheet = Figure(figsize=(9.0, 0.8 + (0.5 + 0.32 * len(arms)) * len(sets)), dpi=110)
+    sheet.set_layout_engine("constrained")
+    axes = sheet.subplots(len(sets), 2, squeeze=False, sharey=True)
+    units = {"psnr": "PSNR, dB", "ssim": "SSIM"}
+    for data, pair in zip(sets, axes, strict=True):
+        found = [row for row in rows if row["data"] == data][1:]
+        for axis, (metric, unit) in zip(pair, units.items(), strict=True):
+            for height, row in enumerate(found):
+                value = row[f"{metric} difference"]
+                clear = value.low > 0 or value.high < 0
+                colour = "#1b4965" if clear else "#9aa5ad"
+                axis.plot([value.low, value.high], [height, height], color=colour, lw=2)
+                axis.plot([value.mean], [height], "o", color=colour)
+            axis.axvline(0.0, color="#c1121f", lw=1)
+            axis.set_yticks(range(len(found)), [str(row["arm"]) for row in found])
+            axis.set_xlabel(f"{unit}, less {rows[0]['arm']}")
+            axis.set_title(data)
+        pair[0].invert_yaxis()
+    return pixels(sheet)
+
+
+def options_of(argv: Sequence[str]):
+    """The parsed command line; what it does not know must be for `train.main`, and is checked."""
+    parser = cli.Parser(prog="python -m train.study", description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=STUDIES, help="which arms")
+    parser.add_argument("--config", required=True, help="a config of a short training")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder of the runs and the results"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
+    options, options.more = parser.parse_known_args(argv)
+    if options.seeds < 1 or options.jobs < 1:
+        raise InputError(f"--seeds {options.seeds} and --jobs {options.jobs} must be 1 or more")
+    program.parse(["--config", options.config, *options.more])
+    return options
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    options, console = options_of(argv), Console()
+    arms = STUDIES[options.study]
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {options.out} cannot be made: {error.strerror}") from error
+    train_all(options, arms, console)
+    rows = compared(*collect(options, list(arms)))
+    write_csv(options.out / "study.csv", rows)
+    photo.write(options.out / "study.png", figure(rows), overwrite=True)
+    console.print(table_of(rows, f"{options.study}: {options.seeds} seeds, plain, 95 % intervals"))
+    console.print(f"written to {options.out}/study.csv and study.png", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))
