@@ -127,11 +127,12 @@ def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Ar
     """Another exposure and strength of denoising from the same output; pure, not clipped.
 
         base = denoise·restored + (1 − denoise)·x_S
-        x(κ) = g(base, κ^w),   w = (path + ε) / (mean path + ε)
+        x(κ) = g(base, κ^w),   w = (mean path of the pixel's channels + ε) / (mean path + ε)
 
     exposure is κ relative to the restored photograph: 1 leaves it alone, `output.exposure` is
     as dark as the camera saw it, 2 one stop brighter. κ^w walks the network's own path, so a
-    lamp that was not brightened is not darkened. Both are scalars.
+    lamp that was not brightened is not darkened; all channels walk it together, or the camera's
+    colour cast would come back with its darkness. Both are scalars.
     """
     mean = jnp.mean(output.path, axis=(-3, -2, -1), keepdims=True)
     stages = (output.restored, output.enhanced[-1], output.path)
@@ -140,7 +141,7 @@ def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Ar
 
 def _dial(restored: Image, brightened: Image, path: Image, mean, exposure, denoise) -> Image:
     base = denoise * restored + (1.0 - denoise) * brightened
-    share = (path + SOFTENING) / (mean + SOFTENING)
+    share = (path.mean(axis=-1, keepdims=True) + SOFTENING) / (mean + SOFTENING)
     # The curve raises what is below its floor, so at exposure 1 it is passed by.
     return jnp.where(exposure == 1.0, base, im.expose_curve(base, jnp.log(exposure) * share))
 

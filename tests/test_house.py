@@ -143,7 +143,9 @@ def test_benchmarks_import_only_what_is_declared():
 def test_configs_know_only_ml_collections_and_each_other():
     def foreign(tree):
         return {
-            name for name in imported(tree) if not re.match(r"ml_collections|configs\.(base|real)", name)
+            name
+            for name in imported(tree)
+            if not re.match(r"ml_collections|configs\.(base|real)", name)
         }
 
     assert offences(foreign, sources("configs")) == []

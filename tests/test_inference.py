@@ -183,6 +183,15 @@ def test_a_lamp_that_was_not_brightened_is_hardly_darkened():
     assert result[~lamp].max() < 0.35
 
 
+def test_a_cast_does_not_come_back_with_the_darkness():
+    """Grey that the network made of a purple dark stays grey at any exposure."""
+    path = jnp.broadcast_to(jnp.asarray([1.0, 2.0, 1.2]), (1, 16, 16, 3))
+    for exposure in (0.3, 0.6, 2.0):
+        grey = inference.dial(output(jnp.full((1, 16, 16, 3), 0.5), path=path), exposure, 1.0)
+        np.testing.assert_allclose(grey[..., 0], grey[..., 1], rtol=1e-6)
+        np.testing.assert_allclose(grey[..., 2], grey[..., 1], rtol=1e-6)
+
+
 def test_gradients_are_finite_at_black_and_white():
     for value in (0.0, 1.0):
         given = output(jnp.full((1, 16, 16, 3), value), path=2.0)

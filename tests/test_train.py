@@ -238,6 +238,7 @@ def mixed(run_dir, mixture, **changes):
             "data.mixture": (("pairs", 0.4), ("brackets", 0.3), ("photos", 0.3)),
             "data.physics": str(mixture / "cam.json"),
             "data.crop_size": 32,
+            "train.batch_size": 8,
             "data.final_size": 48,
             "data.final": 0.4,
             "data.grain": 0.4,

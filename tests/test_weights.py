@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from pdn_jax import weights
+from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from pdn_jax.weights import Weights
 
@@ -149,3 +150,55 @@ def test_check_names_the_first_leaf_that_differs(found, words):
     with pytest.raises(InputError) as caught:
         weights.check(shapes(**found), expected)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+# --- those that come with the package --------------------------------------------------------------
+
+
+def test_they_are_few_bytes_and_whole():
+    sizes = [(weights.FOLDER / name / weights.FILENAME).stat().st_size for name in weights.SHIPPED]
+    assert sum(sizes) < 6e6
+    for name in weights.SHIPPED:
+        found = weights.load(name, variant=name)
+        model = ProgressiveDualNetwork(**found.model)
+        low = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+        weights.check(found.params, jax.eval_shape(model.init, jax.random.key(0), low))
+        leaves = jax.tree.leaves(found.params)
+        assert all(leaf.dtype == np.float16 and np.isfinite(leaf).all() for leaf in leaves)
+        assert found.model == VARIANTS[name]
+
+
+def test_their_cards_say_what_they_are():
+    for name in weights.SHIPPED:
+        card = weights.card(name)
+        leaves = jax.tree.leaves(weights.load(name).params)
+        assert card["parameters"] == sum(leaf.size for leaf in leaves)
+        assert card["command"].startswith("python -m train.main --config configs/real.py")
+        assert all(
+            {"name", "what", "source", "licence", "weight"} <= d.keys() for d in card["data"]
+        )
+        for scores in card["scores"].values():
+            for metric in ("psnr", "ssim"):
+                low, mean, high = (scores[metric][k] for k in ("low", "mean", "high"))
+                assert low < mean < high
+        assert card["failures"]
+
+
+def test_a_name_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    weights.save("small/weights.safetensors", example())
+    assert weights.load("small").variant == "small"
+    assert weights.load("./small").variant == "tiny"
+
+
+def test_half_precision_and_back():
+    values = np.asarray([0.0, 1e-3, -2.5, 1 / 3], np.float32)
+    params = {"params": {"a": values, "b": {"c": 2 * values}}}
+    stored = weights.half(params)
+    assert stored["params"]["b"]["c"].dtype == np.float16
+    back = weights.single(stored)
+    assert back["params"]["a"].dtype == np.float32
+    np.testing.assert_allclose(back["params"]["a"], values, rtol=5e-4)
+    with pytest.raises(ValueError, match="not finite in float16"):
+        weights.half({"params": {"a": np.float32([1e6])}})
