@@ -240,6 +240,8 @@ def _info(arguments: argparse.Namespace) -> None:
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():
         print(f"{name}: {value}")
+    if arguments.weights in weights.SHIPPED:
+        print(f"card: {weights.FOLDER / arguments.weights / weights.CARD}")
 
 
 # --- weights ---------------------------------------------------------------------------------

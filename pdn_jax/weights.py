@@ -176,7 +176,8 @@ def _file(path: str | Path) -> Path:
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     if not path.is_file():
         raise InputError(
-            f"{path} does not exist: expected a .safetensors file or a run folder holding {FILENAME}"
+            f"{path} does not exist: expected {', '.join(SHIPPED)}, a .safetensors file, "
+            f"or a run folder holding {FILENAME}"
         )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:

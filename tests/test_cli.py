@@ -142,6 +142,51 @@ def test_info(place, capsys):
     assert {"stages: 4", "width: 16", "psnr: 20.1"} <= set(lines)
 
 
+# --- weights that come with the package --------------------------------------------------------
+
+
+def result_of(argv):
+    assert run(argv) == 0
+    return photo.read(Path("new.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "small"),
+        (["--weights", "tiny"], "tiny"),
+        (["--variant", "tiny"], "tiny"),
+        (["--weights", "run", "--variant", "tiny"], "run"),
+    ],
+)
+def test_weights_are_named_or_not(place, options, name):
+    bright = result_of(["enhance", "dark.png", "-o", "new.png", *options])
+    np.testing.assert_array_equal(bright, inference.enhance(DARK, name))
+
+
+def test_weights_brighten_a_dark_photo(place):
+    assert result_of(["enhance", "dark.png", "-o", "new.png"]).mean() > 2 * DARK.mean()
+
+
+def test_weights_are_listed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run(["weights"]) == 0
+    out = capsys.readouterr().out
+    for name in weights.SHIPPED:
+        card = weights.card(name)
+        (line,) = (line for line in out.splitlines() if line.lstrip("│ ").startswith(name))
+        assert f"{card['parameters']:,}" in line
+        assert card["date"] in line
+        for scores in card["scores"].values():
+            assert f"{scores['psnr']['mean']:.2f} / {scores['ssim']['mean']:.3f}" in line
+    assert "small (default)" in out
+
+
+def test_info_of_shipped_weights_names_their_card(capsys):
+    assert run(["info", "tiny"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"card: {weights.FOLDER / 'tiny/card.json'}"
+
+
 # --- bad photos ------------------------------------------------------------------------------
 
 
@@ -227,6 +272,8 @@ def test_weights_that_cannot_be_used(place, capsys):
     refused(capsys, enhance("dark.png", run="no"), "no does not exist", "weights.safetensors")
     refused(capsys, ["info", "no"], "no does not exist")
     refused(capsys, enhance("dark.png", run="old.png"), "old.png", "safetensors")
+    unnamed = ["enhance", "dark.png", "-o", "new.png", "--variant", "huge"]
+    refused(capsys, unnamed, "'huge'", "tiny, small, base", "--weights")
     refused(capsys, enhance("dark.png", "--variant", "base"), str(file), "'base'", "'tiny'")
     file.write_bytes(whole[: len(whole) // 2])
     refused(capsys, enhance("dark.png"), str(file))
