@@ -139,6 +139,7 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
         "training": stages_of(options.run, options.config, base),
         "data": trained_on(run, about, options.data_dir),
         "scores": scores_of(weights, config, options.data),
+        "notes": about.get("notes", ""),
         "failures": about["failures"],
     }
 
