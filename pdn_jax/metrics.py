@@ -6,7 +6,7 @@ leading axes, so a batch gives a table with one row per image.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from pdn_jax import image as im
 from pdn_jax.types import Image, PerImage, PRNGKey, Scalar
@@ -96,12 +96,19 @@ def gt_mean(image: Image, truth: Image) -> Image:
 
 
 def bootstrap_interval(
-    key: PRNGKey, values: Float[Array, " n"], *, samples: int = 2000, level: float = 0.95
+    key: PRNGKey,
+    values: Float[Array, " n"],
+    scenes: Int[Array, " n"] | None = None,
+    *,
+    samples: int = 2000,
+    level: float = 0.95,
 ) -> tuple[Scalar, Scalar]:
     """(low, high) of the mean of finite per-image values [n], by the percentile bootstrap.
 
     The interval holds the central `level` of the means of `samples` redraws of n values with
-    replacement. One value gives an interval of width 0; with a handful it is too narrow.
+    replacement; of whole scenes where `scenes` numbers them from 0, since images of one scene tell
+    less than as many of different ones. One scene gives an interval of width 0; with a handful it
+    is too narrow.
     Raises ValueError where there are no values or level is not in (0, 1).
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -109,8 +116,13 @@ def bootstrap_interval(
         raise ValueError(f"values must be a non-empty [n], got {values.shape}")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    drawn = jax.random.randint(key, (samples, values.size), 0, values.size)
-    means = jnp.mean(values[drawn], axis=-1)
+    if scenes is None:
+        scenes, number = jnp.arange(values.size), values.size
+    else:
+        number = int(scenes.max()) + 1
+    sums, counts = (jax.ops.segment_sum(x, scenes, number) for x in (values, jnp.ones_like(values)))
+    drawn = jax.random.randint(key, (samples, number), 0, number)
+    means = jnp.sum(sums[drawn], axis=-1) / jnp.sum(counts[drawn], axis=-1)
     tail = 0.5 * (1.0 - level)
     return jnp.quantile(means, tail), jnp.quantile(means, 1.0 - tail)
 

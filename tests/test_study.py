@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pdn_jax import cli
 from train import evaluate, study
@@ -17,9 +18,9 @@ NAMES = [f"dark/dev/{i}" for i in range(6)] + [f"hdr/dev/{i}" for i in range(4)]
 
 def finished(run_dir, psnr, ssim, names=NAMES):
     """A run folder with the table that `train.evaluate` writes, beside another method's."""
-    run_dir.mkdir(parents=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
     values = np.stack([psnr, ssim, psnr, ssim], axis=-1)
-    scores = evaluate.Scores(tuple(names), values)
+    scores = evaluate.Scores(tuple(names), values, tuple(range(len(names))))
     evaluate.write_table(run_dir / "evaluation.csv", {"input": scores, study.METHOD: scores})
 
 
@@ -31,6 +32,9 @@ def trainings(monkeypatch):
     def fake(command, stdout, stderr):
         options = dict(part[9:].split("=", 1) for part in command if part.startswith("--config."))
         commands.append(options | {"config": command[command.index("--config") + 1]})
+        Path(options["run_dir"]).mkdir(parents=True)
+        config = parse(command[command.index("--config") :])
+        (Path(options["run_dir"]) / "config.json").write_text(config.to_json_best_effort())
         seed = float(options["seed"])
         worse = 1.0 if options.get("loss.balance") == "positive_only" else 0.0
         finished(
@@ -73,17 +77,41 @@ def test_what_is_finished_is_not_run_again(tmp_path, trainings):
     assert len(trainings) == 2 * count
 
 
-def test_the_interval_counts_seeds_and_photographs():
-    """One seed up, one down by as much: the mean is 0 and the interval reaches both."""
-    first = np.zeros((2, 50))
-    ours = np.stack([np.full(50, 1.0), np.full(50, -1.0)])
-    found = study.difference(ours, first)
-    assert (found.mean, found.low, found.high) == (0.0, -1.0, 1.0)
-    photographs = np.random.default_rng(0).normal(0.5, 1.0, 50)
-    found = study.difference(np.stack([photographs] * 2), first)
-    half = 1.96 * photographs.std() / 50**0.5
-    assert found.low == pytest.approx(photographs.mean() - half, abs=0.06)
-    assert found.high == pytest.approx(photographs.mean() + half, abs=0.06)
+def test_runs_of_other_options_are_not_taken_for_these(tmp_path, trainings, capsys):
+    study.run(command(tmp_path, "--seeds", "1", "--config.train.steps=7"))
+    count = len(trainings)
+    again = command(tmp_path, "--seeds", "1", "--config.train.steps=8")
+    assert cli.explained(lambda: study.run(again)) == 2
+    said = capsys.readouterr().err
+    assert "dynamic-balance-0 is a run of other options (train.steps: 7 there, 8 here)" in said
+    assert len(trainings) == count
+
+
+@pytest.mark.parametrize(
+    ("seed", "scene", "rest", "count"),
+    [(1.0, 0.0, 0.3, 10), (1.0, 1.0, 1.0, 52), (1.0, 3.0, 1.0, 52), (0.3, 1.0, 1.0, 52)],
+)
+def test_the_interval_holds_the_truth_as_often_as_it_says(seed, scene, rest, count):
+    """Three seeds, scenes of one to three frames, no effect: 0 is inside in 95 of 100 draws."""
+    rng, draws, inside = np.random.default_rng(0), 400, 0
+    scenes = np.arange(count) % 19
+    for _ in range(draws):
+        by_scene = scene * rng.normal(size=19)[scenes]
+        apart = seed * rng.normal(size=(3, 1)) + by_scene + rest * rng.normal(size=(3, count))
+        found = study.difference(apart, np.zeros_like(apart), scenes)
+        inside += found.low <= 0.0 <= found.high
+    assert 0.90 <= inside / draws <= 0.985
+
+
+def test_one_seed_leaves_the_interval_of_the_scenes():
+    """Student's t over scenes; frames of one scene count once when they agree."""
+    apart, scenes = np.random.default_rng(0).normal(0.5, 1.0, 12), np.arange(12)
+    found = study.difference(apart[None], np.zeros((1, 12)), scenes)
+    low, high = stats.t.interval(0.95, 11, apart.mean(), apart.std(ddof=1) / 12**0.5)
+    np.testing.assert_allclose(found, (apart.mean(), low, high))
+    twice = study.difference(np.tile(apart, 2)[None], np.zeros((1, 24)), np.tile(scenes, 2))
+    np.testing.assert_allclose(twice, found)
+    assert study.difference(apart[None], apart[None], scenes) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", study.STUDIES)
@@ -111,7 +139,13 @@ def test_a_run_that_fails_is_named(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["--seeds", "0"], "--seeds 0"), (["--config.train.stepz=1"], "stepz"), (["x"], "'x'")],
+    [
+        (["--seeds", "0"], "--seeds 0"),
+        (["--config.train.stepz=1"], "stepz"),
+        (["x"], "'x'"),
+        (["--config.seed=5"], "--config.seed=5 is what the study itself sets"),
+        (["--config.loss.balance=fixed"], "--config.loss.balance=fixed is what"),
+    ],
 )
 def test_bad_options_stop_before_any_training(tmp_path, trainings, capsys, more, said):
     assert cli.explained(lambda: study.run(command(tmp_path, *more))) == 2
@@ -120,6 +154,7 @@ def test_bad_options_stop_before_any_training(tmp_path, trainings, capsys, more,
 
 
 def test_runs_of_other_photographs_are_not_mixed(tmp_path, trainings, capsys):
+    study.run(command(tmp_path, "--seeds", "1"))
     finished(tmp_path / "out/one-stage-0", np.ones(10), np.ones(10), [f"x/{i}" for i in range(10)])
     assert cli.explained(lambda: study.run(command(tmp_path, "--seeds", "1"))) == 2
     assert "other photographs" in capsys.readouterr().err

@@ -8,6 +8,7 @@ stand beside them under their own name.
 """
 
 import csv
+import hashlib
 import os
 import sys
 import tempfile
@@ -31,19 +32,24 @@ COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
 
 class Scores(NamedTuple):
-    """Rows of one method: image names and a float array [images, len(COLUMNS)]."""
+    """Rows of one method: image names, a float array [images, len(COLUMNS)], a scene's number each.
+
+    Photographs with the same truth show the same scene.
+    """
 
     names: tuple[str, ...]
     values: np.ndarray
+    scenes: tuple[int, ...]
 
     def mean(self, column: str) -> float:
         """The mean of one column over the images."""
         return float(self.values[:, COLUMNS.index(column)].mean())
 
     def interval(self, column: str) -> tuple[float, float]:
-        """Bootstrap 95 % interval of that mean."""
+        """Bootstrap 95 % interval of that mean, over scenes."""
         column = jnp.asarray(self.values[:, COLUMNS.index(column)])
-        low, high = metrics.bootstrap_interval(jax.random.key(0), column)
+        scenes = jnp.asarray(self.scenes)
+        low, high = metrics.bootstrap_interval(jax.random.key(0), column, scenes)
         return float(low), float(high)
 
 
@@ -56,12 +62,13 @@ def _score(image, truth):
 
 def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[Pair]) -> Scores:
     """Plain and GT-mean PSNR and SSIM of method(low) against the truth, one row per pair."""
-    names, rows = [], []
+    names, rows, scenes, known = [], [], [], {}
     for name, low, normal in pairs:
         result = np.clip(np.asarray(method(low), np.float32), 0.0, 1.0)
         rows.append(np.asarray(_score(jnp.asarray(result), jnp.asarray(normal))))
         names.append(name)
-    return Scores(tuple(names), np.stack(rows))
+        scenes.append(known.setdefault(hashlib.sha256(normal.tobytes()).digest(), len(known)))
+    return Scores(tuple(names), np.stack(rows), tuple(scenes))
 
 
 BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -114,14 +121,14 @@ def write_table(path: Path, results: dict[str, Scores]) -> None:
     draft = path.with_name(path.name + ".new")
     with draft.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", "photograph", *COLUMNS])
+        writer.writerow(["method", "photograph", "scene", *COLUMNS])
         for method, scores in results.items():
-            for name, row in zip(scores.names, scores.values, strict=True):
-                writer.writerow([method, name, *(f"{value:.6f}" for value in row)])
+            for name, scene, row in zip(scores.names, scores.scenes, scores.values, strict=True):
+                writer.writerow([method, name, scene, *(f"{value:.6f}" for value in row)])
             spans = [scores.interval(column) for column in COLUMNS]
-            writer.writerow([method, "mean", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
-            writer.writerow([method, "interval low", *(f"{low:.6f}" for low, _ in spans)])
-            writer.writerow([method, "interval high", *(f"{high:.6f}" for _, high in spans)])
+            writer.writerow([method, "mean", "", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
+            writer.writerow([method, "interval low", "", *(f"{low:.6f}" for low, _ in spans)])
+            writer.writerow([method, "interval high", "", *(f"{high:.6f}" for _, high in spans)])
     draft.replace(path)
 
 

@@ -89,15 +89,19 @@ def pairs(config, splits: Sequence[datasets.Split], degrade) -> list[data.Pair]:
 
 
 def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
-    """θ of every real pair of the splits from `config.data.physics`, in the order of `record`."""
+    """θ of every real pair of the splits from `config.data.physics`, in the order of `record`.
+
+    Without `config.data.fitted` none of them is known to the negative direction.
+    """
     real = [split for split in splits if split.kind != "photos"]
-    if not (config.data.physics and config.data.fitted and real):
+    if not (config.data.physics and real):
         return None
     _, known = calibrated.load_calibration(config.data.physics)
     names = [f"{split.name}/{split.item_name(item)}" for split in real for item in split.items]
     nothing = jax.tree.map(np.asarray, data.degradation.neutral_physics(jnp.ones(())))
     rows: list[Physics] = [nothing, *(known.get(name, nothing) for name in names)]
-    found = np.array([0.0, *(float(name in known) for name in names)], np.float32)
+    used = known if config.data.fitted else ()
+    found = np.array([0.0, *(float(name in used) for name in names)], np.float32)
     return data.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), found)
 
 

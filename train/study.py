@@ -5,10 +5,11 @@
 trains every arm of a study with every seed, each a run folder of its own under --out, and compares
 it with the study's first arm, photograph by photograph: table, study.csv, study.png. Runs that are
 there already are not done again, and stopped ones go on, so the same command finishes a study. What
-follows the options goes to `train.main`, for every arm: --config.train.steps=500.
+follows the options goes to `train.main`, for every arm alike: --config.train.steps=500.
 """
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,11 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from pdn_jax import cli, photo
 from pdn_jax.types import InputError
 from train import main as program
 from train.calibration_report import pixels
+from train.loop import differences
 
 STUDIES: dict[str, dict[str, dict[str, object]]] = {
     "claims": {
@@ -55,8 +58,8 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
 """
 
 METHOD = "this model"
-DRAWS = 4000
-"""Redraws of the bootstrap."""
+OWN = ("run_dir", "resume", "seed")
+"""Options that the study sets itself."""
 
 
 class Difference(NamedTuple):
@@ -70,37 +73,56 @@ class Difference(NamedTuple):
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def scores_of(run_dir: Path) -> dict[str, np.ndarray]:
-    """Photograph -> (PSNR, SSIM) of a finished run's evaluation.csv, plain."""
+class Judged(NamedTuple):
+    """A run's photographs, the number of each one's scene, and plain (PSNR, SSIM), [photographs, 2]."""
+
+    names: tuple[str, ...]
+    scenes: tuple[str, ...]
+    values: np.ndarray
+
+
+def scores_of(run_dir: Path) -> Judged:
+    """What a finished run's evaluation.csv says of the network."""
     with (run_dir / "evaluation.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == METHOD]
-    skip = ("mean", "interval low", "interval high")
-    return {
-        row["photograph"]: np.array([float(row["psnr"]), float(row["ssim"])])
-        for row in rows
-        if row["photograph"] not in skip
-    }
+        rows = [row for row in csv.DictReader(file) if row["method"] == METHOD and row["scene"]]
+    names, scenes = (tuple(row[name] for row in rows) for name in ("photograph", "scene"))
+    return Judged(names, scenes, np.array([[float(r["psnr"]), float(r["ssim"])] for r in rows]))
 
 
 def sets_of(names: Sequence[str]) -> dict[str, list[int]]:
-    """Data set -> places of its photographs, by what stands before the first '/' of a name."""
+    """Data set -> places of its photographs, by what stands before the first '/' of a name, if any."""
     found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        found.setdefault(name.partition("/")[0], []).append(place)
+        data, slash, _ = name.partition("/")
+        found.setdefault(data if slash else "photographs", []).append(place)
     return found
 
 
-def difference(ours: np.ndarray, first: np.ndarray) -> Difference:
-    """Paired, [seeds, photographs] each: seeds and photographs are both drawn anew, with replacement.
+def difference(ours: np.ndarray, first: np.ndarray, scenes: np.ndarray) -> Difference:
+    """Mean of ours − first, [seeds, photographs] each, with the interval that both leave.
 
-    So the interval holds what another seed would change as well as what other photographs would.
+    Seeds and scenes are crossed: V = V_seed + V_scene − V_both, each clustered (Cameron, Gelbach and
+    Miller, Robust Inference with Multiway Clustering, 2011), and Student's t with Satterthwaite's
+    degrees of freedom. So it holds what another seed would change as well as what other scenes would.
+    One seed or one scene leaves its part out.
     """
-    apart, rng = ours - first, np.random.default_rng(0)
-    seeds, images = apart.shape
-    some = rng.integers(seeds, size=(DRAWS, seeds))
-    others = rng.integers(images, size=(DRAWS, images))
-    means = [apart[a][:, b].mean() for a, b in zip(some, others, strict=True)]
-    return Difference(float(apart.mean()), *map(float, np.quantile(means, (0.025, 0.975))))
+    apart = ours - first
+    left = apart - apart.mean()
+    cells = np.stack([left[:, scenes == scene].sum(1) for scene in np.unique(scenes)], axis=1)
+
+    def clustered(totals: np.ndarray) -> float:
+        count = totals.size
+        return (totals**2).sum() / apart.size**2 * count / (count - 1) if count > 1 else 0.0
+
+    parts = clustered(cells.sum(1)), clustered(cells.sum(0))
+    variance = max(sum(parts) - clustered(cells.ravel()), *parts)
+    spread = 0.0
+    if variance > 0.0:
+        free = zip(parts, cells.shape, strict=True)
+        freedom = variance**2 / sum(part**2 / max(count - 1, 1) for part, count in free)
+        spread = float(stats.t.ppf(0.975, freedom) * variance**0.5)
+    mean = float(apart.mean())
+    return Difference(mean, mean - spread, mean + spread)
 
 
 # --- running -------------------------------------------------------------------------------------
@@ -111,17 +133,34 @@ def run_dir_of(out: Path, arm: str, seed: int) -> Path:
     return out / f"{arm.replace(' ', '-')}-{seed}"
 
 
+def command_of(options, arm: str, changes: dict[str, object], seed: int) -> list[str]:
+    """What `train.main` is told for one run."""
+    settings = {"run_dir": run_dir_of(options.out, arm, seed), "resume": "true", "seed": seed}
+    said = [f"--config.{key}={value}" for key, value in (settings | changes).items()]
+    return ["--config", options.config, *said, *options.more]
+
+
+def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
+    """Whether the run is there; raises InputError where it was given other options."""
+    if not (run_dir / "evaluation.csv").exists():
+        return False
+    asked = json.loads(program.parse(command).to_json_best_effort())
+    apart = differences(json.loads((run_dir / "config.json").read_text()), asked)
+    if apart:
+        raise InputError(f"{run_dir} is a run of other options ({apart[0]}); name another --out")
+    return True
+
+
 def train_one(options, arm: str, changes: dict[str, object], seed: int) -> None:
     """One run by `train.main` in a process of its own, unless it is finished; raises InputError."""
     run_dir = run_dir_of(options.out, arm, seed)
-    if (run_dir / "evaluation.csv").exists():
+    command = command_of(options, arm, changes, seed)
+    if is_finished(run_dir, command):
         return
-    settings = {"run_dir": run_dir, "resume": "true", "seed": seed} | changes
-    command = [sys.executable, "-m", "train.main", "--config", options.config]
-    command += [f"--config.{key}={value}" for key, value in settings.items()]
     log = run_dir.with_suffix(".log")
     with log.open("a") as file:
-        done = subprocess.run([*command, *options.more], stdout=file, stderr=subprocess.STDOUT)
+        whole = [sys.executable, "-m", "train.main", *command]
+        done = subprocess.run(whole, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode:
         said = log.read_text().strip().splitlines() or ["nothing"]
         raise InputError(f"{arm!r}, seed {seed}, stopped with {done.returncode}: {said[-1]}")
@@ -144,33 +183,33 @@ def train_all(options, arms: dict[str, dict[str, object]], console: Console) -> 
 # --- what came out ---------------------------------------------------------------------------------
 
 
-def collect(options, arms: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """(photographs, arm -> [seeds, photographs, 2]) of finished runs."""
+def collect(options, arms: Sequence[str]) -> tuple[Judged, dict[str, np.ndarray]]:
+    """(one run's photographs, arm -> [seeds, photographs, 2]) of finished runs."""
     found = {
         arm: [scores_of(run_dir_of(options.out, arm, seed)) for seed in range(options.seeds)]
         for arm in arms
     }
-    names = sorted(found[arms[0]][0])
-    if any(sorted(one) != names for runs in found.values() for one in runs):
+    one = found[arms[0]][0]
+    if any(other.names != one.names for runs in found.values() for other in runs):
         raise InputError(
             f"{options.out} holds runs judged by other photographs; name another --out"
         )
-    return names, {
-        arm: np.stack([np.stack([one[name] for name in names]) for one in runs])
-        for arm, runs in found.items()
-    }
+    return one, {arm: np.stack([run.values for run in runs]) for arm, runs in found.items()}
 
 
-def compared(names: Sequence[str], scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
+def compared(judged: Judged, scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
     """A row per arm and data set: means, and the paired differences from the first arm."""
     first, rows = next(iter(scores.values())), []
-    for data, places in sets_of(names).items():
+    for data, places in sets_of(judged.names).items():
+        scenes = np.array(judged.scenes)[places]
         for arm, values in scores.items():
             part, base = values[:, places], first[:, places]
-            row = {"arm": arm, "data": data, "photographs": len(places), "seeds": len(values)}
+            row = {"arm": arm, "data": data, "photographs": len(places)}
+            row |= {"scenes": len(set(scenes)), "seeds": len(values)}
             for index, metric in enumerate(("psnr", "ssim")):
                 row[metric] = float(part[..., index].mean())
-                row[f"{metric} difference"] = difference(part[..., index], base[..., index])
+                apart = difference(part[..., index], base[..., index], scenes)
+                row[f"{metric} difference"] = apart
             rows.append(row)
     return rows
 
@@ -249,6 +288,10 @@ def options_of(argv: Sequence[str]):
     if options.seeds < 1 or options.jobs < 1:
         raise InputError(f"--seeds {options.seeds} and --jobs {options.jobs} must be 1 or more")
     program.parse(["--config", options.config, *options.more])
+    own = {*OWN, *(key for changes in STUDIES[options.study].values() for key in changes)}
+    for given in options.more:
+        if given.removeprefix("--config.").partition("=")[0] in own:
+            raise InputError(f"{given} is what the study itself sets, run by run; leave it out")
     return options
 
 
