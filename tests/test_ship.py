@@ -44,7 +44,7 @@ def root(tmp_path_factory):
 def run(root, out, **changes):
     options = {"run": root / "run", "config": "configs/debug.py", "about": root / "about.json"}
     options |= {"data": "pairs/dev", "data-dir": root / "built", "name": "tiny", "out": out}
-    argv = [str(part) for k, v in (options | changes).items() for part in (f"--{k}", v)]
+    argv = [part for k, v in (options | changes).items() for part in (f"--{k}", *str(v).split())]
     return cli.explained(lambda: ship.run(argv))
 
 
@@ -82,22 +82,29 @@ def test_the_command_on_the_card_trains_what_was_trained(root, tmp_path):
     assert argv[:3] == ["python", "-m", "train.main"]
     config = parse(argv[3:]).to_dict()
     wanted = json.loads((root / "run/config.json").read_text())
+    assert config["run_dir"] == "runs/run"
     config["run_dir"] = wanted["run_dir"]
-    config["log"]["images"] = wanted["log"]["images"]
+    for section in ("log", "eval", "checkpoint"):  # which change no weights
+        config[section] = wanted[section]
     assert json.loads(json.dumps(config)) == wanted
 
 
-def test_a_run_that_started_from_another_names_both(root, tmp_path):
+def test_a_run_that_started_from_another_names_both(root, tmp_path, capsys):
     config = json.loads((root / "run/config.json").read_text())
     config["model"]["weights"], config["seed"] = str(root / "run"), 7
     second = tmp_path / "second"
     second.mkdir()
     (second / "config.json").write_text(json.dumps(config))
     weights.save(second, weights.load(root / "run"))
-    assert run(root, tmp_path / "out", run=second) == 0
+    assert run(root, tmp_path / "no", run=second) == 2
+    assert "needs one config for each of" in capsys.readouterr().err
+    both = "configs/debug.py configs/debug.py"
+    assert run(root, tmp_path / "out", run=second, config=both) == 0
     first, then = json.loads((tmp_path / "out/tiny/card.json").read_text())["training"]
     assert (first["seed"], then["seed"]) == (0, 7)
-    assert '--config.model.weights="run"' in then["command"]
+    assert "--config.run_dir=runs/run" in first["command"]
+    assert "--config.model.weights=runs/run " in then["command"]
+    assert "--config.run_dir=runs/second" in then["command"]
     assert str(root) not in json.dumps([first, then])
 
 
@@ -116,6 +123,44 @@ def test_bad_options_are_one_line(root, tmp_path, capsys, changes, said):
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ['{"data": [], "failures": []}', '{"data": {"pairs": "x"}}'])
+def test_what_is_said_has_a_form(root, tmp_path, capsys, text):
+    about = tmp_path / "about.json"
+    about.write_text(text)
+    assert run(root, tmp_path / "out", about=about) == 2
+    assert '"data" must be an object of objects' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused_before_any_work(root, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(root, tmp_path / "file") == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_card_that_cannot_be_written_leaves_the_old_weights(root, tmp_path, capsys):
+    assert run(root, tmp_path) == 0
+    old = (tmp_path / "tiny/weights.safetensors").read_bytes()
+    (tmp_path / "tiny/card.json.new").mkdir()
+    (tmp_path / "tiny/weights.safetensors").write_bytes(old + b"other")
+    assert run(root, tmp_path) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+    assert (tmp_path / "tiny/weights.safetensors").read_bytes() == old + b"other"
+
+
+def test_the_camera_that_was_calibrated_is_named(root, tmp_path):
+    facts = {"data": ["pairs"], "split": "train", "pairs": [{}, {}]}
+    (tmp_path / "camera.json").write_text(json.dumps(facts))
+    found = ship.calibrated_on({"data": {"physics": str(tmp_path / "camera.json")}})
+    assert found == {"data": ["pairs"], "split": "train", "pairs": 2}
+
+
+def test_sets_that_were_named_as_sources_are_on_the_card(root):
+    run = {"data": {"mixture": [], "sources": [["paired", "pairs", "source/"]]}}
+    (found,) = ship.trained_on(run, {"data": {"pairs": {}}}, str(root / "built"))
+    assert found == {"name": "pairs", "weight": 1.0, "dark photographs": 2}
 
 
 def test_a_set_that_nothing_is_said_of_is_refused(root, tmp_path, capsys):

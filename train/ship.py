@@ -1,15 +1,17 @@
 """A finished run as weights that come with the package: half the bytes, and a card.
 
-    python -m train.ship --run runs/small --config configs/real.py --about docs/weights.json \\
-        --data eliei/dev sice/dev --name small
+    python -m train.ship --run runs/small-refined --config configs/real.py configs/refine.py \\
+        --about docs/weights.json --data eliei/dev sice_pairs/dev --name small
 
 writes `pdn_jax/weights/small/`: weights.safetensors in float16, and card.json with what it was
-trained on, the command, the date, and scores of these very weights with their 95 % intervals. What
+trained on, the commands, the date, and scores of these very weights with their 95 % intervals. What
 no program can know (where the data is from, its licence, what still goes wrong) comes from --about.
+A run that started from another run's weights is shown with it: a config for each, first to last.
 """
 
 import datetime
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +26,8 @@ from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import build, evaluate, main, sources
 
-OWN = ("run_dir", "resume", "data.directory", "log.images")
-"""Options that say nothing about the result."""
+SILENT = ("run_dir", "resume", "data.directory", "log.", "eval.", "checkpoint.")
+"""Options that say nothing about the weights, or what such options begin with."""
 
 METRICS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
@@ -46,18 +48,21 @@ def read_json(path: Path, wanted: str) -> dict[str, Any]:
 def settings(run: dict[str, Any], base: dict[str, Any], prefix: str = "") -> list[str]:
     """Options of a run that differ from its config, as they stand on the command line.
 
-    Of a file that is named with its whole path only the name is told: where it lies is one
-    machine's affair.
+    Of a file or folder that is named with its whole path only the name is told, a run's below runs/:
+    where it lies is one machine's affair.
     """
     found = []
     for key, value in run.items():
-        if isinstance(value, str) and Path(value).is_absolute():
+        name = prefix + key
+        if name == "model.weights" and value and value not in weight_files.SHIPPED:
+            value = f"runs/{Path(value).name}"
+        elif isinstance(value, str) and Path(value).is_absolute():
             value = Path(value).name
         if isinstance(value, dict):
-            found += settings(value, base.get(key, {}), f"{prefix}{key}.")
-        elif value != base.get(key) and prefix + key not in OWN:
+            found += settings(value, base.get(key, {}), f"{name}.")
+        elif value != base.get(key) and not name.startswith(SILENT):
             text = repr(_tuples(value)) if isinstance(value, list) else str(value)
-            found.append(f'--config.{prefix}{key}="{text}"')
+            found.append(shlex.quote(f"--config.{name}={text}"))
     return found
 
 
@@ -88,8 +93,9 @@ def scores_of(weights: weight_files.Weights, config, names: Sequence[str]) -> di
 def trained_on(run: dict[str, Any], about: dict[str, Any], directory: str) -> list[dict[str, Any]]:
     """Every set of the mixture: weight, photographs, and what --about says of it."""
     found = []
-    for name, weight in run["data"]["mixture"]:
-        split = sources.opened(name, "train", directory)
+    options = {name: _tuples(run["data"][name]) for name in ("mixture", "sources")}
+    config = ConfigDict({"data": options | {"directory": directory}})
+    for split, weight in zip(*sources.mixture(config), strict=True):
         said = about["data"].get(split.name)
         if said is None:
             known = ", ".join(about["data"])
@@ -98,33 +104,61 @@ def trained_on(run: dict[str, Any], about: dict[str, Any], directory: str) -> li
     return found
 
 
-def stages_of(folder: Path, config: str, base: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trainings that led to a run, first to last: command, steps, crops, seed.
+def calibrated_on(run: dict[str, Any]) -> dict[str, Any]:
+    """Data sets and number of pairs that the camera of synthetic darkness was fitted to, if any."""
+    if not run["data"]["physics"]:
+        return {}
+    found = read_json(Path(run["data"]["physics"]), "what train.calibrate wrote")
+    return {"data": found["data"], "split": found["split"], "pairs": len(found["pairs"])}
 
-    A run that started from another run's weights comes after it; raises InputError where that is
-    no run folder.
-    """
-    run = read_json(folder / "config.json", "a finished run folder's config.json")
-    weights = run["model"]["weights"]
-    before = stages_of(Path(weights), config, base) if weights else []
-    shapes = sources.shapes(ConfigDict(run))
-    one = {
-        "command": " ".join([f"python -m train.main --config {config}", *settings(run, base)]),
-        "steps": run["train"]["steps"],
-        "crops": sum((stop - start) * count for start, stop, count, _ in shapes),
-        "seed": run["seed"],
-    }
-    return [*before, one]
+
+def trainings(folder: Path) -> list[Path]:
+    """The run folders that led to a run, itself included, first to last."""
+    weights = read_json(folder / "config.json", "a finished run folder's config.json")["model"]
+    before = weights["weights"]
+    return [*(trainings(Path(before)) if before else []), folder]
+
+
+def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str, Any]]:
+    """What each training was: command, steps, crops, seed; raises InputError unless each has a config."""
+    if len(folders) != len(configs):
+        names = ", ".join(str(folder) for folder in folders)
+        raise InputError(f"--config needs one config for each of {names}, in that order")
+    found = []
+    for folder, config in zip(folders, configs, strict=True):
+        run = read_json(folder / "config.json", "a finished run folder's config.json")
+        base = json.loads(main.parse(["--config", config]).to_json_best_effort())
+        command = ["python -m train.main", f"--config {config}", *settings(run, base)]
+        shapes = sources.shapes(ConfigDict(run))
+        found.append(
+            {
+                "command": " ".join([*command, f"--config.run_dir=runs/{folder.resolve().name}"]),
+                "steps": run["train"]["steps"],
+                "crops": sum((stop - start) * count for start, stop, count, _ in shapes),
+                "seed": run["seed"],
+            }
+        )
+    return found
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What --about says; raises InputError unless it says it in the form that cards have."""
+    about = read_json(path, 'an object with "data" and "failures"')
+    data, failures = about.get("data"), about.get("failures")
+    said = data.values() if isinstance(data, dict) else [None]
+    if not isinstance(failures, list) or not all(isinstance(each, dict) for each in said):
+        raise InputError(
+            f'{path}: "data" must be an object of objects by data set, "failures" a list'
+        )
+    return about
 
 
 def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     """Everything that is known of a run's weights, JSON-able."""
+    about, folders = read_about(options.about), trainings(options.run)
     run = read_json(options.run / "config.json", "a finished run folder's config.json")
-    about = read_json(options.about, 'an object with "data" and "failures"')
-    if not {"data", "failures"} <= about.keys():
-        raise InputError(f'{options.about} needs "data" and "failures"')
-    config = main.parse(["--config", options.config])
-    base = json.loads(config.to_json_best_effort())
+    stages = stages_of(folders, options.config)
+    config = main.parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
     config.eval.most = 0
@@ -136,19 +170,37 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
         "stored": "float16",
         "pdn_jax": __version__,
         "date": datetime.date.today().isoformat(),
-        "training": stages_of(options.run, options.config, base),
+        "training": stages,
         "data": trained_on(run, about, options.data_dir),
+        "calibration": calibrated_on(run),
         "scores": scores_of(weights, config, options.data),
         "notes": about.get("notes", ""),
         "failures": about["failures"],
     }
 
 
+def write(folder: Path, weights: weight_files.Weights, card: dict[str, Any]) -> None:
+    """Weights and card, both or neither; raises InputError."""
+    draft = folder / f"{weight_files.CARD}.new"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        weight_files.save(folder, weights)
+        draft.replace(folder / weight_files.CARD)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
+    finally:
+        if draft.is_file():
+            draft.unlink()
+
+
 def options_of(argv: Sequence[str]):
     """The parsed command line."""
     parser = cli.Parser(prog="python -m train.ship", description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="a finished run folder")
-    parser.add_argument("--config", required=True, help="the config that it was trained with")
+    parser.add_argument(
+        "--config", required=True, nargs="+", help="the config of each training, first to last"
+    )
     parser.add_argument("--about", required=True, type=Path, help="JSON about data and failures")
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="NAME/SPLIT", help="to score on"
@@ -170,13 +222,11 @@ def run(argv: Sequence[str]) -> None:
     except ValueError as error:
         raise InputError(f"{options.run}: {error}") from error
     weights = loaded._replace(params=params)
-    card = card_of(options, weights)
     folder = options.out / options.name
-    folder.mkdir(parents=True, exist_ok=True)
-    weight_files.save(folder, weights)
-    draft = folder / f"{weight_files.CARD}.new"
-    draft.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(folder / weight_files.CARD)
+    if not all(place.is_dir() for place in (options.out, folder) if place.exists()):
+        raise InputError(f"--out {folder} is no folder; name another")
+    card = card_of(options, weights)
+    write(folder, weights, card)
     for name, scores in card["scores"].items():
         means = "  ".join(f"{metric} {scores[metric]['mean']:.3f}" for metric in METRICS)
         console.print(f"{options.name} on {name}: {means}", soft_wrap=True)
