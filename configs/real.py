@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.jpeg = 0.2
     config.augment.part = 0.5
     config.augment.scaled = 0.5
-    config.train.steps = 20000
+    config.train.steps = 9600
     config.train.ema_decay = 0.999
     config.eval.data = ("eliei", "sice_pairs")
     config.eval.every = 5000

@@ -255,14 +255,17 @@ def _weights(arguments: argparse.Namespace) -> None:
 
     cards = {name: weights.card(name) for name in weights.SHIPPED}
     sets = list(dict.fromkeys(data for card in cards.values() for data in card["scores"]))
-    table = Table("name", "parameters", "size", "trained", *sets, title="PSNR in dB / SSIM (plain)")
-    for name, card in cards.items():
-        scores = [card["scores"].get(data) for data in sets]
+    title = "PSNR in dB / SSIM (plain)"
+    named = [f"{name} (default)" if name == weights.DEFAULT else name for name in cards]
+    table = Table("", *named, title=title)  # upright, so that 80 columns hold it
+    sizes = [(weights.FOLDER / name / weights.FILENAME).stat().st_size for name in cards]
+    table.add_row("parameters", *(f"{card['parameters']:,}" for card in cards.values()))
+    table.add_row("size", *(f"{size / 1e6:.1f} MB" for size in sizes))
+    table.add_row("trained", *(card["date"] for card in cards.values()))
+    for data in sets:
+        scores = [card["scores"].get(data) for card in cards.values()]
         cells = [f"{s['psnr']['mean']:.2f} / {s['ssim']['mean']:.3f}" if s else "" for s in scores]
-        size = (weights.FOLDER / name / weights.FILENAME).stat().st_size
-        default = " (default)" if name == weights.DEFAULT else ""
-        facts = f"{card['parameters']:,}", f"{size / 1e6:.1f} MB", card["date"]
-        table.add_row(name + default, *facts, *cells)
+        table.add_row(data, *cells)
     console = Console()
     console.print(table)
     console.print(f"cards and weights are in {weights.FOLDER}", soft_wrap=True)

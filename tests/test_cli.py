@@ -1,5 +1,6 @@
 """The command line: good input makes files, bad input makes one line, exit code 2 and no change."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,17 +170,20 @@ def test_weights_brighten_a_dark_photo(place):
 
 
 def test_weights_are_listed(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    """A column each, whole in a terminal of 80."""
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["weights"]) == 0
     out = capsys.readouterr().out
-    for name in weights.SHIPPED:
-        card = weights.card(name)
-        (line,) = (line for line in out.splitlines() if line.lstrip("│ ").startswith(name))
-        assert f"{card['parameters']:,}" in line
-        assert card["date"] in line
-        for scores in card["scores"].values():
-            assert f"{scores['psnr']['mean']:.2f} / {scores['ssim']['mean']:.3f}" in line
-    assert "small (default)" in out
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)] for line in out.splitlines()]
+    table = {row[1]: row[2:-1] for row in rows if len(row) == 6}
+    assert table[""] == ["tiny", "small (default)", "base"]
+    cards = [weights.card(name) for name in weights.SHIPPED]
+    assert table["parameters"] == [f"{card['parameters']:,}" for card in cards]
+    assert table["trained"] == [card["date"] for card in cards]
+    for data in cards[0]["scores"]:
+        scores = [card["scores"][data] for card in cards]
+        wanted = [f"{s['psnr']['mean']:.2f} / {s['ssim']['mean']:.3f}" for s in scores]
+        assert table[data] == wanted
 
 
 def test_info_of_shipped_weights_names_their_card(capsys):

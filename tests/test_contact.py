@@ -53,6 +53,8 @@ def test_sheets_of_pairs_and_of_a_folder(pairs, tmp_path, capsys):
         (["--photos", "nowhere"], "nowhere"),
         (["--data", "pairs/dev", "--rows", "0"], "--rows 0"),
         (["--data", "pairs/dev", "--weights", "huge"], "huge does not exist"),
+        (["--photos", "a/x", "b/x"], "two of what is to be shown would be called x"),
+        (["--photos", "x", "--height", "100000000"], "16 to 4096"),
     ],
 )
 def test_bad_options_are_one_line(pairs, tmp_path, capsys, options, said):

@@ -536,6 +536,15 @@ def test_evaluation_writes_beside_the_weights(finished, pairs, tmp_path, capsys)
     assert (finished / "evaluation.csv").read_bytes() == before
 
 
+def test_shipped_weights_are_judged_by_name_and_nothing_is_put_beside_them(pairs, monkeypatch):
+    monkeypatch.chdir(pairs)
+    folders = ["--low", "low", "--normal", "normal"]
+    evaluate.run(["--weights", "tiny", *folders])
+    by_name = (pairs / "evaluation-low.csv").read_bytes()
+    evaluate.run(["--weights", str(weights.FOLDER / "tiny"), *folders, "--overwrite"])
+    assert (pairs / "evaluation-low.csv").read_bytes() == by_name
+
+
 @pytest.mark.parametrize("out", ["/proc/table.csv", ".", "nowhere/table.csv"])
 def test_evaluation_needs_a_place_to_write(finished, pairs, capsys, monkeypatch, out):
     monkeypatch.chdir(pairs)

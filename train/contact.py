@@ -82,8 +82,10 @@ def options_of(argv: Sequence[str]):
     options = parser.parse_args(argv)
     if not options.data and not options.photos:
         raise InputError("name built sets with --data, or folders with --photos")
-    if options.rows < 1 or options.height < 16:
-        raise InputError(f"--rows {options.rows} and --height {options.height}: at least 1 and 16")
+    if options.rows < 1 or not 16 <= options.height <= 4096:
+        raise InputError(
+            f"--rows {options.rows} and --height {options.height}: at least 1, and 16 to 4096"
+        )
     return options
 
 
@@ -91,13 +93,17 @@ def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
     options, console = options_of(argv), Console()
     weights = weight_files.load(options.weights)
-    found = {name.replace("/", "-"): of_split(name, options.data_dir) for name in options.data}
-    found |= {folder.resolve().name: of_folder(folder) for folder in options.photos}
+    found = [(name.replace("/", "-"), of_split(name, options.data_dir)) for name in options.data]
+    found += [(folder.resolve().name, of_folder(folder)) for folder in options.photos]
+    names = [name for name, _ in found]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"two of what is to be shown would be called {min(twice)}; rename one")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {options.out} cannot be made: {error.strerror}") from error
-    for name, shown in found.items():
+    for name, shown in found:
         for number, sheet in enumerate(pages(shown, weights, options.rows, options.height), 1):
             path = options.out / f"{name}-{number}.jpg"
             photo.write(path, sheet, overwrite=options.overwrite)

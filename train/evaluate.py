@@ -161,14 +161,16 @@ def check_table(out: Path, overwrite: bool) -> None:
 def options_of(argv: list[str]):
     """The parsed command line; raises InputError unless it names one source of pairs."""
     parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", required=True, type=Path, help="a file or a run folder")
+    parser.add_argument("--weights", required=True, help="a file, a run folder, or a shipped name")
     parser.add_argument("--data", help="a built data set (see train.prepare)")
     parser.add_argument("--split", default="test", help="its split (default: test)")
     parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     parser.add_argument("--low", type=Path, help="or: folder of dark photographs")
     parser.add_argument("--normal", type=Path, help="folder of the truth, same names")
     parser.add_argument(
-        "--out", type=Path, help="csv to write (default: evaluation-NAME.csv beside the weights)"
+        "--out",
+        type=Path,
+        help="csv to write (default: evaluation-NAME.csv beside the weights, if these are yours)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")
     options = parser.parse_args(argv)
@@ -186,13 +188,20 @@ def pairs_of(options) -> tuple[str, Iterable[Pair]]:
     return f"{split.name}-{split.split}", whole_pairs(split)
 
 
+def folder_of(weights: str) -> Path:
+    """Where a table goes that no --out names: beside the weights, here for those of the package."""
+    path = Path(weights)
+    if weights in weight_files.SHIPPED or weight_files.FOLDER in path.resolve().parents:
+        return Path()
+    return path if path.is_dir() else path.parent
+
+
 def run(argv: list[str]) -> None:
     """The command line; raises InputError for bad input."""
     options = options_of(argv)
     weights = weight_files.load(options.weights)
     name, pairs = pairs_of(options)
-    folder = options.weights if options.weights.is_dir() else options.weights.parent
-    out = options.out or folder / f"evaluation-{name}.csv"
+    out = options.out or folder_of(options.weights) / f"evaluation-{name}.csv"
     check_table(out, options.overwrite)
     scores = score(model_method(weights), pairs)
     Console().print(scores_table(scores, f"{weights.variant} on {name}"))
