@@ -173,8 +173,9 @@ def test_their_cards_say_what_they_are():
         card = weights.card(name)
         leaves = jax.tree.leaves(weights.load(name).params)
         assert card["parameters"] == sum(leaf.size for leaf in leaves)
-        for training in card["training"]:
-            assert training["command"].startswith("python -m train.main --config configs/real.py")
+        for training, config in zip(card["training"], ("real", "refine"), strict=False):
+            wanted = f"python -m train.main --config configs/{config}.py "
+            assert training["command"].startswith(wanted)
             assert training["steps"] > 0
         assert all(
             {"name", "what", "source", "licence", "weight"} <= d.keys() for d in card["data"]
@@ -183,7 +184,9 @@ def test_their_cards_say_what_they_are():
             for metric in ("psnr", "ssim"):
                 low, mean, high = (scores[metric][k] for k in ("low", "mean", "high"))
                 assert low < mean < high
-        assert card["failures"]
+        for failure in card["failures"]:
+            assert failure["what"]
+            assert (weights.FOLDER / name / failure["picture"]).is_file()
 
 
 def test_a_name_is_no_folder(tmp_path, monkeypatch):
