@@ -87,14 +87,15 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.995  # of the averaged weights, per step
 
     config.eval = ConfigDict()
-    config.eval.every = 350  # steps; every checkpoint is evaluated too
+    config.eval.every = 350  # steps
     config.eval.data = ()  # name or name/split to judge by; () for the mixture's own dev splits
     config.eval.most = 8  # pairs of each, evenly spread; 0 for all
     config.eval.draws = 2  # dark versions of each photograph without a dark partner
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps
-    config.checkpoint.keep = 3  # newest kept, besides the best
+    config.checkpoint.keep = 3  # newest kept, besides the best of those that were evaluated
+    config.checkpoint.keep_every = 0  # keep each whose step divides by this as well; 0 for none
 
     config.parallel = ConfigDict()
     config.parallel.strategy = "pmap"  # pmap, shard_map or single
@@ -103,5 +104,8 @@ def get_config() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every = 25  # steps between rows of metrics.csv and TensorBoard scalars
     config.log.images = True  # TensorBoard images at every evaluation
+
+    config.debug = ConfigDict()
+    config.debug.nan = False  # look at every step, and replay one that is not finite uncompiled
 
     return config.lock()

@@ -34,6 +34,7 @@ AT_LEAST = {
     "eval.most": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
+    "checkpoint.keep_every": 0,
     "log.every": 1,
 }
 """Whole numbers and the least that they may be."""

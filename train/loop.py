@@ -1,11 +1,13 @@
 """The training loop, read from top to bottom."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,12 +16,13 @@ from rich.console import Console
 from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, evaluate, parallel, report, sources
+from train import build, checkpoint, datasets, debug, evaluate, parallel, report, sources
 from train.step import init_state
+from train.stopping import Stopped, Stopping
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
-    *("data.threads", "data.workers", "data.cache"),
+    *("data.threads", "data.workers", "data.cache", "debug"),
 )
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
 the learning rate, which is there for a run that diverged."""
@@ -60,7 +63,11 @@ def train(config) -> Path:
         config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
     )
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
-    with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
+    keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
+    with (
+        Stopping(console) as stopping,
+        checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
+    ):
         start, state = checkpoints.restore(state) or (0, state)
         metrics = report.Metrics(run_dir, start=start)
         state = mapped.replicate(state)
@@ -69,15 +76,32 @@ def train(config) -> Path:
             f"{len(devices)} {devices[0].platform} device(s), {config.parallel.strategy}, into "
             f"{run_dir}" + (f", resumed at step {start}" if start else "")
         )
+        run = Run(config, checkpoints, metrics, stopping, pairs)
+        run.names = lambda step: sources.names_at(splits, parts, step - 1)
+        run.replay = make_step(None)
         with (
             contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
             report.Bar(config.train.steps, start, console) as bar,
         ):
-            state = run_steps(
-                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
-            )
-        finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
+            state = run_steps(run, state, start, stream, mapped, bar)
+        finish(run, weights_of(config, mapped.collect(state.average)), console)
     return run_dir
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run writes to and asks, from its first step to its last.
+
+    names: step -> what its batch was made of. replay: the step for one device, uncompiled.
+    """
+
+    config: Any
+    checkpoints: checkpoint.Checkpoints
+    metrics: report.Metrics
+    stopping: Stopping
+    pairs: Sequence
+    names: Callable[[int], list[str]] = list
+    replay: Callable | None = None
 
 
 def described(splits: Sequence[datasets.Split]) -> str:
@@ -85,23 +109,31 @@ def described(splits: Sequence[datasets.Split]) -> str:
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
 
 
-def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
-    """Steps start + 1 … config.train.steps; returns the last state."""
+def run_steps(run: Run, state, start, stream: Iterator, mapped, bar):
+    """Steps start + 1 … config.train.steps; returns the last state.
+
+    Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
+    """
+    config = run.config
     total, rate = config.train.steps, build.rate(config)
     pending = None
     clock, counted, left = time.perf_counter(), start, math.inf
     for step in range(start + 1, total + 1):
         crops, places = next(stream)
+        before = jax.device_get(mapped.collect(state)) if config.debug.nan else None
         state, logs = mapped.step(state, *mapped.shard((crops, places)))
         # The step before is read while this one runs, so that the devices never wait.
         if pending is not None:
-            check_finite(*pending, checkpoints)
+            check_finite(run, *pending)
         pending = (step, mapped.collect(logs))
+        if config.debug.nan:
+            check_finite(run, *pending, again=(before, crops, places))
         bar.advance(step)
         if step == start + 1:  # it holds the compilation, which is no measure of speed
             jax.block_until_ready(logs)
             clock, counted = time.perf_counter(), step
 
+        stop = run.stopping.asked(step)
         due = {
             name: step == total or step % every == 0
             for name, every in (
@@ -110,9 +142,9 @@ def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints
                 ("save", config.checkpoint.every),
             )
         }
-        if not any(due.values()):
+        if not stop and not any(due.values()):
             continue
-        values = check_finite(*pending, checkpoints)
+        values, scores = check_finite(run, *pending), None
         pending = None
         if due["log"]:
             values |= {"learning_rate": float(rate(step - 1))}
@@ -121,55 +153,80 @@ def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints
                 values |= {"images_per_second": speed * len(places) * jax.process_count()}
                 left = (total - step) / speed
             bar.show(step, values, left)
-        if due["eval"] or due["save"]:
-            average = mapped.collect(state.average)
-            scores = evaluation(config, average, step, pairs, metrics, checkpoints)
-            values |= {f"eval/{name}": value for name, value in scores.items()}
-        metrics.write(step, values)
-        if due["save"]:
-            checkpoints.save(step, mapped.collect(state), scores)
+        weights = weights_of(config, mapped.collect(state.average))
+        if due["eval"] and not stop:
+            try:
+                scores = evaluation(run, weights, step)
+                values |= {f"eval/{name}": value for name, value in scores.items()}
+            except Stopped:
+                stop = True
+        if due["log"] or due["eval"]:
+            run.metrics.write(step, values)
+        if due["save"] or stop:
+            run.checkpoints.save(step, mapped.collect(state), weights, scores)
+        if stop:
+            run.checkpoints.wait()
+            raise Stopped(
+                f"{run.stopping.reason}: stopped after step {step} of {total}, with a checkpoint; "
+                f"go on with the same command and --config.resume=true"
+            )
         clock, counted = time.perf_counter(), step
     return state
 
 
-def check_finite(step: int, logs, checkpoints) -> dict[str, float]:
-    """The logs as floats; raises Diverged where any is not finite."""
+def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[str, float]:
+    """The logs as floats; raises Diverged where any is not finite.
+
+    again: (state before that step, crops, places), to find the operation by.
+    """
     values = {name: float(value) for name, value in logs.items()}
-    if all(math.isfinite(value) for value in values.values()):
+    bad = [f"{name} {value:.4g}" for name, value in values.items() if not math.isfinite(value)]
+    if not bad:
         return values
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    if again is None:
+        advice = (
+            "resume with --config.debug.nan=true to find the operation, or with a lower "
+            "--config.train.learning_rate"
+        )
+    else:
+        found = debug.first_bad_operation(run.replay, *again)
+        advice = found or "uncompiled, every operation of that step is finite"
     raise Diverged(
-        f"step {step} is not finite ({terms}); last good checkpoint: {checkpoints.last_good(step)}; "
-        "resume with a lower --config.train.learning_rate, or look at the data"
+        f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(run.names(step))}; "
+        f"last good checkpoint: {run.checkpoints.last_good(step)}; {advice}"
     )
 
 
-def evaluation(config, average, step: int, pairs, metrics, checkpoints) -> dict[str, float]:
+def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, float]:
     """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for TensorBoard.
 
-    Raises Diverged where they are not numbers: the step was finite, but its weights are no good.
+    Raises Diverged where they are not numbers: the step was finite, but its weights are no good;
+    and Stopped where a stop is asked for meanwhile.
     """
-    weights = weights_of(config, average)
-    scores = evaluate.score(evaluate.model_method(weights), pairs)
+    method = evaluate.model_method(weights)
+    scores = evaluate.score(method, run.stopping.watched(run.pairs))
     if math.isnan(scores.mean("psnr")):
         raise Diverged(
             f"the weights after step {step} give an image that is not finite; last good checkpoint: "
-            f"{checkpoints.last_good(step + 1)}; resume with a lower --config.train.learning_rate"
+            f"{run.checkpoints.last_good(step + 1)}; "
+            "resume with a lower --config.train.learning_rate"
         )
-    if config.log.images:
-        metrics.picture(step, "stages", report.stages_picture(weights, pairs[:1]))
+    if run.config.log.images:
+        run.metrics.picture(step, "stages", report.stages_picture(weights, run.pairs[:1]))
     return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
 
 
-def finish(config, weights: weight_files.Weights, pairs, metrics, console: Console) -> None:
+def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
-    run_dir = Path(config.run_dir)
+    run_dir = Path(run.config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, report.some(pairs)))
-    results = evaluate.comparison(weights, pairs)
+    report.write_picture(
+        run_dir / "stages.png", report.stages_picture(weights, report.some(run.pairs))
+    )
+    results = evaluate.comparison(weights, run.pairs)
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))
-    metrics.close()
+    run.metrics.close()
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 
 
