@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from rich.console import Console
 
 from pdn_jax import weights as weight_files
@@ -83,6 +84,7 @@ class Checkpoints:
             kept.append(policies.EveryNSteps(keep_every))
         self.folder = (run_dir / FOLDER).resolve()
         self.console = console
+        logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers={
