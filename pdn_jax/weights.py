@@ -132,7 +132,8 @@ def half(params: Params) -> Params:
     """The same parameters as float16, which half the bytes hold; raises ValueError past its range."""
 
     def leaf(value):
-        small = np.asarray(value, np.float32).astype(np.float16)
+        with np.errstate(over="ignore"):
+            small = np.asarray(value, np.float32).astype(np.float16)
         if not np.isfinite(small).all():
             raise ValueError("parameters are not finite in float16")
         return small

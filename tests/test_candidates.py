@@ -20,7 +20,6 @@ def two(monkeypatch):
     monkeypatch.setattr(candidates, "SIZE", (16, 24))
     monkeypatch.setattr(candidates, "VARIANTS", VARIANTS.copy())
     monkeypatch.setattr("train.build.VARIANTS", candidates.VARIANTS)
-    monkeypatch.setattr("train.loop.VARIANTS", candidates.VARIANTS)
     monkeypatch.setattr("benchmarks.count.VARIANTS", candidates.VARIANTS)
     jax.config.update("jax_disable_most_optimizations", True)
     yield

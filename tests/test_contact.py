@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from pdn_jax import cli
+from pdn_jax import cli, photo
 from train import contact, prepare
 
 
@@ -36,7 +36,7 @@ def test_sheets_of_pairs_and_of_a_folder(pairs, tmp_path, capsys):
     assert [p.name for p in sheets] == [
         f"{n}-{i}.jpg" for n in ("low", "pairs-dev") for i in (1, 2)
     ]
-    sizes = [PILImage.open(path).size for path in sheets]
+    sizes = [photo.read(path).shape[1::-1] for path in sheets]
     assert sizes[0][1] == sizes[2][1]  # both of two rows
     assert sizes[1][1] == sizes[3][1] == sizes[0][1] - 48 - 8  # both of one
     assert sizes[2][0] > sizes[0][0]  # a truth more

@@ -192,6 +192,18 @@ def test_a_cast_does_not_come_back_with_the_darkness():
         np.testing.assert_allclose(grey[..., 2], grey[..., 1], rtol=1e-6)
 
 
+def test_a_sky_that_came_out_white_gets_its_colour_back():
+    """What was hardly brightened walks each channel's own path."""
+    sky = np.zeros((1, 16, 16, 1), bool)
+    sky[:, :4] = True
+    path = jnp.where(sky, jnp.asarray([0.4, 0.25, 0.1]), 3.0)
+    given = output(jnp.full((1, 16, 16, 3), 0.95), path=path)
+    result = np.asarray(inference.dial(given, given.exposure[0], 1.0))
+    red, green, blue = result[0, 0, 0]
+    assert red < green < blue
+    assert np.ptp(result[0, 8, 8]) < 1e-6
+
+
 def test_gradients_are_finite_at_black_and_white():
     for value in (0.0, 1.0):
         given = output(jnp.full((1, 16, 16, 3), value), path=2.0)

@@ -57,7 +57,9 @@ def test_a_run_becomes_weights_with_a_card(root, tmp_path, capsys):
         np.testing.assert_allclose(mine, theirs, rtol=5e-4, atol=1e-7)
     card = json.loads((tmp_path / "tiny/card.json").read_text())
     assert card["parameters"] == 28804
-    assert card["crops"] == 15 * 4 + 15 * 1
+    (training,) = card["training"]
+    assert training["crops"] == 15 * 4 + 15 * 1
+    assert (training["steps"], training["seed"]) == (30, 0)
     assert card["data"] == [
         {"name": "pairs", "weight": 0.5, "dark photographs": 2}
         | {"what": "squares", "source": "us", "licence": "free"}
@@ -75,12 +77,28 @@ def test_the_command_on_the_card_trains_what_was_trained(root, tmp_path):
     from train.main import parse
 
     assert run(root, tmp_path) == 0
-    argv = shlex.split(json.loads((tmp_path / "tiny/card.json").read_text())["command"])
+    (training,) = json.loads((tmp_path / "tiny/card.json").read_text())["training"]
+    argv = shlex.split(training["command"])
     assert argv[:3] == ["python", "-m", "train.main"]
     config = parse(argv[3:]).to_dict()
     wanted = json.loads((root / "run/config.json").read_text())
     config["run_dir"] = wanted["run_dir"]
+    config["log"]["images"] = wanted["log"]["images"]
     assert json.loads(json.dumps(config)) == wanted
+
+
+def test_a_run_that_started_from_another_names_both(root, tmp_path):
+    config = json.loads((root / "run/config.json").read_text())
+    config["model"]["weights"], config["seed"] = str(root / "run"), 7
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "config.json").write_text(json.dumps(config))
+    weights.save(second, weights.load(root / "run"))
+    assert run(root, tmp_path / "out", run=second) == 0
+    first, then = json.loads((tmp_path / "out/tiny/card.json").read_text())["training"]
+    assert (first["seed"], then["seed"]) == (0, 7)
+    assert '--config.model.weights="run"' in then["command"]
+    assert str(root) not in json.dumps([first, then])
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,9 @@ def test_their_cards_say_what_they_are():
         card = weights.card(name)
         leaves = jax.tree.leaves(weights.load(name).params)
         assert card["parameters"] == sum(leaf.size for leaf in leaves)
-        assert card["command"].startswith("python -m train.main --config configs/real.py")
+        for training in card["training"]:
+            assert training["command"].startswith("python -m train.main --config configs/real.py")
+            assert training["steps"] > 0
         assert all(
             {"name", "what", "source", "licence", "weight"} <= d.keys() for d in card["data"]
         )

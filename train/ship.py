@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from pdn_jax import __version__, cli
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import build, evaluate, main, sources
+
+OWN = ("run_dir", "resume", "data.directory", "log.images")
+"""Options that say nothing about the result."""
 
 METRICS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
@@ -40,12 +44,18 @@ def read_json(path: Path, wanted: str) -> dict[str, Any]:
 
 
 def settings(run: dict[str, Any], base: dict[str, Any], prefix: str = "") -> list[str]:
-    """Options of a run that differ from its config, as they stand on the command line."""
+    """Options of a run that differ from its config, as they stand on the command line.
+
+    Of a file that is named with its whole path only the name is told: where it lies is one
+    machine's affair.
+    """
     found = []
     for key, value in run.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            value = Path(value).name
         if isinstance(value, dict):
             found += settings(value, base.get(key, {}), f"{prefix}{key}.")
-        elif value != base.get(key) and prefix + key not in ("run_dir", "resume"):
+        elif value != base.get(key) and prefix + key not in OWN:
             text = repr(_tuples(value)) if isinstance(value, list) else str(value)
             found.append(f'--config.{prefix}{key}="{text}"')
     return found
@@ -88,6 +98,25 @@ def trained_on(run: dict[str, Any], about: dict[str, Any], directory: str) -> li
     return found
 
 
+def stages_of(folder: Path, config: str, base: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that led to a run, first to last: command, steps, crops, seed.
+
+    A run that started from another run's weights comes after it; raises InputError where that is
+    no run folder.
+    """
+    run = read_json(folder / "config.json", "a finished run folder's config.json")
+    weights = run["model"]["weights"]
+    before = stages_of(Path(weights), config, base) if weights else []
+    shapes = sources.shapes(ConfigDict(run))
+    one = {
+        "command": " ".join([f"python -m train.main --config {config}", *settings(run, base)]),
+        "steps": run["train"]["steps"],
+        "crops": sum((stop - start) * count for start, stop, count, _ in shapes),
+        "seed": run["seed"],
+    }
+    return [*before, one]
+
+
 def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     """Everything that is known of a run's weights, JSON-able."""
     run = read_json(options.run / "config.json", "a finished run folder's config.json")
@@ -107,24 +136,12 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
         "stored": "float16",
         "pdn_jax": __version__,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(
-            ["python -m train.main --config", options.config, *settings(run, base)]
-        ),
-        "steps": run["train"]["steps"],
-        "crops": sum((b - a) * n for a, b, n, _ in sources.shapes(_as_config(config, run))),
-        "seed": run["seed"],
+        "training": stages_of(options.run, options.config, base),
         "data": trained_on(run, about, options.data_dir),
         "scores": scores_of(weights, config, options.data),
+        "notes": about.get("notes", ""),
         "failures": about["failures"],
     }
-
-
-def _as_config(config, run: dict[str, Any]):
-    """The config with what `shapes` reads as it was in the run."""
-    config.train.steps, config.train.batch_size = run["train"]["steps"], run["train"]["batch_size"]
-    for key in ("crop_size", "final_size", "final"):
-        config.data[key] = run["data"][key]
-    return config
 
 
 def options_of(argv: Sequence[str]):
