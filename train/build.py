@@ -34,6 +34,11 @@ AT_LEAST = {
     "eval.most": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
+    "parallel.devices": 0,
+    "parallel.processes": 0,
+    "parallel.process": -1,
+    "parallel.patience": 1,
+    "parallel.heartbeat": 5,
     "log.every": 1,
 }
 """Whole numbers and the least that they may be."""

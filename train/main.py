@@ -41,9 +41,11 @@ def main(argv: Sequence[str]) -> int:
 
     def run():
         config = parse(argv)
+        from train import hosts
         from train.loop import train
 
-        train(config)
+        with hosts.joined(config):
+            train(config)
 
     return explained(run)
 
