@@ -5,8 +5,8 @@
 The first table trains on the same crops with 1, 2, 4 and 8 devices, each number in a process of its
 own that pretends to have as many (`--xla_force_host_platform_device_count`). They share the cores of
 this machine, so the times show what sharing costs, never a speed-up. The all-reduced bytes are those
-of the operands of every all-reduce in the compiled step. The last column is how far the loss of any
-step is from that of one device.
+of the operands of every all-reduce in the compiled step. The last columns are how far the loss of any
+step is from that of the first row, relatively, and the weights at the end, absolutely.
 
 The second table is arithmetic. An all-reduce of P float32 parameters around a ring of n devices, each
 with B bytes/s to the next, takes at least 2 (n − 1) · (hop + 4 P / (n B)) seconds; a crop takes 6 FLOPs
@@ -77,13 +77,13 @@ class Setting(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Of some devices: seconds and loss of every step, all-reduces, their bytes, parameters."""
+    """Of some devices: seconds and loss of every step, all-reduces, their bytes, weights at the end."""
 
     seconds: list[float]
     losses: list[float]
     reductions: int
     reduced: int
-    parameters: int
+    weights: np.ndarray
 
 
 # --- measured ------------------------------------------------------------------------------------
@@ -116,7 +116,6 @@ def run(setting: Setting) -> Iterator[Found]:
     build.validate(config)
     devices = parallel.choose_devices(setting.strategy, 0, setting.batch, setting.accumulate)
     params = build.initial_params(config, build.network(config))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     mapped, state = train.assembled(config, params, devices)
     shape = (setting.batch, setting.crop // 8, setting.crop // 8, 3)
     blocks = np.random.default_rng(0).integers(60, 200, shape)
@@ -129,7 +128,8 @@ def run(setting: Setting) -> Iterator[Found]:
         losses.append(float(mapped.collect(logs)["loss"]))
         seconds.append(time.perf_counter() - start)
     program = mapped.step.lower(state, *batch).compile().as_text()
-    yield Found(seconds, losses, *all_reduced(program), parameters)
+    weights = [np.ravel(leaf) for leaf in jax.tree.leaves(mapped.collect(state.params))]
+    yield Found(seconds, losses, *all_reduced(program), np.concatenate(weights))
 
 
 def pretending(devices: int) -> dict[str, str]:
@@ -151,17 +151,18 @@ def on_devices(setting: Setting, devices: Sequence[int]) -> dict[int, Found]:
     return {many: workers.apart(run, setting, environment=pretending(many)) for many in devices}
 
 
-def differences(found: Found, one: Found) -> float:
-    """The largest relative difference of a step's loss."""
+def differences(found: Found, one: Found) -> tuple[float, float]:
+    """The largest relative difference of a step's loss, and the largest of a weight."""
     ours, theirs = np.array(found.losses), np.array(one.losses)
-    return float((np.abs(ours - theirs) / np.abs(theirs)).max())
+    loss = np.abs(ours - theirs) / np.abs(theirs)
+    return float(loss.max()), float(np.abs(found.weights - one.weights).max())
 
 
 def measured_table(found: dict[int, Found]) -> Table:
     """A row for each number of devices."""
     table = Table("devices")
-    columns = ("ms a step", "of the first", "all-reduces", "bytes", "4 × parameters", "loss off by")
-    for name in columns:
+    columns = ("ms a step", "of the first", "all-reduces", "bytes", "4 × parameters")
+    for name in (*columns, "loss off by", "weights"):
         table.add_column(name, justify="right")
     first = next(iter(found.values()))
     # The first step holds the compilation.
@@ -169,8 +170,8 @@ def measured_table(found: dict[int, Found]) -> Table:
     for many, its in found.items():
         median = statistics.median(its.seconds[1:])
         cells = f"{1e3 * median:.1f}", f"{median / base:.2f}", str(its.reductions)
-        sizes = f"{its.reduced:,}", f"{4 * its.parameters:,}"
-        table.add_row(str(many), *cells, *sizes, f"{differences(its, first):.0e}")
+        sizes = f"{its.reduced:,}", f"{4 * its.weights.size:,}"
+        table.add_row(str(many), *cells, *sizes, *(f"{d:.0e}" for d in differences(its, first)))
     return table
 
 

@@ -1,5 +1,6 @@
 """The scaling benchmark: bytes counted by hand, eight devices against one, the numbers on paper."""
 
+import numpy as np
 import pytest
 
 from benchmarks import count, scaling, workers
@@ -42,9 +43,11 @@ def found():
 
 @pytest.mark.parametrize("name", ["pmap", "pmap, accumulated", "shard_map, accumulated"])
 def test_eight_devices_agree_with_one(found, name):
-    """Loss after loss, for 20 steps with the dynamic balance, in processes of their own."""
+    """Loss after loss, for 20 steps with the dynamic balance, and the weights that they end with."""
     assert len(found["one"].losses) == 20
-    assert scaling.differences(found[name], found["one"]) < 2e-4
+    loss, weight = scaling.differences(found[name], found["one"])
+    assert loss < 2e-4
+    assert weight < 1e-4
     assert len(set(found[name].losses)) == 20
 
 
@@ -52,13 +55,14 @@ def test_gradients_are_reduced_once(found):
     """Each parameter's, in float32, and little besides: terms and evidence; micro-batches add none."""
     assert found["one"].reductions == found["one"].reduced == 0
     for name in ("pmap", "pmap, accumulated", "shard_map, accumulated"):
-        beside = found[name].reduced - 4 * found[name].parameters
+        beside = found[name].reduced - 4 * found[name].weights.size
         assert 0 < beside < 200, name
 
 
 def test_differences_are_relative_and_the_largest():
-    one = scaling.Found([], [1.0, 2.0, 4.0], 0, 0, 0)
-    assert scaling.differences(one._replace(losses=[1.0, 2.2, 4.1]), one) == pytest.approx(0.1)
+    one = scaling.Found([], [1.0, 2.0, 4.0], 0, 0, np.array([1.0, -3.0]))
+    other = one._replace(losses=[1.0, 2.2, 4.1], weights=np.array([1.1, -3.5]))
+    assert scaling.differences(other, one) == pytest.approx((0.1, 0.5))
 
 
 # --- on paper ------------------------------------------------------------------------------------

@@ -62,23 +62,28 @@ def joined(config) -> Iterator[None]:
 
     At the end every process waits for the others. After an error this one ends at once, with its
     exit code and without the usual farewell, since that would wait for processes that wait for it.
+    Raises InputError for options that cannot be.
     """
     if not config.parallel.distributed:
         yield
         return
     build.validate(config)
-    connect(config)
+    address = coordinator(config)
+    try:
+        connect(config, address)
+    except InputError as error:
+        leave(error, met=False)
     try:
         yield
         wait("the end")
     except BaseException as error:
-        leave(error)
+        leave(error, met=True)
 
 
-def connect(config) -> None:
-    """`jax.distributed.initialize`; what the options leave open is asked of SLURM, MPI, TPU, ….
+def coordinator(config) -> str:
+    """HOST:PORT of process 0 as options or environment say it, or ''.
 
-    Raises InputError for what nobody says, and where the processes do not find each other.
+    Raises InputError for another form, and for a process beyond their number.
     """
     options = config.parallel
     address = options.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
@@ -89,6 +94,15 @@ def connect(config) -> None:
             f"parallel.process is {options.process}, but parallel.processes is "
             f"{options.processes}; processes count from 0"
         )
+    return address
+
+
+def connect(config, address: str) -> None:
+    """`jax.distributed.initialize`; what the options leave open is asked of SLURM, MPI, TPU, ….
+
+    Raises InputError for what nobody says, and where the processes do not find each other.
+    """
+    options = config.parallel
     try:
         jax.distributed.initialize(
             coordinator_address=address or None,
@@ -111,8 +125,8 @@ def connect(config) -> None:
         ) from error
 
 
-def leave(error: BaseException) -> NoReturn:
-    """Say what went wrong, and end this process without waiting for the others."""
+def leave(error: BaseException, met: bool) -> NoReturn:
+    """Say what went wrong, and end this process; met: whether there are others to think of."""
 
     def again():
         raise error
@@ -132,7 +146,7 @@ def leave(error: BaseException) -> NoReturn:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == 2:
+    if met and code == 2:
         linger()
     os._exit(code)
 
