@@ -23,7 +23,7 @@ from pdn_jax.types import InputError
 from train import hosts, loop, parallel
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 600
+PATIENCE = 7200
 """Seconds that a process may take, on a machine that has other things to do."""
 
 
