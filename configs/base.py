@@ -99,7 +99,13 @@ def get_config() -> ConfigDict:
 
     config.parallel = ConfigDict()
     config.parallel.strategy = "pmap"  # pmap, shard_map or single
-    config.parallel.devices = 0  # how many of the local devices; 0 for all
+    config.parallel.devices = 0  # how many of each process's own devices; 0 for all
+    config.parallel.distributed = False  # several processes make one run, each started like this
+    config.parallel.coordinator = ""  # HOST:PORT of process 0; '' for what SLURM, MPI or TPU says
+    config.parallel.processes = 0  # how many there are; 0 for what SLURM, MPI or TPU says
+    config.parallel.process = -1  # which of them this is, from 0; -1 for what they say
+    config.parallel.patience = 300  # seconds to wait for all processes at the start
+    config.parallel.heartbeat = 30  # seconds of silence after which a process is given up, and all
 
     config.log = ConfigDict()
     config.log.every = 25  # steps between rows of metrics.csv and TensorBoard scalars

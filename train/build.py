@@ -35,6 +35,11 @@ AT_LEAST = {
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
     "checkpoint.keep_every": 0,
+    "parallel.devices": 0,
+    "parallel.processes": 0,
+    "parallel.process": -1,
+    "parallel.patience": 1,
+    "parallel.heartbeat": 5,
     "log.every": 1,
 }
 """Whole numbers and the least that they may be."""

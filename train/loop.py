@@ -16,7 +16,7 @@ from rich.console import Console
 from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, debug, evaluate, parallel, report, sources
+from train import build, checkpoint, datasets, debug, evaluate, hosts, parallel, report, sources
 from train.step import init_state
 from train.stopping import Stopped, Stopping
 
@@ -33,10 +33,14 @@ class Diverged(InputError):
 
 
 def train(config) -> Path:
-    """Run a config to its end, or on from its newest checkpoint; returns the run folder."""
-    console = Console()
+    """Run a config to its end, or on from its newest checkpoint; returns the run folder.
+
+    With `config.parallel.distributed`, within `hosts.joined`.
+    """
     build.validate(config)
-    check_run(config)
+    hosts.check_same(config)
+    console = Console(quiet=not hosts.is_first())
+    hosts.first(lambda: check_run(config))
     for start, _, count, size in sources.shapes(config):
         devices = parallel.choose_devices(
             config.parallel.strategy,
@@ -45,7 +49,8 @@ def train(config) -> Path:
             config.train.accumulate,
             f"the batch of crops of {size}, from train.batch_size" if start else "train.batch_size",
         )
-    sources.prepared(config, console)
+    hosts.meet(devices)
+    hosts.first_then_others(lambda: sources.prepared(config, console))
     splits, weights = sources.mixture(config)
     judged = sources.judged(config, splits)
     model = build.network(config)
@@ -69,11 +74,13 @@ def train(config) -> Path:
         checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
     ):
         start, state = checkpoints.restore(state) or (0, state)
-        metrics = report.Metrics(run_dir, start=start)
-        state = mapped.replicate(state)
+        metrics = report.Metrics(run_dir, start=start) if hosts.is_first() else hosts.Silent()
+        state = mapped.replicate(hosts.agree(state))
         console.print(
             f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
-            f"{len(devices)} {devices[0].platform} device(s), {config.parallel.strategy}, into "
+            f"{len(devices)} {devices[0].platform} device(s)"
+            + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
+            + f", {config.parallel.strategy}, into "
             f"{run_dir}" + (f", resumed at step {start}" if start else "")
         )
         run = Run(config, checkpoints, metrics, stopping, pairs)
@@ -84,7 +91,8 @@ def train(config) -> Path:
             report.Bar(config.train.steps, start, console) as bar,
         ):
             state = run_steps(run, state, start, stream, mapped, bar)
-        finish(run, weights_of(config, mapped.collect(state.average)), console)
+        if hosts.is_first():
+            finish(run, weights_of(config, mapped.collect(state.average)), console)
     return run_dir
 
 
@@ -211,9 +219,10 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
             f"{run.checkpoints.last_good(step + 1)}; "
             "resume with a lower --config.train.learning_rate"
         )
-    if run.config.log.images:
+    if run.config.log.images and hosts.is_first():
         run.metrics.picture(step, "stages", report.stages_picture(weights, run.pairs[:1]))
-    return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
+    found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
+    return {name: float(value) for name, value in found.items()}
 
 
 def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
@@ -275,6 +284,25 @@ def check_run(config) -> None:
 
 
 def open_run(config) -> Path:
+    """The run folder, made by process 0 with config.json, and seen by all.
+
+    Raises InputError where that cannot be.
+    """
+    run_dir = Path(config.run_dir)
+    hosts.first(lambda: write_config(config))
+
+    def look():
+        if not (run_dir / "config.json").exists():
+            raise InputError(
+                f"process {jax.process_index()} does not see the run folder {run_dir} that process 0 "
+                "made; name one on a disk that all share with --config.run_dir=…"
+            )
+
+    hosts.together(look)
+    return run_dir
+
+
+def write_config(config) -> None:
     """Make the run folder and write config.json; raises InputError where that cannot be."""
     run_dir = Path(config.run_dir)
     try:
@@ -287,7 +315,6 @@ def open_run(config) -> Path:
             f"run folder {run_dir} cannot be written ({error.strerror}); "
             "name another with --config.run_dir=…"
         ) from error
-    return run_dir
 
 
 def config_text(config) -> str:

@@ -41,11 +41,13 @@ def main(argv: Sequence[str]) -> int:
 
     def run():
         config = parse(argv)
+        from train import hosts
         from train.loop import train
         from train.stopping import EXIT_CODE, Stopped
 
         try:
-            train(config)
+            with hosts.joined(config):
+                train(config)
         except Stopped as stop:
             print(f"pdn_jax: {stop}", file=sys.stderr)
             return EXIT_CODE
