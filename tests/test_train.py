@@ -168,7 +168,7 @@ def stop_after_four(config, monkeypatch):
     class Stopped(Exception):
         pass
 
-    write = loop.report.Metrics.write
+    write = loop.watch.Metrics.write
 
     def stop_at_four(self, step, values):
         write(self, step, values)
@@ -176,7 +176,7 @@ def stop_after_four(config, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.report.Metrics, "write", stop_at_four)
+        patch.setattr(loop.watch.Metrics, "write", stop_at_four)
         with pytest.raises(Stopped):
             loop.train(config)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, evaluate, parallel, report, sources
+from train import build, checkpoint, datasets, evaluate, parallel, sources, watch
 from train.step import init_state
 
 FREE = (
@@ -62,7 +62,7 @@ def train(config) -> Path:
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
         start, state = checkpoints.restore(state) or (0, state)
-        metrics = report.Metrics(run_dir, start=start)
+        metrics = watch.Metrics(run_dir, start=start)
         state = mapped.replicate(state)
         console.print(
             f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
@@ -71,7 +71,7 @@ def train(config) -> Path:
         )
         with (
             contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
-            report.Bar(config.train.steps, start, console) as bar,
+            watch.Bar(config.train.steps, start, console) as bar,
         ):
             state = run_steps(
                 config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
@@ -157,7 +157,7 @@ def evaluation(config, average, step: int, pairs, metrics, checkpoints) -> dict[
             f"{checkpoints.last_good(step + 1)}; resume with a lower --config.train.learning_rate"
         )
     if config.log.images:
-        metrics.picture(step, "stages", report.stages_picture(weights, pairs[:1]))
+        metrics.picture(step, "stages", watch.stages_picture(weights, pairs[:1]))
     return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
 
 
@@ -165,7 +165,7 @@ def finish(config, weights: weight_files.Weights, pairs, metrics, console: Conso
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, report.some(pairs)))
+    watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, watch.some(pairs)))
     results = evaluate.comparison(weights, pairs)
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))
