@@ -14,8 +14,8 @@ from rich.console import Console
 from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, evaluate, parallel, sources, watch
-from train.step import init_state
+from train import boards, build, checkpoint, datasets, evaluate, parallel, sources, watch
+from train.step import EXPOSURE_EDGES, init_state
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
@@ -34,6 +34,8 @@ def train(config) -> Path:
     console = Console()
     build.validate(config)
     check_run(config)
+    if config.log.wandb:
+        boards.wandb_library()
     for start, _, count, size in sources.shapes(config):
         devices = parallel.choose_devices(
             config.parallel.strategy,
@@ -62,7 +64,6 @@ def train(config) -> Path:
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
         start, state = checkpoints.restore(state) or (0, state)
-        metrics = watch.Metrics(run_dir, start=start)
         state = mapped.replicate(state)
         console.print(
             f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
@@ -71,12 +72,16 @@ def train(config) -> Path:
         )
         with (
             contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
+            watch.Metrics(
+                run_dir, start=start, project=config.log.wandb, options=config.to_dict()
+            ) as metrics,
+            watch.Profile(config.log.profile, run_dir, start, console) as profile,
             watch.Bar(config.train.steps, start, console) as bar,
         ):
             state = run_steps(
-                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
+                config, state, start, stream, mapped, pairs, checkpoints, metrics, profile, bar
             )
-        finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
+        finish(config, weights_of(config, mapped.collect(state.average)), pairs, console)
     return run_dir
 
 
@@ -85,14 +90,18 @@ def described(splits: Sequence[datasets.Split]) -> str:
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
 
 
-def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
+def run_steps(
+    config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, profile, bar
+):
     """Steps start + 1 … config.train.steps; returns the last state."""
     total, rate = config.train.steps, build.rate(config)
-    pending = None
+    pending, exposures = None, 0
     clock, counted, left = time.perf_counter(), start, math.inf
     for step in range(start + 1, total + 1):
         crops, places = next(stream)
-        state, logs = mapped.step(state, *mapped.shard((crops, places)))
+        with profile.step(step, state):
+            state, (logs, found) = mapped.step(state, *mapped.shard((crops, places)))
+        exposures = exposures + mapped.collect(found)
         # The step before is read while this one runs, so that the devices never wait.
         if pending is not None:
             check_finite(*pending, checkpoints)
@@ -121,6 +130,8 @@ def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints
                 values |= {"images_per_second": speed * len(places) * jax.process_count()}
                 left = (total - step) / speed
             bar.show(step, values, left)
+            metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
+            exposures = 0
         if due["eval"] or due["save"]:
             average = mapped.collect(state.average)
             scores = evaluation(config, average, step, pairs, metrics, checkpoints)
@@ -161,7 +172,7 @@ def evaluation(config, average, step: int, pairs, metrics, checkpoints) -> dict[
     return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
 
 
-def finish(config, weights: weight_files.Weights, pairs, metrics, console: Console) -> None:
+def finish(config, weights: weight_files.Weights, pairs, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
@@ -169,7 +180,6 @@ def finish(config, weights: weight_files.Weights, pairs, metrics, console: Conso
     results = evaluate.comparison(weights, pairs)
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))
-    metrics.close()
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 
 
