@@ -109,31 +109,6 @@ def test_tensorboard_reads_the_histogram(tmp_path):
     assert (limits[-2.0], limits[-1.0], sum(limits.values())) == (3, 1, 4)
 
 
-@pytest.fixture
-def wandb(monkeypatch):
-    """A stand-in for the library: what it was given is in `calls`."""
-    fake = types.ModuleType("wandb")
-    fake.Error = type("Error", (Exception,), {})
-    fake.Image = lambda image: ("image", image.shape)
-    fake.Histogram = lambda np_histogram: ("histogram", np_histogram)
-    fake.calls = []
-
-    class Started:
-        def log(self, values, step):
-            fake.calls.append(("log", step, values))
-
-        def finish(self, exit_code):
-            fake.calls.append(("finish", exit_code))
-
-    def init(**keywords):
-        fake.calls.append(("init", keywords))
-        return Started()
-
-    fake.init = init
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    return fake
-
-
 def test_weights_and_biases_is_given_everything(wandb, tmp_path):
     run_dir = tmp_path / "mine"
     run_dir.mkdir()
