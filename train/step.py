@@ -79,6 +79,20 @@ def rematerialised(apply: Callable, crops: int) -> Callable:
     return network
 
 
+def scoring(apply: Callable, loss: Bidirectional) -> Callable:
+    """score(params, balance state, batch) -> (total, (terms, what adds up over batches)).
+
+    What adds up: the balance's evidence and the exposures found.
+    """
+
+    def score(params, balance, batch):
+        output = apply(params, batch.low)
+        total, (terms, evidence) = loss.measure(output, batch, balance)
+        return total, (terms, (evidence, exposure_counts(output.exposure)))
+
+    return score
+
+
 def make_train_step(
     *,
     apply: Callable,
@@ -102,12 +116,7 @@ def make_train_step(
     def everywhere(tree, reduce):
         return tree if axis_name is None else reduce(tree, axis_name)
 
-    def score(params, balance, batch):
-        output = apply(params, batch.low)
-        total, (terms, evidence) = loss.measure(output, batch, balance)
-        return total, (terms, (evidence, exposure_counts(output.exposure)))
-
-    gradient = jax.value_and_grad(score, has_aux=True)
+    gradient = jax.value_and_grad(scoring(apply, loss), has_aux=True)
 
     def step(state: TrainState, crops: Crops, indices: Array):
         def micro(crops, indices):
