@@ -94,7 +94,7 @@ def seconds_of(step: Callable, mapped: parallel.Mapped, batches: Iterator, steps
 
 def read(logs) -> dict[str, float]:
     """The logs as floats: waits for the step that they come from."""
-    return {name: float(value) for name, value in logs.items()}
+    return {name: float(value) for name, value in logs.scalars.items()}
 
 
 # --- what is measured ------------------------------------------------------------------------

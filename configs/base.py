@@ -110,6 +110,8 @@ def get_config() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every = 25  # steps between rows of metrics.csv and TensorBoard scalars
     config.log.images = True  # TensorBoard images at every evaluation
+    config.log.wandb = ""  # project of Weights & Biases to log to as well; '' for none
+    config.log.profile = False  # trace steps 10 to 15, counted from any resumption, into profile/
 
     config.debug = ConfigDict()
     config.debug.nan = False  # look at every step, and replay one that is not finite uncompiled

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import chex
@@ -20,7 +21,7 @@ from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import Batch, InputError
-from train import calibrated, evaluate, loop, prepare
+from train import calibrated, evaluate, loop, prepare, report
 from train.main import main, parse
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,25 @@ def test_tensorboard_reads_the_scalars_and_images(finished):
     assert len(board.Images("stages")) == 2
 
 
+def exposures(run_dir):
+    """Step -> how many exposures are in TensorBoard's histogram of it."""
+    board = EventAccumulator(str(run_dir / "tensorboard"), {"histograms": 0}).Reload()
+    return {e.step: sum(e.histogram_value.bucket) for e in board.Histograms("log_exposure")}
+
+
+def test_tensorboard_reads_the_exposures_found(finished):
+    assert exposures(finished) == dict.fromkeys(range(1, 7), 4)
+
+
+def test_the_report_of_a_run(finished, tmp_path):
+    out = tmp_path / "page.html"
+    assert cli.explained(lambda: report.run([str(finished), "--out", str(out)])) == 0
+    page = out.read_text()
+    assert f"{float(rows(finished)[-1]['eval/psnr']):.2f} dB" in page
+    for part in ("Balance: cosine", "Images per second", "data:image/jpeg", "this model"):
+        assert part in page
+
+
 def test_the_picture_has_a_row_for_each_pair(finished):
     with PILImage.open(finished / "stages.png") as picture:
         width, height = picture.size
@@ -169,7 +189,7 @@ def stop_after_four(config, monkeypatch):
     class Stopped(Exception):
         pass
 
-    write = loop.report.Metrics.write
+    write = loop.watch.Metrics.write
 
     def stop_at_four(self, step, values):
         write(self, step, values)
@@ -177,7 +197,7 @@ def stop_after_four(config, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.report.Metrics, "write", stop_at_four)
+        patch.setattr(loop.watch.Metrics, "write", stop_at_four)
         with pytest.raises(Stopped):
             loop.train(config)
 
@@ -198,6 +218,35 @@ def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, mon
             other["loss"],
             other["eval/psnr"],
         )
+
+
+def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):
+    """Stopped after step 4 and resumed at 3: on in the same run elsewhere, steps 13 to 18 profiled."""
+    run_dir = tmp_path / "run"
+    changes = {"log.wandb": "dark", "log.profile": True, "train.steps": 19, "log.every": 4}
+    config = small(run_dir, photographs, **changes)
+    stop_after_four(config, monkeypatch)
+    assert "no profile: the run ended before step 10" in capsys.readouterr().out
+    config.resume = True
+    loop.train(config)
+
+    assert f"a profile of steps 13 to 18 is in {run_dir / 'profile'}" in capsys.readouterr().out
+    assert len(list(run_dir.glob("profile/**/*.xplane.pb"))) == 1
+    assert exposures(run_dir) == {4: 4, 8: 16, 12: 16, 16: 16, 19: 12}
+    begun = [call[1] for call in wandb.calls if call[0] == "init"]
+    assert [call["project"] for call in begun] == ["dark", "dark"]
+    assert begun[0]["id"] == begun[1]["id"]
+    assert begun[1]["config"]["train"]["steps"] == 19
+    assert [call[1] for call in wandb.calls if call[0] == "finish"] == [1, 0]
+    logged = {}
+    for _, step, values in (call for call in wandb.calls if call[0] == "log"):
+        logged[step] = logged.get(step, {}) | values
+    assert {"loss", "log_exposure", "balance/cosine"} <= set(logged[16])
+    assert {"stages", "eval/psnr"} <= set(logged[18])
+    for row in rows(run_dir):
+        for name in ("loss", "balance/ratio", "eval/ssim"):
+            if row[name]:
+                assert logged[int(row["step"])][name] == pytest.approx(float(row[name]), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -453,6 +502,7 @@ def test_help_says_where_the_options_stand(capsys):
         ([*BASE, "--config.data.physics=nowhere.json"], "nowhere.json does not exist"),
         ([*BASE, "--config.data.jpeg=2.0"], "data.jpeg is 2.0; expected a part"),
         ([*BASE, "--config.data.jpeg_quality=(0,50)"], "data.jpeg_quality is (0, 50); expected"),
+        ([*BASE, "--config.log.wandb=dark"], "not installed: pip install wandb"),
         ([*BASE, "--config.data.workers=-1"], "data.workers is -1; expected at least 0"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
@@ -477,6 +527,7 @@ def test_help_says_where_the_options_stand(capsys):
 )
 def test_bad_options_are_one_line_and_code_2(argv, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(argv) == 2
     error = capsys.readouterr().err.strip()
     assert said in error

@@ -45,12 +45,13 @@ def main(argv: Sequence[str]) -> int:
         from train.loop import train
         from train.stopping import EXIT_CODE, Stopped
 
-        try:
-            with hosts.joined(config):
+        with hosts.joined(config):
+            try:
                 train(config)
-        except Stopped as stop:
-            print(f"pdn_jax: {stop}", file=sys.stderr)
-            return EXIT_CODE
+            except Stopped as stop:
+                if hosts.is_first():
+                    print(f"pdn_jax: {stop}", file=sys.stderr)
+                return EXIT_CODE
         return 0
 
     return explained(run)

@@ -10,13 +10,14 @@ computes. Should the main thread not come round in `GRACE` seconds, the process 
 checkpoints on disk are whole at any moment, so all that is lost is what came after the last one.
 """
 
+import dataclasses
 import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 
+import jax
 import orbax.checkpoint as ocp
-from jax._src import distributed
 from rich.console import Console
 
 EXIT_CODE = 75
@@ -27,16 +28,34 @@ GRACE = 8.0
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+GO_ON = "go on with the same command and --config.resume=true"
+
 
 class Stopped(Exception):
     """The training was told to stop, and did; says how to go on."""
 
 
+@dataclasses.dataclass
+class Watched:
+    """Items that can be stopped between; not where others wait for them, in other processes."""
+
+    items: Iterable
+    stopping: "Stopping"
+
+    def __iter__(self) -> Iterator:
+        for item in self.items:
+            if self.stopping.reason and not jax.distributed.is_initialized():
+                raise self.stopping.stopped("between photographs")
+            yield item
+
+
 class Stopping:
     """A context in which signals ask for a stop instead of ending the process; for the main thread.
 
-    A second signal ends the process at once. In a thread other than the main one, or where signals
-    are already someone else's, only `ask` asks.
+    A second signal ends the process at once. In a thread other than the main one only `ask` asks.
+
+    Where several processes make one run they have to stop after the same step. SIGTERM is then left
+    to JAX, whose preemption service tells all of them; SIGINT is passed on to it.
     """
 
     def __init__(self, console: Console, grace: float = GRACE):
@@ -55,38 +74,42 @@ class Stopping:
 
     def asked(self, step: int) -> bool:
         """Whether to stop after this step; where several processes run, all hear the same."""
-        if distributed.global_state.client is not None:
-            if ocp.utils.reached_preemption(step):
-                self.reason = self.reason or "the platform takes this machine back"
-                return True
-            return False
+        if jax.distributed.is_initialized() and ocp.utils.reached_preemption(step):
+            self.ask("SIGTERM to one of the processes")
         return bool(self.reason)
 
-    def watched(self, items: Iterable) -> Iterator:
+    def watched(self, items: Iterable) -> "Watched":
         """The same items, raising Stopped where a stop is asked for between them."""
-        for item in items:
-            if self.reason and distributed.global_state.client is None:
-                raise Stopped(self.reason)
-            yield item
+        return Watched(items, self)
+
+    def stopped(self, where: str) -> "Stopped":
+        """What to raise: why, where, and how to go on."""
+        return Stopped(f"{self.reason}: stopped {where}; {GO_ON}")
 
     def _end(self) -> None:
         if not self._done.wait(self.grace):
-            said = f"{self.reason}: not done in {self.grace:.0f} s, ended; the last checkpoint is whole"
-            self.console.print(said, soft_wrap=True)
+            self.console.print(
+                f"{self.reason}: not done in {self.grace:.0f} s, ended; the last checkpoint is whole; "
+                f"{GO_ON}",
+                soft_wrap=True,
+            )
             os._exit(EXIT_CODE)
 
     def _listen(self) -> None:
         while number := os.read(self._read, 1):
             if number[0] == 0:
                 return
-            self.ask(signal.Signals(number[0]).name)
+            if jax.distributed.is_initialized():
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                self.ask(signal.Signals(number[0]).name)
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            for number in SIGNALS:
+            for number in SIGNALS[jax.distributed.is_initialized() :]:
                 self._before[number] = signal.signal(number, lambda *_: None)
             self._thread = threading.Thread(target=self._listen, daemon=True)
             self._thread.start()
