@@ -72,6 +72,7 @@ def test_a_run_leaves_what_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "config.json",
+        "data.json",
         "metrics.csv",
         "tensorboard",
         "checkpoints",

@@ -238,7 +238,7 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
     Raises Diverged where they are not numbers: the step was finite, but its weights are no good;
     and Stopped where a stop is asked for meanwhile.
     """
-    method = evaluate.model_method(weights)
+    config, method = run.config, evaluate.model_method(weights)
     scores = evaluate.score(method, run.stopping.watched(run.pairs))
     if math.isnan(scores.mean("psnr")):
         raise Diverged(
@@ -246,7 +246,7 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
             f"{run.checkpoints.last_good(step + 1)}; "
             "resume with a lower --config.train.learning_rate"
         )
-    if run.config.log.images and hosts.is_first():
+    if config.log.images and hosts.is_first():
         run.metrics.picture(step, "stages", watch.stages_picture(weights, run.pairs[:1]))
     found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
     return {name: float(value) for name, value in found.items()}
