@@ -125,7 +125,7 @@ def run(setting: Setting) -> Iterator[Found]:
     for _ in range(setting.steps):
         start = time.perf_counter()
         state, logs = mapped.step(state, *batch)
-        losses.append(float(mapped.collect(logs)["loss"]))
+        losses.append(float(mapped.collect(logs).scalars["loss"]))
         seconds.append(time.perf_counter() - start)
     program = mapped.step.lower(state, *batch).compile().as_text()
     weights = [np.ravel(leaf) for leaf in jax.tree.leaves(mapped.collect(state.params))]

@@ -44,6 +44,7 @@ def command(run_dir: Path, steps: int, more: list[str]) -> list[str]:
         "eval.every": steps,
         "log.every": 1,
         "log.images": "false",
+        "parallel.devices": 1,
     }
     options = [f"--config.{name}={value}" for name, value in settings.items()]
     return [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *options, *more]

@@ -21,6 +21,7 @@ from configs import debug
 from pdn_jax import weights
 from pdn_jax.types import InputError
 from train import hosts, loop, parallel
+from train.stopping import EXIT_CODE
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 7200
@@ -107,14 +108,19 @@ def stopped(processes):
         process.communicate()
 
 
+def saved(run_dir):
+    """The step of its newest checkpoint."""
+    return max(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdigit())
+
+
 def losses(run_dir):
     with (run_dir / "metrics.csv").open(newline="") as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
 def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_path):
-    """pmap until process 1 is killed, which ends process 0; then on with shard_map, to the weights
-    of one process with four devices."""
+    """pmap until process 1 is killed, which ends process 0; on until it is told to stop, which stops
+    both; then on with shard_map, to the weights of one process with four devices."""
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     config = debug.get_config()
     config.update_from_flattened_dict(options(photographs, whole))
@@ -140,6 +146,19 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     assert code not in (0, 2)
     assert "--config.resume=true" in err or "another task died" in err, err
     assert not (run_dir / "weights.safetensors").exists()
+
+    before = saved(run_dir)
+    processes = both(given | {"resume": True})
+    try:
+        out = iter(processes[0].stdout.readline, "")
+        assert any(f"resumed at step {before}" in line for line in out)
+        processes[1].send_signal(signal.SIGTERM)
+        (code, _, err), (other, _, complaint) = map(ended, processes)
+    finally:
+        stopped(processes)
+    assert (code, other) == (EXIT_CODE, EXIT_CODE), err + complaint
+    assert f"stopped after step {saved(run_dir)} of 20, with a checkpoint" in err
+    assert before < saved(run_dir) < 20
 
     processes = both(given | {"resume": True, "parallel.strategy": "shard_map"})
     try:

@@ -110,9 +110,10 @@ def test_four_devices_agree_with_one(strategy):
     assert one.states[-1].balance.average > 0
 
 
-def test_micro_batches_agree_with_the_whole():
+@pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
+def test_micro_batches_agree_with_the_whole(strategy):
     """On four devices, each of which sees one crop at a time, for 20 steps."""
-    parts, one = train("pmap", 4, steps=20, accumulate=2), alone()
+    parts, one = train(strategy, 4, steps=20, accumulate=2), alone()
     for ours, theirs in zip(parts.logs, one.logs, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-4)
         assert ours["negative"] == pytest.approx(theirs["negative"], rel=1e-3)

@@ -503,6 +503,8 @@ def test_help_says_where_the_options_stand(capsys):
         ([*BASE, "--config.data.physics=nowhere.json"], "nowhere.json does not exist"),
         ([*BASE, "--config.data.jpeg=2.0"], "data.jpeg is 2.0; expected a part"),
         ([*BASE, "--config.data.jpeg_quality=(0,50)"], "data.jpeg_quality is (0, 50); expected"),
+        ([*BASE, "--config.data.jpeg_quality=(40.5,95)"], "data.jpeg_quality is (40.5, 95); expec"),
+        ([*BASE, "--config.data.mixture=(('packaged',True),)"], "packaged the weight True"),
         ([*BASE, "--config.log.wandb=dark"], "not installed: pip install wandb"),
         ([*BASE, "--config.data.workers=-1"], "data.workers is -1; expected at least 0"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),

@@ -108,13 +108,17 @@ def validate(config) -> None:
     need("augment.snr", _rising, "(worst, best) in dB")
     need(
         "data.jpeg_quality",
-        lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95,
+        lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95 and _whole(value),
         "(worst, best), whole numbers from 1 to 95",
     )
 
 
 def _rising(value) -> bool:
     return len(value) == 2 and value[0] <= value[1]
+
+
+def _whole(value) -> bool:
+    return all(type(number) is int for number in value)
 
 
 def choose(key: str, value: str, table: dict):

@@ -48,6 +48,14 @@ class WeightsSave(ocp.args.CheckpointArgs):
     weights: weight_files.Weights | None = None
 
 
+class Manager(ocp.CheckpointManager):
+    """Orbax's own, which leaves it to the loop to ask for a preemption: JAX counts who asks."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Orbax's hook."""
+        return False
+
+
 def digest(state: Any) -> str:
     """A fingerprint of every bit of a state of arrays."""
     found = hashlib.blake2b(digest_size=16)
@@ -85,7 +93,7 @@ class Checkpoints:
         self.folder = (run_dir / FOLDER).resolve()
         self.console = console
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
-        self._manager = ocp.CheckpointManager(
+        self._manager = Manager(
             self.folder,
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -136,6 +144,10 @@ class Checkpoints:
         except Exception as error:
             self._explain(error)
             raise
+
+    def writing(self) -> bool:
+        """Whether a write is under way."""
+        return self._manager.is_saving_in_progress()
 
     def _explain(self, error: Exception) -> None:
         """Raise InputError where an error of orbax is that of a full disk."""

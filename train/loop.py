@@ -178,7 +178,7 @@ def run_steps(run: Run, state, start: int):
             jax.block_until_ready(logs)
             clock.restart(step)
 
-        stop = run.stopping.asked(step)
+        stop = run.stopping.asked()
         log, judge, save = (step == total or step % often == 0 for often in every)
         if not (stop or log or judge or save):
             continue

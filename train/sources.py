@@ -38,7 +38,7 @@ def mixture(config) -> tuple[list[datasets.Split], list[float]]:
         if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
             raise InputError(f"data.mixture has {entry!r}; expected (name, weight)")
         name, weight = entry
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        if type(weight) not in (int, float) or not 0 < weight < float("inf"):
             raise InputError(f"data.mixture gives {name} the weight {weight!r}; expected above 0")
         splits.append(opened(name, "train", config.data.directory))
         weights.append(float(weight))

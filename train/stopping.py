@@ -3,7 +3,7 @@
     with Stopping(console) as stopping:
         for step in …:
             …
-            if stopping.asked(step):       # finish the step, write a checkpoint, leave
+            if stopping.asked():           # finish the step, write a checkpoint, leave
 
 A signal is heard by a thread, since Python's own handlers wait while the main thread compiles or
 computes. Should the main thread not come round in `GRACE` seconds, the process ends from there: the
@@ -37,14 +37,14 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class Watched:
-    """Items that can be stopped between; not where others wait for them, in other processes."""
+    """Items, and a question before each."""
 
     items: Iterable
     stopping: "Stopping"
 
     def __iter__(self) -> Iterator:
         for item in self.items:
-            if self.stopping.reason and not jax.distributed.is_initialized():
+            if self.stopping.asked():
                 raise self.stopping.stopped("between photographs")
             yield item
 
@@ -61,6 +61,7 @@ class Stopping:
     def __init__(self, console: Console, grace: float = GRACE):
         self.console, self.grace = console, grace
         self.reason = ""
+        self._times = 0
         self._done = threading.Event()
         self._before: dict[int, object] = {}
 
@@ -72,9 +73,10 @@ class Stopping:
         self.console.print(f"{reason}: finishing this step, then a checkpoint", soft_wrap=True)
         threading.Thread(target=self._end, daemon=True).start()
 
-    def asked(self, step: int) -> bool:
-        """Whether to stop after this step; where several processes run, all hear the same."""
-        if jax.distributed.is_initialized() and ocp.utils.reached_preemption(step):
+    def asked(self) -> bool:
+        """Whether to stop here; several processes hear the same where they ask equally often."""
+        self._times += 1
+        if jax.distributed.is_initialized() and ocp.utils.reached_preemption(self._times):
             self.ask("SIGTERM to one of the processes")
         return bool(self.reason)
 
