@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from pdn_jax import cli, degradation, inference, photo
+from pdn_jax import cli, inference, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.sheet import contact_sheet
 from pdn_jax.types import InputError
@@ -30,14 +30,7 @@ Shown = tuple[str, np.ndarray, np.ndarray | None]
 def of_split(name: str, directory: str) -> Iterator[Shown]:
     """Every pair of a built set's split; photographs without a dark partner are darkened twice."""
     split = sources.opened(name, "dev", directory)
-    pairs = whole_pairs(
-        split,
-        seed=0,
-        draws=2,
-        degrade=degradation.camera(),
-        sample_physics=degradation.sample_physics,
-    )
-    for said, low, truth in pairs:
+    for said, low, truth in whole_pairs(split, draws=2):
         yield said, _eight_bit(low), _eight_bit(truth)
 
 

@@ -18,6 +18,8 @@ from pdn_jax.types import Batch, Image, Physics, PRNGKey
 from train import again as photographed
 from train.datasets import Split
 
+CAMERA = degradation.camera()
+
 PhysicsSampler = Callable[[PRNGKey, Image], Physics]
 Crops = dict[str, Array]
 """uint8 crops as `pipeline` makes them, and `compressed` where `compress` added it."""
@@ -157,10 +159,10 @@ def _degrade_one(key, image, degrade, sample_physics):
 def whole_pairs(
     split: Split,
     *,
-    seed: int,
-    draws: int,
-    degrade: Step,
-    sample_physics: PhysicsSampler,
+    seed: int = 0,
+    draws: int = 1,
+    degrade: Step = CAMERA,
+    sample_physics: PhysicsSampler = degradation.sample_physics,
     most: int = 0,
 ) -> Iterator[Pair]:
     """The pairs of a split, `most` of them evenly spread (0 for all), one by one.

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, degradation, inference, metrics, photo
+from pdn_jax import cli, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import datasets
@@ -176,14 +176,7 @@ def pairs_of(options) -> tuple[str, Iterable[Pair]]:
     if options.data is None:
         return options.low.resolve().name, read_pairs(options.low, options.normal)
     split = datasets.open_split(options.data, options.split, options.data_dir)
-    pairs = whole_pairs(
-        split,
-        seed=0,
-        draws=1,
-        degrade=degradation.camera(),
-        sample_physics=degradation.sample_physics,
-    )
-    return f"{split.name}-{split.split}", pairs
+    return f"{split.name}-{split.split}", whole_pairs(split)
 
 
 def run(argv: list[str]) -> None:
