@@ -16,10 +16,13 @@ from jaxtyping import install_import_hook
 hook = install_import_hook("pdn_jax", "typecheck.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# What one test compiled, the next need not: a fresh cache for every session.
+# What one test compiled, the next need not, nor a process that it starts: a fresh cache for every
+# session.
 cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
 jax.config.update("jax_compilation_cache_dir", cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # Data sets built by a test are this session's alone.
 built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")

@@ -75,8 +75,6 @@ def start(process, port, given, **more):
     environment = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
         "PYTHONPATH": str(ROOT),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from test_survive import SMALLEST
 
 from train.stopping import EXIT_CODE, Stopped, Stopping
 
@@ -39,6 +40,7 @@ def test_nothing_is_asked_of_items_in_peace():
 BUSY = """
 import sys, time
 from rich.console import Console
+from test_survive import SMALLEST
 from train.stopping import Stopping
 with Stopping(Console(), grace=0.5):
     print("ready", flush=True)
@@ -69,7 +71,7 @@ def training(run_dir):
     settings = {"run_dir": run_dir, "resume": "true", "train.steps": 100000, "log.every": 1}
     settings |= {"eval.every": 100000, "checkpoint.every": 100000, "log.images": "false"}
     options = [f"--config.{name}={value}" for name, value in settings.items()]
-    return [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *options]
+    return [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *options, *SMALLEST]
 
 
 def test_a_training_stops_with_a_checkpoint_and_goes_on(tmp_path):

@@ -12,11 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as PILImage
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pdn_jax
-from benchmarks import survive
 from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
@@ -426,29 +424,6 @@ def test_the_operation_that_went_wrong_is_found(photographs, tmp_path, capsys):
     error = capsys.readouterr().err.strip()
     assert re.search(r"step \d is not finite: .*; its batch: (three/[ac](, )?){4}; ", error), error
     assert re.search(r"(nan|inf).* at pdn_jax/\w+\.py:\d+, in \w+", error), error
-
-
-# --- killed --------------------------------------------------------------------------------------
-
-
-def test_a_run_that_is_killed_ends_as_if_it_were_not(tmp_path, capsys):
-    """Twice with SIGKILL, once in the middle of writing a checkpoint."""
-    assert survive.run(["--kills", "2", "--steps", "40", "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert "kill 2: killed with" in said
-    assert "loss of every step: identical, 40 steps" in said
-    for part in ("params", "average", "optimizer", "balance", "step"):
-        (line,) = (line for line in said.splitlines() if line.startswith(f"{part}:"))
-        done, of = re.findall(r"\d+", line)
-        assert done == of != "0"
-
-
-def test_a_difference_would_be_seen(tmp_path):
-    """Two runs of other seeds are not the same."""
-    for seed in (0, 1):
-        argv = survive.command(tmp_path / str(seed), 4, [f"--config.seed={seed}"])
-        assert main(argv[3:]) == 0
-    assert not survive.compare(tmp_path / "0", tmp_path / "1", Console(quiet=True))
 
 
 # --- the command line --------------------------------------------------------------------------
