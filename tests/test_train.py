@@ -394,7 +394,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(photographs, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(loop, "check_finite", broken)
         with pytest.raises(
-            loop.Diverged, match=r"step 5 .*structure nan; .*three/a.*checkpoints/3;"
+            loop.Diverged, match=r"step 5 .*structure nan; .*three/train/a.png.*checkpoints/3;"
         ):
             loop.train(config)
     assert not (tmp_path / "run" / "weights.safetensors").exists()
@@ -422,7 +422,7 @@ def test_the_operation_that_went_wrong_is_found(photographs, tmp_path, capsys):
     config = small(tmp_path / "run", photographs, **changes, **{"debug.nan": True})
     assert cli.explained(lambda: loop.train(config) and 0) == 2
     error = capsys.readouterr().err.strip()
-    assert re.search(r"step \d is not finite: .*; its batch: (three/[ac](, )?){4}; ", error), error
+    assert re.search(r"step \d is not finite: .*; its batch: (three/train/[ac].png(, )?){4}; ", error), error
     assert re.search(r"(nan|inf).* at pdn_jax/\w+\.py:\d+, in \w+", error), error
 
 
