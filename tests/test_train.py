@@ -422,7 +422,9 @@ def test_the_operation_that_went_wrong_is_found(photographs, tmp_path, capsys):
     config = small(tmp_path / "run", photographs, **changes, **{"debug.nan": True})
     assert cli.explained(lambda: loop.train(config) and 0) == 2
     error = capsys.readouterr().err.strip()
-    assert re.search(r"step \d is not finite: .*; its batch: (three/train/[ac].png(, )?){4}; ", error), error
+    assert re.search(
+        r"step \d is not finite: .*; its batch: (three/train/[ac].png(, )?){4}; ", error
+    ), error
     assert re.search(r"(nan|inf).* at pdn_jax/\w+\.py:\d+, in \w+", error), error
 
 
