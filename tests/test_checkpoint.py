@@ -101,6 +101,9 @@ def files_of(checkpoint, part):
     return [path for path in found if path.stat().st_size > 20]
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # orbax's, of files that it leaves
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize("part", ["state", "seal"])
 def test_any_damaged_file_of_the_newest_is_noticed(tmp_path, capsys, damage, part):

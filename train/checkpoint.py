@@ -230,11 +230,14 @@ class Checkpoints:
 
     def __exit__(self, kind, *_) -> None:
         try:
-            self.wait()
-        except Exception:
-            if kind is None:
-                raise  # else the first error is the one to hear of
-        self._manager.close()
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
+        except Exception as error:
+            if kind is None:  # else the first error is the one to hear of
+                self._explain(error)
+                raise
 
 
 class Damaged(Exception):
