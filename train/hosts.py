@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -100,15 +101,23 @@ def coordinator(config) -> str:
 def connect(config, address: str) -> None:
     """`jax.distributed.initialize`; what the options leave open is asked of SLURM, MPI, TPU, ….
 
-    Raises InputError for what nobody says, and where the processes do not find each other.
+    Raises InputError for what nobody says. Where the processes do not find each other this one ends
+    with exit code 2: JAX would abort it.
     """
     options = config.parallel
+    alone = InputError(
+        f"not all of the processes met at {address or 'process 0'} within parallel.patience="
+        f"{options.patience} s; start every one, with the same coordinator and number of processes"
+    )
+    given_up = threading.Timer(options.patience, leave, (alone, False))
+    given_up.daemon = True
+    given_up.start()
     try:
         jax.distributed.initialize(
             coordinator_address=address or None,
             num_processes=options.processes or None,
             process_id=options.process if options.process >= 0 else None,
-            initialization_timeout=options.patience,
+            initialization_timeout=2 * options.patience + 60,
             heartbeat_timeout_seconds=options.heartbeat,
             shutdown_timeout_seconds=options.heartbeat,
         )
@@ -118,11 +127,9 @@ def connect(config, address: str) -> None:
             "HOST:PORT, processes and process, or start under SLURM, Open MPI or on a TPU pod"
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise InputError(
-            f"not all of the processes met at {address or 'process 0'} within parallel.patience="
-            f"{options.patience} s ({str(error).splitlines()[0]}); start every one, with "
-            "the same coordinator and number of processes"
-        ) from error
+        raise alone from error
+    finally:
+        given_up.cancel()
 
 
 def leave(error: BaseException, met: bool) -> NoReturn:
