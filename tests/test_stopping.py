@@ -40,7 +40,6 @@ def test_nothing_is_asked_of_items_in_peace():
 BUSY = """
 import sys, time
 from rich.console import Console
-from test_survive import SMALLEST
 from train.stopping import Stopping
 with Stopping(Console(), grace=0.5):
     print("ready", flush=True)
