@@ -16,6 +16,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,8 +47,8 @@ def configured(variant: str, batch: int, crop: int | None, balance: str, dtype: 
     return config
 
 
-def make_training(config, params, devices: list) -> tuple[Callable, parallel.Mapped]:
-    """(step, mapped), put together as `train.loop` does; step(batch) -> logs trains `params` on."""
+def assembled(config, params, devices: list) -> tuple[parallel.Mapped, Any]:
+    """(mapped, state on the devices), put together as `train.loop` does."""
     model = build.network(config)
     degrade = degradation.camera()
     loss = build.loss(config, degrade)
@@ -56,7 +57,12 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
         config, model=model, degrade=degrade, loss=loss, optimizer=optimizer
     )
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
-    state = mapped.replicate(init_state(params, optimizer, loss))
+    return mapped, mapped.replicate(init_state(params, optimizer, loss))
+
+
+def make_training(config, params, devices: list) -> tuple[Callable, parallel.Mapped]:
+    """(step, mapped) of `assembled`; step(batch) -> logs trains `params` on."""
+    mapped, state = assembled(config, params, devices)
 
     def step(batch):
         nonlocal state
@@ -88,7 +94,7 @@ def seconds_of(step: Callable, mapped: parallel.Mapped, batches: Iterator, steps
 
 def read(logs) -> dict[str, float]:
     """The logs as floats: waits for the step that they come from."""
-    return {name: float(value) for name, value in logs.items()}
+    return {name: float(value) for name, value in logs.scalars.items()}
 
 
 # --- what is measured ------------------------------------------------------------------------

@@ -28,17 +28,22 @@ class Failure(Exception):
 class Worker:
     """A process that runs a generator and is asked for one thing after the other.
 
-    The generator's first yield is `answer`; `ask` sends it a question and returns what it yields
+    It is started with `ENVIRONMENT` and what `environment` adds. The generator's first yield is `answer`; `ask` sends it a question and returns what it yields
     next. Function and arguments must be importable and picklable. Raises Failure where the
     generator raises or the process ends. Used in a `with`, at whose end the process is told to go.
     """
 
-    def __init__(self, function: Callable[..., Generator], *arguments: Any):
+    def __init__(
+        self,
+        function: Callable[..., Generator],
+        *arguments: Any,
+        environment: dict[str, str] | None = None,
+    ):
         """Start the process and wait for the first answer."""
         spawning = multiprocessing.get_context("spawn")
         self._connection, far = spawning.Pipe()
         self._process = spawning.Process(target=_serve, args=(far, function, arguments))
-        with _environment(ENVIRONMENT):
+        with _environment(ENVIRONMENT | (environment or {})):
             self._process.start()
         far.close()
         try:
@@ -77,9 +82,13 @@ class Worker:
         self.close()
 
 
-def apart(function: Callable[..., Generator], *arguments: Any) -> Any:
+def apart(
+    function: Callable[..., Generator],
+    *arguments: Any,
+    environment: dict[str, str] | None = None,
+) -> Any:
     """The first answer of a worker, which then ends; raises as `Worker`."""
-    with Worker(function, *arguments) as worker:
+    with Worker(function, *arguments, environment=environment) as worker:
         return worker.answer
 
 

@@ -87,21 +87,33 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.995  # of the averaged weights, per step
 
     config.eval = ConfigDict()
-    config.eval.every = 350  # steps; every checkpoint is evaluated too
+    config.eval.every = 350  # steps
     config.eval.data = ()  # name or name/split to judge by; () for the mixture's own dev splits
     config.eval.most = 8  # pairs of each, evenly spread; 0 for all
     config.eval.draws = 2  # dark versions of each photograph without a dark partner
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps
-    config.checkpoint.keep = 3  # newest kept, besides the best
+    config.checkpoint.keep = 3  # newest kept, besides the best of those that were evaluated
+    config.checkpoint.keep_every = 0  # keep each whose step divides by this as well; 0 for none
 
     config.parallel = ConfigDict()
     config.parallel.strategy = "pmap"  # pmap, shard_map or single
-    config.parallel.devices = 0  # how many of the local devices; 0 for all
+    config.parallel.devices = 0  # how many of each process's own devices; 0 for all
+    config.parallel.distributed = False  # several processes make one run, each started like this
+    config.parallel.coordinator = ""  # HOST:PORT of process 0; '' for what SLURM, MPI or TPU says
+    config.parallel.processes = 0  # how many there are; 0 for what SLURM, MPI or TPU says
+    config.parallel.process = -1  # which of them this is, from 0; -1 for what they say
+    config.parallel.patience = 300  # seconds to wait for all processes at the start
+    config.parallel.heartbeat = 30  # seconds of silence after which a process is given up, and all
 
     config.log = ConfigDict()
     config.log.every = 25  # steps between rows of metrics.csv and TensorBoard scalars
     config.log.images = True  # TensorBoard images at every evaluation
+    config.log.wandb = ""  # project of Weights & Biases to log to as well; '' for none
+    config.log.profile = False  # trace steps 10 to 15, counted from any resumption, into profile/
+
+    config.debug = ConfigDict()
+    config.debug.nan = False  # look at every step, and replay one that is not finite uncompiled
 
     return config.lock()

@@ -80,7 +80,7 @@ def save(path: str | Path, weights: Weights) -> None:
 
 
 def load(path: str | Path, *, variant: str | None = None) -> Weights:
-    """Read a .safetensors file, the `weights.safetensors` of a run folder, or one of `SHIPPED` by name.
+    """Read a .safetensors file, the one of a run folder or of a checkpoint, or one of `SHIPPED` by name.
 
     A folder that is called like one of those is meant by "./small". With `variant`, insists on that
     one. Raises InputError for a missing, damaged or foreign file, another format version, or
@@ -171,6 +171,9 @@ def check(params: Params, expected: Params) -> None:
 
 def _file(path: str | Path) -> Path:
     path = Path(path)
+    within = path / "weights" / FILENAME  # where a checkpoint has them
+    if within.is_file() and not (path / FILENAME).exists():
+        return within
     return path / FILENAME if path.is_dir() else path
 
 

@@ -1,6 +1,8 @@
 """Shapes in annotations are checked under pytest, and arrays never change rank unasked."""
 
 import os
+import sys
+import types
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,16 +10,45 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import tempfile
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 hook = install_import_hook("pdn_jax", "typecheck.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# What one test compiled, the next need not: a fresh cache for every session.
+# What one test compiled, the next need not, nor a process that it starts: a fresh cache for every
+# session.
 cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
 jax.config.update("jax_compilation_cache_dir", cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # Data sets built by a test are this session's alone.
 built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")
 os.environ["TFDS_DATA_DIR"] = built.name
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A stand-in for the library: what it was given is in `calls`."""
+    fake = types.ModuleType("wandb")
+    fake.Error = type("Error", (Exception,), {})
+    fake.Image = lambda image: ("image", image.shape)
+    fake.Histogram = lambda np_histogram: ("histogram", np_histogram)
+    fake.calls = []
+
+    class Started:
+        def log(self, values, step):
+            fake.calls.append(("log", step, values))
+
+        def finish(self, exit_code):
+            fake.calls.append(("finish", exit_code))
+
+    def init(**keywords):
+        fake.calls.append(("init", keywords))
+        return Started()
+
+    fake.init = init
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake

@@ -125,10 +125,8 @@ def test_library_imports_only_what_it_declares():
 
 
 def test_program_imports_only_what_it_declares():
-    needed = (
-        PROJECT["project"]["dependencies"],
-        PROJECT["project"]["optional-dependencies"]["train"],
-    )
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = (PROJECT["project"]["dependencies"], extras["train"], extras["wandb"])
     allowed = declared(*needed) | {"pdn_jax", "train"}
     assert offences(lambda tree: roots(tree) - allowed, PROGRAM) == []
 

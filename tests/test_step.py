@@ -16,9 +16,10 @@ from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from train import build, data, parallel
 from train.optimizer import decayed, make_optimizer, schedule
-from train.step import init_state, make_train_step
+from train.step import EXPOSURE_EDGES, exposure_counts, init_state, make_train_step
 
 CAMERA = degradation.camera()
+NETWORK = ProgressiveDualNetwork(stages=2, width=8, widths=(8, 8), depths=(1, 1), blocks=(2, 2))
 
 
 def parts(**loss):
@@ -36,9 +37,11 @@ def crops(step, size=8):
 
 
 class Run(NamedTuple):
-    """A short run: logs and state after every step, traces of the network, compilations after step 1."""
+    """A short run: scalars, exposures and state after every step, traces of the network, compilations
+    after step 1."""
 
     logs: list
+    exposures: list
     states: list
     traces: int
     late_compilations: int
@@ -54,7 +57,6 @@ jax.monitoring.register_event_duration_secs_listener(
 def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", size=8):
     """A run of a small network under a strategy."""
     config = parts(balance=balance)
-    model = ProgressiveDualNetwork(stages=2, width=8, widths=(8, 8), depths=(1, 1), blocks=(2, 2))
     loss = build.loss(config, CAMERA)
     rate = schedule(learning_rate=2e-3, warmup=0.1, final_rate=0.1, steps=40)
     optimizer = make_optimizer(rate, weight_decay=1e-2, clip_norm=1.0)
@@ -62,7 +64,7 @@ def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", s
 
     def apply(params, low):
         traces.append(low.shape)
-        return model.apply(params, low)
+        return NETWORK.apply(params, low)
 
     def make_step(axis_name):
         return make_train_step(
@@ -77,15 +79,17 @@ def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", s
         )
 
     mapped = parallel.STRATEGIES[strategy](make_step, jax.local_devices()[:devices])
-    state = mapped.replicate(init_state(build.initial_params(config, model), optimizer, loss))
-    logs, states = [], [jax.tree.map(np.array, mapped.collect(state))]
+    state = mapped.replicate(init_state(build.initial_params(config, NETWORK), optimizer, loss))
+    logs, exposures, states = [], [], [jax.tree.map(np.array, mapped.collect(state))]
     early = 0
     for step in range(steps):
         early = len(COMPILATIONS) if step == 1 else early
         state, log = mapped.step(state, *mapped.shard((crops(step, size), np.arange(size))))
-        logs.append(jax.tree.map(float, mapped.collect(log)))
+        log = mapped.collect(log)
+        logs.append(jax.tree.map(float, log.scalars))
+        exposures.append(np.asarray(log.exposures))
         states.append(jax.tree.map(np.array, mapped.collect(state)))
-    return Run(logs, states, len(traces), len(COMPILATIONS) - early)
+    return Run(logs, exposures, states, len(traces), len(COMPILATIONS) - early)
 
 
 def alone():
@@ -106,14 +110,37 @@ def test_four_devices_agree_with_one(strategy):
     assert one.states[-1].balance.average > 0
 
 
-def test_micro_batches_agree_with_the_whole():
-    parts, one = train("pmap", 2, steps=6, accumulate=2), alone()
-    for ours, theirs in zip(parts.logs, one.logs, strict=False):
+@pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
+def test_micro_batches_agree_with_the_whole(strategy):
+    """On four devices, each of which sees one crop at a time, for 20 steps."""
+    parts, one = train(strategy, 4, steps=20, accumulate=2), alone()
+    for ours, theirs in zip(parts.logs, one.logs, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-4)
         assert ours["negative"] == pytest.approx(theirs["negative"], rel=1e-3)
         assert ours["balance/weight"] == pytest.approx(theirs["balance/weight"], rel=5e-3, abs=1e-6)
-    chex.assert_trees_all_close(parts.states[6].params, one.states[6].params, atol=1e-4)
-    assert int(parts.states[-1].step) == 6
+    chex.assert_trees_all_close(parts.states[-1].params, one.states[-1].params, atol=1e-4)
+    assert int(parts.states[-1].step) == 20
+
+
+def test_exposures_found_are_counted_over_the_global_batch():
+    """As NumPy counts those of the network; over devices and micro-batches alike."""
+    low = build.synthesiser(parts(), CAMERA)(
+        data.image_keys(jax.random.key(0), 0, jnp.arange(8)), crops(0)
+    ).low
+    found = np.log(NETWORK.apply(alone().states[0].params, low).exposure)
+    wanted, _ = np.histogram(found, EXPOSURE_EDGES)
+    assert np.count_nonzero(wanted) > 1
+    for run in (alone(), train("pmap", 2, steps=6, accumulate=2), train("shard_map", 4, steps=20)):
+        np.testing.assert_array_equal(run.exposures[0], wanted)
+        assert [counts.sum() for counts in run.exposures] == [8] * len(run.logs)
+
+
+def test_exposures_are_in_their_bins():
+    """Beside the edge between the first two; what is out of range is in the outer ones."""
+    edge = EXPOSURE_EDGES[1]
+    found = jnp.exp(jnp.asarray([-50.0, edge - 0.24, edge - 0.01, edge + 0.01, -0.01, 3.0]))
+    counts = np.asarray(exposure_counts(found))
+    assert (counts[0], counts[1], counts[-1], counts.sum()) == (3, 1, 2, 6)
 
 
 @pytest.mark.parametrize(("strategy", "devices"), [("single", 1), ("pmap", 4), ("shard_map", 4)])

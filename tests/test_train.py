@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import chex
@@ -18,8 +19,7 @@ from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import Batch, InputError
-from train import calibrated, evaluate, loop, prepare
-from train.checkpoint import Checkpoints
+from train import calibrated, evaluate, loop, prepare, report
 from train.main import main, parse
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +70,7 @@ def test_a_run_leaves_what_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         "config.json",
+        "data.json",
         "metrics.csv",
         "tensorboard",
         "checkpoints",
@@ -102,6 +103,25 @@ def test_tensorboard_reads_the_scalars_and_images(finished):
     losses = [event.value for event in board.Scalars("loss")]
     np.testing.assert_allclose(losses, [float(row["loss"]) for row in rows(finished)], rtol=1e-4)
     assert len(board.Images("stages")) == 2
+
+
+def exposures(run_dir):
+    """Step -> how many exposures are in TensorBoard's histogram of it."""
+    board = EventAccumulator(str(run_dir / "tensorboard"), {"histograms": 0}).Reload()
+    return {e.step: sum(e.histogram_value.bucket) for e in board.Histograms("log_exposure")}
+
+
+def test_tensorboard_reads_the_exposures_found(finished):
+    assert exposures(finished) == dict.fromkeys(range(1, 7), 4)
+
+
+def test_the_report_of_a_run(finished, tmp_path):
+    out = tmp_path / "page.html"
+    assert cli.explained(lambda: report.run([str(finished), "--out", str(out)])) == 0
+    page = out.read_text()
+    assert f"{float(rows(finished)[-1]['eval/psnr']):.2f} dB" in page
+    for part in ("Balance: cosine", "Images per second", "data:image/jpeg", "this model"):
+        assert part in page
 
 
 def test_the_picture_has_a_row_for_each_pair(finished):
@@ -168,7 +188,7 @@ def stop_after_four(config, monkeypatch):
     class Stopped(Exception):
         pass
 
-    write = loop.report.Metrics.write
+    write = loop.watch.Metrics.write
 
     def stop_at_four(self, step, values):
         write(self, step, values)
@@ -176,7 +196,7 @@ def stop_after_four(config, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.report.Metrics, "write", stop_at_four)
+        patch.setattr(loop.watch.Metrics, "write", stop_at_four)
         with pytest.raises(Stopped):
             loop.train(config)
 
@@ -197,6 +217,35 @@ def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, mon
             other["loss"],
             other["eval/psnr"],
         )
+
+
+def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):
+    """Stopped after step 4 and resumed at 3: on in the same run elsewhere, steps 13 to 18 profiled."""
+    run_dir = tmp_path / "run"
+    changes = {"log.wandb": "dark", "log.profile": True, "train.steps": 19, "log.every": 4}
+    config = small(run_dir, photographs, **changes)
+    stop_after_four(config, monkeypatch)
+    assert "no profile: the run ended before step 10" in capsys.readouterr().out
+    config.resume = True
+    loop.train(config)
+
+    assert f"a profile of steps 13 to 18 is in {run_dir / 'profile'}" in capsys.readouterr().out
+    assert len(list(run_dir.glob("profile/**/*.xplane.pb"))) == 1
+    assert exposures(run_dir) == {4: 4, 8: 16, 12: 16, 16: 16, 19: 12}
+    begun = [call[1] for call in wandb.calls if call[0] == "init"]
+    assert [call["project"] for call in begun] == ["dark", "dark"]
+    assert begun[0]["id"] == begun[1]["id"]
+    assert begun[1]["config"]["train"]["steps"] == 19
+    assert [call[1] for call in wandb.calls if call[0] == "finish"] == [1, 0]
+    logged = {}
+    for _, step, values in (call for call in wandb.calls if call[0] == "log"):
+        logged[step] = logged.get(step, {}) | values
+    assert {"loss", "log_exposure", "balance/cosine"} <= set(logged[16])
+    assert {"stages", "eval/psnr"} <= set(logged[18])
+    for row in rows(run_dir):
+        for name in ("loss", "balance/ratio", "eval/ssim"):
+            if row[name]:
+                assert logged[int(row["step"])][name] == pytest.approx(float(row[name]), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -312,30 +361,6 @@ def test_a_folder_of_something_else_is_not_resumed(photographs, tmp_path, conten
     assert (tmp_path / "weights.safetensors").read_text() == "mine"
 
 
-def test_a_checkpoint_of_another_network_is_refused(finished, photographs, tmp_path):
-    config = small(finished, photographs)
-    with Checkpoints(finished, keep=1) as checkpoints:
-        wrong = {"step": jnp.zeros((), jnp.int32), "params": jnp.zeros((3,))}
-        with pytest.raises(InputError, match="does not hold the state of this config"):
-            checkpoints.restore(wrong)
-    assert config.run_dir == str(finished)
-
-
-def test_newest_few_and_the_best_are_kept(tmp_path):
-    state = {"x": jnp.zeros(())}
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        for step, psnr in enumerate([10.0, 14.0, 12.0, 11.0, 13.0], start=1):
-            checkpoints.save(step, jax.tree.map(lambda x, s=step: x + s, state), {"psnr": psnr})
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.steps() == [2, 4, 5]
-        step, restored = checkpoints.restore(state)
-        assert (step, float(restored["x"])) == (5, 5.0)
-        for step in (6, 7):
-            checkpoints.save(step, state, {"psnr": 9.0})
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.steps() == [2, 6, 7]
-
-
 # --- starting from weights, diverging ----------------------------------------------------------
 
 
@@ -361,14 +386,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(photographs, tmp_path, monkeypa
     config = small(tmp_path / "run", photographs, **changes)
     check = loop.check_finite
 
-    def broken(step, logs, checkpoints):
+    def broken(run, step, logs, again=None):
         if step == 5:
             logs = logs | {"structure": jnp.asarray(jnp.nan)}
-        return check(step, logs, checkpoints)
+        return check(run, step, logs, again)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "check_finite", broken)
-        with pytest.raises(loop.Diverged, match=r"step 5 .*structure nan.*checkpoints/3;"):
+        with pytest.raises(
+            loop.Diverged, match=r"step 5 .*structure nan; .*three/train/a.png.*checkpoints/3;"
+        ):
             loop.train(config)
     assert not (tmp_path / "run" / "weights.safetensors").exists()
     names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
@@ -387,6 +414,18 @@ def test_a_learning_rate_beyond_reason_ends_in_one_line(photographs, tmp_path, c
     assert "is not finite" in error
     assert "learning_rate" in error
     assert "\n" not in error
+
+
+def test_the_operation_that_went_wrong_is_found(photographs, tmp_path, capsys):
+    """The same run, looked at step by step: which operation, where; which photographs."""
+    changes = {"train.learning_rate": 1e30, "train.warmup": 0.0, "checkpoint.every": 1}
+    config = small(tmp_path / "run", photographs, **changes, **{"debug.nan": True})
+    assert cli.explained(lambda: loop.train(config) and 0) == 2
+    error = capsys.readouterr().err.strip()
+    assert re.search(
+        r"step \d is not finite: .*; its batch: (three/train/[ac].png(, )?){4}; ", error
+    ), error
+    assert re.search(r"(nan|inf).* at pdn_jax/\w+\.py:\d+, in \w+", error), error
 
 
 # --- the command line --------------------------------------------------------------------------
@@ -441,6 +480,9 @@ def test_help_says_where_the_options_stand(capsys):
         ([*BASE, "--config.data.physics=nowhere.json"], "nowhere.json does not exist"),
         ([*BASE, "--config.data.jpeg=2.0"], "data.jpeg is 2.0; expected a part"),
         ([*BASE, "--config.data.jpeg_quality=(0,50)"], "data.jpeg_quality is (0, 50); expected"),
+        ([*BASE, "--config.data.jpeg_quality=(40.5,95)"], "data.jpeg_quality is (40.5, 95); expec"),
+        ([*BASE, "--config.data.mixture=(('packaged',True),)"], "packaged the weight True"),
+        ([*BASE, "--config.log.wandb=dark"], "not installed: pip install wandb"),
         ([*BASE, "--config.data.workers=-1"], "data.workers is -1; expected at least 0"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
@@ -465,6 +507,7 @@ def test_help_says_where_the_options_stand(capsys):
 )
 def test_bad_options_are_one_line_and_code_2(argv, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(argv) == 2
     error = capsys.readouterr().err.strip()
     assert said in error

@@ -34,6 +34,12 @@ AT_LEAST = {
     "eval.most": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
+    "checkpoint.keep_every": 0,
+    "parallel.devices": 0,
+    "parallel.processes": 0,
+    "parallel.process": -1,
+    "parallel.patience": 1,
+    "parallel.heartbeat": 5,
     "log.every": 1,
 }
 """Whole numbers and the least that they may be."""
@@ -102,13 +108,17 @@ def validate(config) -> None:
     need("augment.snr", _rising, "(worst, best) in dB")
     need(
         "data.jpeg_quality",
-        lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95,
+        lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95 and _whole(value),
         "(worst, best), whole numbers from 1 to 95",
     )
 
 
 def _rising(value) -> bool:
     return len(value) == 2 and value[0] <= value[1]
+
+
+def _whole(value) -> bool:
+    return all(type(number) is int for number in value)
 
 
 def choose(key: str, value: str, table: dict):

@@ -1,56 +1,213 @@
-"""Checkpoints of the whole train state, through orbax: the newest few and the best."""
+"""Checkpoints of the whole train state, through orbax: written beside the training, whole or not at all.
 
+    checkpoints/STEP/state      the train state                     (orbax, StandardSave)
+    checkpoints/STEP/weights    the averaged weights, for `enhance`  (safetensors)
+    checkpoints/STEP/seal       digest of the state, and its shapes  (json)
+
+A checkpoint is trusted only where its state, read back, has the digest that it was sealed with.
+"""
+
+import dataclasses
+import errno
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
+from rich.console import Console
 
+from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 
 FOLDER = "checkpoints"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk answers that has no room left."""
+
+
+class WeightsHandler(ocp.CheckpointHandler):
+    """Writes `Weights` as a safetensors file, so that a checkpoint is usable without orbax."""
+
+    def save(self, directory, args: "WeightsSave") -> None:
+        """Orbax's hook; only one process writes."""
+        if jax.process_index() == 0:
+            weight_files.save(Path(directory), args.weights)
+
+    def restore(self, directory, args=None) -> weight_files.Weights:
+        """Orbax's hook."""
+        return weight_files.load(Path(directory))
+
+
+@ocp.args.register_with_handler(WeightsHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class WeightsSave(ocp.args.CheckpointArgs):
+    """What `WeightsHandler` is to write."""
+
+    weights: weight_files.Weights | None = None
+
+
+class Manager(ocp.CheckpointManager):
+    """Orbax's own, which leaves it to the loop to ask for a preemption: JAX counts who asks."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Orbax's hook."""
+        return False
+
+
+def digest(state: Any) -> str:
+    """A fingerprint of every bit of a state of arrays."""
+    found = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(state):
+        found.update(np.ascontiguousarray(leaf).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def layout(state: Any) -> str:
+    """A fingerprint of the names, shapes and dtypes of a state: another config has another one."""
+    leaves = jax.tree.leaves_with_path(state)
+    rows = [f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}" for path, x in leaves]
+    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; a context that waits for writes under way when it ends."""
+    """The checkpoints of one run folder; a context that waits for writes under way when it ends.
 
-    def __init__(self, run_dir: Path, *, keep: int):
+    Kept are the newest `keep`, the best by dev PSNR, and with `keep_every` each whose step divides
+    by it.
+    """
+
+    def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
         policies = ocp.checkpoint_managers
-        newest = policies.LatestN(keep)
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics["psnr"],
-            n=1,
-            keep_checkpoints_without_metrics=False,
+        kept = [policies.LatestN(keep)]
+        kept.append(
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics["psnr"],
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
         )
+        if keep_every:
+            kept.append(policies.EveryNSteps(keep_every))
         self.folder = (run_dir / FOLDER).resolve()
-        self._manager = ocp.CheckpointManager(
+        self.console = console
+        logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
+        self._manager = Manager(
             self.folder,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "weights": WeightsHandler(),
+                "seal": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=lambda metrics: metrics["psnr"],  # without it metrics are not written
-                preservation_policy=policies.AnyPreservationPolicy([newest, best]),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
             ),
         )
 
-    def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
-        """Copy the state off the devices, then write it in the background; `metrics` has 'psnr'."""
+    def save(
+        self,
+        step: int,
+        state: Any,
+        weights: weight_files.Weights,
+        metrics: dict[str, float] | None,
+    ) -> None:
+        """Copy the state off the devices, then write it in the background; `metrics` has 'psnr'.
+
+        Where this step is there already, nothing is done. Raises InputError for a full disk, also
+        for a write that an earlier call began.
+        """
         held = jax.tree.map(np.array, state)
-        self._manager.save(step, args=ocp.args.StandardSave(held), metrics=metrics, force=True)
+        try:
+            if step in self._manager.all_steps():
+                return
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(held),
+                    weights=WeightsSave(weights),
+                    seal=ocp.args.JsonSave({"digest": digest(held), "layout": layout(held)}),
+                ),
+                metrics=metrics,
+                force=True,
+            )
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def wait(self) -> None:
+        """Until every write is done; raises InputError for a full disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def writing(self) -> bool:
+        """Whether a write is under way."""
+        return self._manager.is_saving_in_progress()
+
+    def _explain(self, error: Exception) -> None:
+        """Raise InputError where an error of orbax is that of a full disk."""
+        reason = disk_full(error)
+        if reason:
+            raise InputError(
+                f"no checkpoint could be written to {self.folder} ({reason}); last whole one: "
+                f"{self.newest()}; make room, then go on with --config.resume=true"
+            ) from error
+
+    def newest(self) -> str:
+        """Where the newest whole checkpoint lies, for a message."""
+        steps = self.steps()
+        return str(self.folder / str(steps[-1])) if steps else "none was written"
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """(step, state) of the newest checkpoint, shaped as `like`; None where there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        try:
-            return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        except (ValueError, KeyError) as error:
+        """(step, state) of the newest sound checkpoint, shaped as `like`; None where there is none.
+
+        Damaged ones are named, deleted, and passed by. Raises InputError for checkpoints of another
+        config, and where all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, self._sound(step, like)
+            except Damaged as error:
+                self.console.print(
+                    f"checkpoint {self.folder / str(step)} is damaged ({error}); "
+                    "going on from the one before",
+                    soft_wrap=True,
+                )
+                self._manager.delete(step)
+        if steps:
             raise InputError(
-                f"{self.folder / str(step)} does not hold the state of this config "
-                f"({str(error).splitlines()[0]}); resume with the config it was written with"
-            ) from error
+                f"every checkpoint in {self.folder} was damaged; start again in another run_dir"
+            )
+        return None
+
+    def _sound(self, step: int, like: Any) -> Any:
+        """The state of that step; raises Damaged, or InputError where it is of another config."""
+        shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+        args = ocp.args.Composite(seal=ocp.args.JsonRestore())
+        try:
+            seal = self._manager.restore(step, args=args).seal
+            of_this_config = seal["layout"] == layout(shapes)
+        except Exception as error:
+            raise Damaged(_first_line(error)) from error
+        if not of_this_config:
+            raise InputError(
+                f"{self.folder / str(step)} does not hold the state of this config; "
+                "resume with the config it was written with"
+            )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+        try:
+            state = self._manager.restore(step, args=args).state
+        except Exception as error:
+            raise Damaged(_first_line(error)) from error
+        if digest(state) != seal["digest"]:
+            raise Damaged("what is read is not what was written")
+        return state
 
     def steps(self) -> list[int]:
         """The steps that there are whole checkpoints of, oldest first."""
@@ -62,15 +219,42 @@ class Checkpoints:
         The loss of step t is that of the weights after t − 1 steps, so where step `failed` is not
         finite, the weights after failed − 1 steps are no good.
         """
-        self._manager.wait_until_finished()
+        self.wait()
         for step in self.steps():
             if step >= failed - 1:
                 self._manager.delete(step)
-        steps = self.steps()
-        return str(self.folder / str(steps[-1])) if steps else "none was written"
+        return self.newest()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, kind, *_) -> None:
+        try:
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
+        except Exception as error:
+            if kind is None:  # else the first error is the one to hear of
+                self._explain(error)
+                raise
+
+
+class Damaged(Exception):
+    """A checkpoint that is not what was written."""
+
+
+def disk_full(error: BaseException | None) -> str:
+    """What a full disk said, somewhere among an error's causes; '' where it is something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return str(error.strerror)
+        for said in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if said in str(error):
+                return said
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

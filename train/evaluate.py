@@ -83,7 +83,7 @@ def model_method(weights: weight_files.Weights) -> Callable[[np.ndarray], np.nda
     return lambda low: inference.enhance(low, weights)
 
 
-def comparison(weights: weight_files.Weights, pairs: list[Pair]) -> dict[str, Scores]:
+def comparison(weights: weight_files.Weights, pairs: Iterable[Pair]) -> dict[str, Scores]:
     """`score` of every baseline and of the network, which is named 'this model'."""
     methods = BASELINES | {"this model": model_method(weights)}
     return {name: score(method, pairs) for name, method in methods.items()}

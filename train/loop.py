@@ -1,11 +1,11 @@
 """The training loop, read from top to bottom."""
 
 import contextlib
-import json
+import dataclasses
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,35 +14,60 @@ from rich.console import Console
 from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, checkpoint, datasets, evaluate, parallel, report, sources
-from train.step import init_state
-
-FREE = (
-    *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
-    *("data.threads", "data.workers", "data.cache"),
+from train import (
+    boards,
+    build,
+    checkpoint,
+    datasets,
+    debug,
+    evaluate,
+    folder,
+    hosts,
+    parallel,
+    sources,
+    watch,
 )
-"""Options that may differ between a run and its resumption. Resuming is exact with any of these but
-the learning rate, which is there for a run that diverged."""
+from train.step import EXPOSURE_EDGES, init_state
+from train.stopping import Stopped, Stopping
 
 
 class Diverged(InputError):
     """A loss that is not finite: the run stops with the step, the terms and the last checkpoint."""
 
 
+@dataclasses.dataclass
+class Run:
+    """What the steps of a run come from, and where what they find goes to.
+
+    stream: (crops, places) of step after step. names: step -> what its batch was made of.
+    replay: the step for one device, uncompiled.
+    """
+
+    config: Any
+    mapped: parallel.Mapped
+    stream: Iterator
+    pairs: Sequence
+    checkpoints: checkpoint.Checkpoints
+    stopping: Stopping
+    metrics: watch.Metrics
+    profile: watch.Profile
+    bar: watch.Bar
+    names: Callable[[int], list[str]]
+    replay: Callable
+
+
 def train(config) -> Path:
-    """Run a config to its end, or on from its newest checkpoint; returns the run folder."""
-    console = Console()
+    """Run a config to its end, or on from its newest checkpoint; returns the run folder.
+
+    With `config.parallel.distributed`, within `hosts.joined`. Raises Stopped where it was told to.
+    """
     build.validate(config)
-    check_run(config)
-    for start, _, count, size in sources.shapes(config):
-        devices = parallel.choose_devices(
-            config.parallel.strategy,
-            config.parallel.devices,
-            count,
-            config.train.accumulate,
-            f"the batch of crops of {size}, from train.batch_size" if start else "train.batch_size",
-        )
-    sources.prepared(config, console)
+    hosts.check_same(config)
+    console = Console(quiet=not hosts.is_first())
+    hosts.first(lambda: check(config))
+    devices = chosen(config)
+    hosts.meet(devices)
+    hosts.first_then_others(lambda: sources.prepared(config, console))
     splits, weights = sources.mixture(config)
     judged = sources.judged(config, splits)
     model = build.network(config)
@@ -54,30 +79,72 @@ def train(config) -> Path:
     parts = sources.parts(config, splits, weights, process)
     pairs = sources.pairs(config, judged, degrade)
     state = init_state(build.initial_params(config, model), optimizer, loss)
-    run_dir = open_run(config)
+    run_dir = Path(config.run_dir)
+    hosts.first(lambda: folder.make(config, [*splits, *judged]))
 
     make_step = build.step_maker(
         config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
     )
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
-    with checkpoint.Checkpoints(run_dir, keep=config.checkpoint.keep) as checkpoints:
+    keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
+    with (
+        Stopping(console) as stopping,
+        checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
+    ):
         start, state = checkpoints.restore(state) or (0, state)
-        metrics = report.Metrics(run_dir, start=start)
-        state = mapped.replicate(state)
+        state = mapped.replicate(hosts.agree(state))
+        several = f" of {process[1]} processes" if process[1] > 1 else ""
         console.print(
             f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
-            f"{len(devices)} {devices[0].platform} device(s), {config.parallel.strategy}, into "
-            f"{run_dir}" + (f", resumed at step {start}" if start else "")
+            f"{len(devices)} {devices[0].platform} device(s){several}, {config.parallel.strategy}, "
+            f"into {run_dir}" + (f", resumed at step {start}" if start else "")
         )
         with (
             contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
-            report.Bar(config.train.steps, start, console) as bar,
+            metrics_of(config, start) as metrics,
+            watch.Profile(
+                config.log.profile and hosts.is_first(), run_dir, start, console
+            ) as profile,
+            watch.Bar(config.train.steps, start, console) as bar,
         ):
-            state = run_steps(
-                config, state, start, stream, mapped, pairs, checkpoints, metrics, bar
+            run = Run(
+                *(config, mapped, stream, pairs, checkpoints, stopping, metrics, profile, bar),
+                names=lambda step: sources.names_at(splits, parts, step - 1),
+                replay=make_step(None),
             )
-        finish(config, weights_of(config, mapped.collect(state.average)), pairs, metrics, console)
+            state = run_steps(run, state, start)
+        if hosts.is_first():
+            finish(
+                run, weights_of(config, mapped.collect(state.average), config.train.steps), console
+            )
     return run_dir
+
+
+def check(config) -> None:
+    """Raise InputError for what would only be found missing once the work has begun."""
+    folder.check(config)
+    if config.log.wandb:
+        boards.wandb_library()
+
+
+def chosen(config) -> list:
+    """The devices; raises InputError for a batch of any part of the training that does not divide."""
+    options = config.parallel
+    for start, _, count, size in sources.shapes(config):
+        batch = f"the batch of crops of {size}, from train.batch_size" if start else ""
+        devices = parallel.choose_devices(
+            *(options.strategy, options.devices, count, config.train.accumulate),
+            batch or "train.batch_size",
+        )
+    return devices
+
+
+def metrics_of(config, start: int) -> contextlib.AbstractContextManager:
+    """What writes the numbers of the run, on process 0."""
+    if not hosts.is_first():
+        return contextlib.nullcontext(hosts.Silent())
+    options = {"project": config.log.wandb, "options": config.to_dict()}
+    return watch.Metrics(Path(config.run_dir), start=start, **options)
 
 
 def described(splits: Sequence[datasets.Split]) -> str:
@@ -85,168 +152,127 @@ def described(splits: Sequence[datasets.Split]) -> str:
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
 
 
-def run_steps(config, state, start, stream: Iterator, mapped, pairs, checkpoints, metrics, bar):
-    """Steps start + 1 … config.train.steps; returns the last state."""
-    total, rate = config.train.steps, build.rate(config)
-    pending = None
-    clock, counted, left = time.perf_counter(), start, math.inf
+def run_steps(run: Run, state, start: int):
+    """Steps start + 1 … config.train.steps; returns the last state.
+
+    Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
+    """
+    config, mapped, total = run.config, run.mapped, run.config.train.steps
+    every = config.log.every, config.eval.every, config.checkpoint.every
+    rate, clock = build.rate(config), watch.Clock(start)
+    pending, exposures = None, 0
     for step in range(start + 1, total + 1):
-        crops, places = next(stream)
-        state, logs = mapped.step(state, *mapped.shard((crops, places)))
+        crops, places = next(run.stream)
+        before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
+        with run.profile.step(step, state):
+            state, (logs, found) = mapped.step(state, *mapped.shard((crops, places)))
+        exposures = exposures + mapped.collect(found)
         # The step before is read while this one runs, so that the devices never wait.
         if pending is not None:
-            check_finite(*pending, checkpoints)
+            check_finite(run, *pending)
         pending = (step, mapped.collect(logs))
-        bar.advance(step)
+        if config.debug.nan:
+            check_finite(run, *pending, again=(before, crops, places))
+        run.bar.advance(step)
         if step == start + 1:  # it holds the compilation, which is no measure of speed
             jax.block_until_ready(logs)
-            clock, counted = time.perf_counter(), step
+            clock.restart(step)
 
-        due = {
-            name: step == total or step % every == 0
-            for name, every in (
-                ("log", config.log.every),
-                ("eval", config.eval.every),
-                ("save", config.checkpoint.every),
-            )
-        }
-        if not any(due.values()):
+        stop = run.stopping.asked()
+        log, judge, save = (step == total or step % often == 0 for often in every)
+        if not (stop or log or judge or save):
             continue
-        values = check_finite(*pending, checkpoints)
-        pending = None
-        if due["log"]:
+        values, pending, scores = check_finite(run, *pending), None, None
+        if log:
             values |= {"learning_rate": float(rate(step - 1))}
-            if step > counted:
-                speed = (step - counted) / (time.perf_counter() - clock)
+            speed = clock.speed(step)
+            if speed:
                 values |= {"images_per_second": speed * len(places) * jax.process_count()}
-                left = (total - step) / speed
-            bar.show(step, values, left)
-        if due["eval"] or due["save"]:
-            average = mapped.collect(state.average)
-            scores = evaluation(config, average, step, pairs, metrics, checkpoints)
-            values |= {f"eval/{name}": value for name, value in scores.items()}
-        metrics.write(step, values)
-        if due["save"]:
-            checkpoints.save(step, mapped.collect(state), scores)
-        clock, counted = time.perf_counter(), step
+            run.bar.show(step, values, (total - step) / speed if speed else math.inf)
+            run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
+            exposures = 0
+        weights = weights_of(config, mapped.collect(state.average), step)
+        if judge and not stop:
+            try:
+                scores = evaluation(run, weights, step)
+                values |= {f"eval/{name}": value for name, value in scores.items()}
+            except Stopped:
+                stop = True
+        if log or judge:
+            run.metrics.write(step, values)
+        if save or stop:
+            run.checkpoints.save(step, mapped.collect(state), weights, scores)
+        if stop:
+            run.checkpoints.wait()
+            raise run.stopping.stopped(f"after step {step} of {total}, with a checkpoint")
+        clock.restart(step)
     return state
 
 
-def check_finite(step: int, logs, checkpoints) -> dict[str, float]:
-    """The logs as floats; raises Diverged where any is not finite."""
+def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[str, float]:
+    """The logs as floats; raises Diverged where any is not finite.
+
+    again: (state before that step, crops, places), to find the operation by.
+    """
     values = {name: float(value) for name, value in logs.items()}
-    if all(math.isfinite(value) for value in values.values()):
+    bad = [f"{name} {value:.4g}" for name, value in values.items() if not math.isfinite(value)]
+    if not bad:
         return values
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    if again is None:
+        advice = (
+            "resume with --config.debug.nan=true to find the operation, or with a lower "
+            "--config.train.learning_rate"
+        )
+    else:
+        found = debug.first_bad_operation(run.replay, *again)
+        advice = found or "uncompiled, every operation of that step is finite"
     raise Diverged(
-        f"step {step} is not finite ({terms}); last good checkpoint: {checkpoints.last_good(step)}; "
-        "resume with a lower --config.train.learning_rate, or look at the data"
+        f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(run.names(step))}; "
+        f"last good checkpoint: {run.checkpoints.last_good(step)}; {advice}"
     )
 
 
-def evaluation(config, average, step: int, pairs, metrics, checkpoints) -> dict[str, float]:
-    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for TensorBoard.
+def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, float]:
+    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for the boards.
 
-    Raises Diverged where they are not numbers: the step was finite, but its weights are no good.
+    Raises Diverged where they are not numbers: the step was finite, but its weights are no good;
+    and Stopped where a stop is asked for meanwhile.
     """
-    weights = weights_of(config, average)
-    scores = evaluate.score(evaluate.model_method(weights), pairs)
+    config, method = run.config, evaluate.model_method(weights)
+    scores = evaluate.score(method, run.stopping.watched(run.pairs))
     if math.isnan(scores.mean("psnr")):
         raise Diverged(
             f"the weights after step {step} give an image that is not finite; last good checkpoint: "
-            f"{checkpoints.last_good(step + 1)}; resume with a lower --config.train.learning_rate"
+            f"{run.checkpoints.last_good(step + 1)}; "
+            "resume with a lower --config.train.learning_rate"
         )
-    if config.log.images:
-        metrics.picture(step, "stages", report.stages_picture(weights, pairs[:1]))
-    return {"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")}
+    if config.log.images and hosts.is_first():
+        run.metrics.picture(step, "stages", watch.stages_picture(weights, run.pairs[:1]))
+    found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
+    return {name: float(value) for name, value in found.items()}
 
 
-def finish(config, weights: weight_files.Weights, pairs, metrics, console: Console) -> None:
+def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
-    run_dir = Path(config.run_dir)
+    run_dir = Path(run.config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    report.write_picture(run_dir / "stages.png", report.stages_picture(weights, report.some(pairs)))
-    results = evaluate.comparison(weights, pairs)
+    some = run.stopping.watched(watch.some(run.pairs))
+    watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, some))
+    results = evaluate.comparison(weights, run.stopping.watched(run.pairs))
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))
-    metrics.close()
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 
 
-def weights_of(config, params) -> weight_files.Weights:
-    """Parameters with what is needed to use them elsewhere; NumPy arrays."""
+def weights_of(config, params, step: int) -> weight_files.Weights:
+    """Parameters after `step` steps, with what is needed to use them elsewhere; NumPy arrays."""
     return weight_files.Weights(
         variant=config.model.variant,
         model=build.keywords(config),
-        params=jax.tree.map(np.asarray, params),
+        params=jax.tree.map(np.array, params),
         metadata={
             "pdn_jax": __version__,
-            "steps": str(config.train.steps),
+            "steps": str(step),
             "seed": str(config.seed),
         },
     )
-
-
-def check_run(config) -> None:
-    """Raise InputError for a run folder that exists without config.resume, or is of another run.
-
-    With config.resume a folder that does not exist is a run that has yet to begin, so that the
-    same command starts and goes on.
-    """
-    run_dir = Path(config.run_dir)
-    path = run_dir / "config.json"
-    if not run_dir.exists():
-        return
-    if not config.resume:
-        raise InputError(
-            f"run folder {run_dir} exists; go on with --config.resume=true, "
-            "or name another with --config.run_dir=…"
-        )
-    try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read, so {run_dir} is no run to resume; "
-            "name another with --config.run_dir=…"
-        ) from error
-    changed = differences(old, json.loads(config_text(config)))
-    if changed:
-        raise InputError(
-            f"{path} was written with other options ({', '.join(changed)}); "
-            "resume with the same, or start a new run with --config.run_dir=…"
-        )
-
-
-def open_run(config) -> Path:
-    """Make the run folder and write config.json; raises InputError where that cannot be."""
-    run_dir = Path(config.run_dir)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        draft = run_dir / "config.json.new"
-        draft.write_text(config_text(config))
-        draft.replace(run_dir / "config.json")
-    except OSError as error:
-        raise InputError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); "
-            "name another with --config.run_dir=…"
-        ) from error
-    return run_dir
-
-
-def config_text(config) -> str:
-    """The config as JSON, as the run folder keeps it."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys whose values differ, those of `FREE` aside."""
-    changed = []
-    for key in sorted(old.keys() | new.keys()):
-        if prefix + key in FREE:
-            continue
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            changed += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            changed.append(f"{prefix}{key}: {a} there, {b} here")
-    return changed

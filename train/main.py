@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, train, explain: exit code 0, or 2 with one line for bad input."""
+    """Parse, train, explain: exit code 0, 2 with one line for bad input, or 75 where it was stopped."""
 
     if set(argv) & {"-h", "--help"}:
         print(f"{USAGE}\nEvery option, its unit and its default stand in configs/base.py.")
@@ -41,9 +41,18 @@ def main(argv: Sequence[str]) -> int:
 
     def run():
         config = parse(argv)
+        from train import hosts
         from train.loop import train
+        from train.stopping import EXIT_CODE, Stopped
 
-        train(config)
+        with hosts.joined(config):
+            try:
+                train(config)
+            except Stopped as stop:
+                if hosts.is_first():
+                    print(f"pdn_jax: {stop}", file=sys.stderr)
+                return EXIT_CODE
+        return 0
 
     return explained(run)
 

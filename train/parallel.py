@@ -2,6 +2,9 @@
 
 A strategy takes the maker of the step (which wants an axis name) and the devices, and gives
 functions that move a state and a batch onto them. What the step sees is the same everywhere.
+
+With several processes the devices are those of all of them. Each process then hands over the whole
+state and its own share of the batch, and gets back what its own devices hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +23,7 @@ class Mapped(NamedTuple):
     """A step mapped over devices, and the way there and back.
 
     step(state, *batch) -> (state, logs), state donated. replicate: host state -> devices.
-    shard: global batch [n, ...] -> devices. collect: state or logs -> one copy.
+    shard: this process's batch [n, ...] -> devices. collect: state or logs -> one copy.
     """
 
     step: Callable
@@ -35,24 +38,27 @@ MakeStep = Callable[[str | None], Callable]
 def by_pmap(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
     """One copy of the state per device, one slice of the batch each: `jax.pmap`."""
     step = jax.pmap(make_step(AXIS), axis_name=AXIS, devices=devices, donate_argnums=0)
+    own = Mesh(np.asarray(devices), (AXIS,)).local_mesh
     # Laid out as the step's own results are, or the second call would compile it again.
-    layout = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+    layout = NamedSharding(own, PartitionSpec(AXIS))
 
     def replicate(state):
         return jax.tree.map(
-            lambda x: jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), layout),
+            lambda x: jax.device_put(np.broadcast_to(x, (own.size, *np.shape(x))), layout),
             state,
         )
 
     def shard(batch):
-        return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+        return jax.tree.map(lambda x: x.reshape(own.size, -1, *x.shape[1:]), batch)
 
-    return Mapped(
-        step=step,
-        replicate=replicate,
-        shard=shard,
-        collect=lambda tree: jax.tree.map(lambda x: x[0], tree),
-    )
+    @jax.jit  # leaf after leaf it would be compiled, and started, a hundred times
+    def first(tree):
+        return jax.tree.map(lambda x: x[0], tree)
+
+    def collect(tree):
+        return first(jax.tree.map(lambda x: x.addressable_data(0), tree))
+
+    return Mapped(step=step, replicate=replicate, shard=shard, collect=collect)
 
 
 def by_shard_map(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
@@ -65,6 +71,10 @@ def by_shard_map(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
     replicated, split = PartitionSpec(), PartitionSpec(AXIS)
     body = make_step(AXIS)
 
+    def onto(spec):
+        layout = NamedSharding(mesh, spec)
+        return lambda tree: jax.make_array_from_process_local_data(layout, tree)
+
     def mapped(state, *batch):
         return jax.shard_map(
             body,
@@ -76,9 +86,9 @@ def by_shard_map(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
 
     return Mapped(
         step=jax.jit(mapped, donate_argnums=0),
-        replicate=lambda state: jax.device_put(state, NamedSharding(mesh, replicated)),
-        shard=lambda batch: jax.device_put(batch, NamedSharding(mesh, split)),
-        collect=lambda tree: tree,
+        replicate=onto(replicated),
+        shard=onto(split),
+        collect=lambda tree: jax.tree.map(lambda x: x.addressable_data(0), tree),
     )
 
 
@@ -98,24 +108,38 @@ STRATEGIES = {"pmap": by_pmap, "shard_map": by_shard_map, "single": on_one}
 def choose_devices(
     strategy: str, wanted: int, batch_size: int, accumulate: int, batch: str = "train.batch_size"
 ) -> list:
-    """The local devices to use, checked against the batch; InputError names both numbers.
+    """The devices to use, process by process, as many of each; `wanted` of each, or all for 0.
 
-    batch: what the batch is called there.
+    Raises InputError for what does not fit, and for a batch that does not divide: it names both
+    numbers, and calls the batch by the name `batch`.
     """
-    available = jax.local_devices()
     if strategy not in STRATEGIES:
         raise InputError(
             f"parallel.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}"
         )
-    if wanted < 0 or wanted > len(available):
+    processes = jax.process_count()
+    if strategy == "single" and processes > 1:
         raise InputError(
-            f"parallel.devices is {wanted}, but there are {len(available)}; use 0 for all"
+            f"parallel.strategy is 'single', but there are {processes} processes; "
+            "use pmap or shard_map"
         )
-    devices = available[: wanted or len(available)]
+    there = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+    counts = [len(own) for own in there]
+    if wanted < 0 or wanted > min(counts):
+        raise InputError(
+            f"parallel.devices is {wanted}, but there are {min(counts)}; use 0 for all"
+        )
+    if not wanted and len(set(counts)) > 1:
+        raise InputError(
+            f"the processes have {', '.join(map(str, counts))} devices, and each has to use as many; "
+            f"use --config.parallel.devices={min(counts)}"
+        )
+    devices = [device for own in there for device in own[: wanted or len(own)]]
     devices = devices[:1] if strategy == "single" else devices
     if batch_size % (len(devices) * accumulate):
+        of = f" of {processes} processes" if processes > 1 else ""
         raise InputError(
-            f"{batch}={batch_size} does not divide into {len(devices)} devices times "
+            f"{batch}={batch_size} does not divide into {len(devices)} devices{of} times "
             f"train.accumulate={accumulate}; use a multiple of {len(devices) * accumulate}"
         )
     return devices

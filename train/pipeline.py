@@ -201,24 +201,36 @@ def batches(
     smaller than the crop, or a batch that does not divide.
     """
     which, count = process
+    for split in splits:
+        check_sizes(split, crops.size)
+    return (
+        _mixed(splits, weights, seed, batch_size, count)
+        .random_map(Cropping(splits, crops, cache))
+        .slice(slice(which, None, count))
+        .batch(batch_size // count)
+    )
+
+
+def order(
+    splits: Sequence[Split], weights: Sequence[float], *, seed: int, batch_size: int
+) -> grain.MapDataset:
+    """(which split, which of its items) of every place in a whole batch, by step, as `batches` takes them."""
+    return _mixed(splits, weights, seed, batch_size, 1).batch(batch_size)
+
+
+def _mixed(splits, weights, seed: int, batch_size: int, count: int) -> grain.MapDataset:
+    """An endless (which split, which of its items)."""
     if batch_size % count:
         raise InputError(
             f"train.batch_size={batch_size} does not divide among {count} processes; "
             f"use a multiple of {count}"
         )
-    for split in splits:
-        check_sizes(split, crops.size)
     rounds = [
         grain.MapDataset.range(len(split)).seed(seed + index).shuffle().repeat().map(_From(index))
         for index, split in enumerate(splits)
     ]
     mixed = rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
-    return (
-        mixed.seed(seed)
-        .random_map(Cropping(splits, crops, cache))
-        .slice(slice(which, None, count))
-        .batch(batch_size // count)
-    )
+    return mixed.seed(seed)
 
 
 def places(batch_size: int, process: tuple[int, int] = (0, 1)) -> np.ndarray:

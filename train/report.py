@@ -1,137 +1,279 @@
-"""What a run shows and leaves: progress, metrics.csv, TensorBoard, the picture of the stages."""
+"""A run on one page that opens offline: how far it is, its curves, its picture, its scores.
 
+    python -m train.report RUN_FOLDER [--out page.html]
+
+reads what the run has written so far, also of one that still goes on or was stopped, and touches
+no device. The page holds everything that it shows.
+"""
+
+import base64
 import csv
-from collections.abc import Iterable, Sequence
+import html
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from PIL import Image
 
-from pdn_jax import inference, photo
-from pdn_jax.sheet import contact_sheet
-from pdn_jax.weights import Weights
-from train.evaluate import Pair
+from pdn_jax import cli
+from pdn_jax.types import InputError
+from train import curves, rows
 
-EVALUATION = ("eval/psnr", "eval/ssim")
-SHOWN = ("loss", "restored", "structure", "negative")
-CELL_HEIGHT = 160
-ROWS = 8
-"""Pairs at most on the picture of a run."""
+PICTURE = "stages.png"
 
 
-class Metrics:
-    """metrics.csv and TensorBoard scalars and images of a run folder, written as they come.
+class Run(NamedTuple):
+    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, and the
+    picture of the stages, None where there is none yet."""
 
-    Resuming drops the rows of steps after `start`, which will be written again.
-    """
-
-    def __init__(self, run_dir: Path, *, start: int):
-        self.path = run_dir / "metrics.csv"
-        self.rows: list[dict[str, str]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """One row; the file is rewritten whole when a new column appears."""
-        row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
-        known = self.columns()
-        self.rows.append(row)
-        if known == self.columns() and self.path.exists():
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, known).writerow(row)
-        else:
-            self._rewrite()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-
-    def columns(self) -> list[str]:
-        """Step first, evaluation last, the loss terms in between, by name."""
-        names = {name for row in self.rows for name in row} - {"step"}
-        return ["step", *sorted(names - set(EVALUATION)), *sorted(names & set(EVALUATION))]
-
-    def _rewrite(self) -> None:
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns())
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """A uint8 image for TensorBoard."""
-        self.board.add_image(name, image, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Flush everything."""
-        self._rewrite()
-        self.board.close()
+    folder: Path
+    options: dict[str, Any]
+    rows: list[rows.Row]
+    tables: dict[str, list[dict[str, str]]]
+    picture: Image.Image | None
 
 
-class Bar:
-    """The progress bar: step, loss terms, images/s and time left; plain lines where there is no terminal."""
+# --- what there is -----------------------------------------------------------------------------
 
-    def __init__(self, total: int, start: int, console: Console):
-        self.console, self.total = console, total
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
+
+def read_run(folder: Path) -> Run:
+    """A run folder; raises InputError where it is none, or a file of it cannot be read."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name the run_dir of a training")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} has no config.json, so it is no run; name a training's run_dir")
+    options = _explained(path, read_options)
+    found = _explained(folder / "metrics.csv", rows.read)
+    tables = {
+        path.name: _explained(path, read_table) for path in sorted(folder.glob("evaluation*.csv"))
+    }
+    return Run(folder, options, found, tables, _explained(folder / PICTURE, read_picture))
+
+
+def _explained(path: Path, read: Callable[[Path], Any]) -> Any:
+    """read(path), and InputError with its reason where that cannot be."""
+    try:
+        return read(path)
+    except (OSError, ValueError, SyntaxError, csv.Error) as error:
+        reason = str(getattr(error, "strerror", None) or error)
+        raise InputError(f"{path} cannot be read: {reason}; mend it or move it away") from error
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """A run's options by their dotted names; raises ValueError where there are none."""
+    options = json.loads(path.read_text())
+    if not isinstance(options, dict):
+        raise ValueError("it holds no options")
+    return flattened(options)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `train.evaluate` wrote; raises ValueError where it is none."""
+    with path.open(newline="", errors="replace") as file:
+        reader = csv.DictReader(file)
+        found = list(reader)
+    if not found or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
+        raise ValueError("it is no table of scores")
+    return found
+
+
+def read_picture(path: Path) -> Image.Image | None:
+    """A picture in RGB, None where there is none."""
+    if not path.exists():
+        return None
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'train': {'steps': 7}} -> {'train.steps': 7}."""
+    found = {}
+    for name, value in options.items():
+        inside = isinstance(value, dict)
+        found |= flattened(value, f"{prefix}{name}.") if inside else {prefix + name: value}
+    return found
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Label -> what a look at the run should show first."""
+    total = run.options.get("train.steps", "?")
+    step = int(run.rows[-1]["step"]) if run.rows else 0
+    found = {"steps": f"{step} of {total}", "network": str(run.options.get("model.variant", "?"))}
+    judged = [row for row in run.rows if row.get("eval/psnr")]
+    if judged:
+        best = max(judged, key=lambda row: float(row["eval/psnr"]))
+        found["PSNR now"] = f"{float(judged[-1]['eval/psnr']):.2f} dB"
+        found["best PSNR"] = f"{float(best['eval/psnr']):.2f} dB at step {best['step']}"
+    speeds = [row["images_per_second"] for row in run.rows if row.get("images_per_second")]
+    if speeds:
+        found["images/s"] = f"{float(speeds[-1]):.3g}"
+    return found
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #222;
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p { margin: .5rem 0; color: #555; }
+dl { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
+dl div { border: 1px solid #ddd; border-radius: .4rem; padding: .4rem .8rem; }
+dt { font-size: .8rem; color: #666; }
+dd { margin: 0; font-weight: 600; }
+.curves { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.curves img { width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+.wide img { display: block; max-width: none; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+summary { cursor: pointer; margin: .5rem 0; }
+"""
+
+
+def page(run: Run) -> str:
+    """The whole page, HTML."""
+    title = html.escape(run.folder.resolve().name)
+    parts = [f"<h1>{title}</h1>", _facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
+    parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
+    parts += [_scores(name, table) for name, table in run.tables.items()]
+    if not run.tables:
+        parts.append("<p>The table of scores is written when the run ends.</p>")
+    parts += ["<h2>Options</h2>", _options(run.options)]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _facts(found: dict[str, str]) -> str:
+    cells = [f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in found.items()]
+    return f"<dl>{''.join(cells)}</dl>"
+
+
+def _curves(found: Sequence[rows.Row]) -> str:
+    drawn = curves.drawings(found)
+    if not drawn:
+        return "<p>Nothing has been logged yet.</p>"
+    images = [
+        f'<img alt="{_text(name)}" src="{_data("image/svg+xml", svg)}">'
+        for name, svg in drawn.items()
+    ]
+    return f'<div class="curves">{"".join(images)}</div>'
+
+
+def _picture(picture: Image.Image | None) -> str:
+    if picture is None:
+        return "<p>The picture is written when the run ends.</p>"
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90, subsampling=0)
+    said = "Rows of photographs: low, every stage, every level, restored, truth"
+    image = f'<img alt="{said}" src="{_data("image/jpeg", buffer.getvalue())}">'
+    return f'<p>{said}.</p><div class="wide">{image}</div>'
+
+
+def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
+    """The means with their intervals, and every photograph folded away."""
+    columns = [column for column in table[0] if column not in ("method", "photograph")]
+    cells = {(row["method"], row["photograph"]): row for row in table}
+    means = []
+    for method in dict.fromkeys(row["method"] for row in table):
+        mean, low, high = (
+            cells.get((method, part), {}) for part in ("mean", "interval low", "interval high")
         )
-        self.task = self.progress.add_task("train", total=total, completed=start, terms="compiling")
-
-    def advance(self, step: int) -> None:
-        """A step was done."""
-        self.progress.update(self.task, completed=step)
-
-    def show(self, step: int, values: dict[str, float], left: float) -> None:
-        """New terms and the speed, where known; without a terminal they are printed as a line."""
-        terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
-        if "images_per_second" in values:
-            terms += f"  {values['images_per_second']:.0f} images/s"
-        self.progress.update(self.task, terms=terms)
-        if not self.console.is_terminal:
-            time_left = f"  {left:.0f} s left" if left < float("inf") else ""
-            self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.progress.stop()
+        means.append([method, *(_interval(mean, low, high, column) for column in columns)])
+    each = [
+        [f"{row['method']}: {row['photograph']}", *(_number(row[column]) for column in columns)]
+        for row in table
+        if row["photograph"] not in ("mean", "interval low", "interval high")
+    ]
+    heads = [column.replace("_", "-") for column in columns]
+    return (
+        f"<p>{_text(name)}: means over the photographs, their 95 % interval in brackets. "
+        "What is called gt-mean leans on the truth.</p>"
+        + _table(["method", *heads], means)
+        + f"<details><summary>{len(each)} single scores</summary>"
+        + _table(["photograph", *heads], each)
+        + "</details>"
+    )
 
 
-def some(pairs: Sequence[Pair]) -> list[Pair]:
-    """At most `ROWS` of the pairs, evenly spread."""
-    places = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).round().astype(int)
-    return [pairs[place] for place in places]
+def _interval(mean: dict, low: dict, high: dict, column: str) -> str:
+    span = f" ({_number(low.get(column))} – {_number(high.get(column))})"
+    return _number(mean.get(column)) + (span if low and high else "")
 
 
-def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
-    """Rows of low, every enhancement stage, every denoising level, restored, truth; uint8."""
-    rows, names, titles = [], [], []
-    for name, low, normal in pairs:
-        found = inference.stages(low, weights)
-        images = [low, *found.enhanced, *found.denoised, found.restored, normal]
-        rows.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
-        names.append(name)
-        levels = range(len(found.denoised) - 1, -1, -1)
-        titles = [
-            "low",
-            *(f"stage {index + 1}" for index in range(len(found.enhanced))),
-            *(f"level 1/{2**level}" for level in levels),
-            "restored",
-            "truth",
-        ]
-    return contact_sheet(rows, titles, names, CELL_HEIGHT)
+def _number(text: str | None) -> str:
+    """Four digits of a number; what is none as it is."""
+    try:
+        return f"{float(text or ''):.4g}"
+    except ValueError:
+        return text or ""
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """A PNG, replaced if a resumed run had written it before."""
-    photo.write(path, image, overwrite=True)
+def _options(options: dict[str, Any]) -> str:
+    body = _table(["option", "value"], [[name, str(value)] for name, value in options.items()])
+    return f"<details><summary>{len(options)} options</summary>{body}</details>"
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in heads)
+    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in body]
+    lines = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        '<div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> None:
+    """The page, whole or not at all; raises InputError where it cannot be."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name an html file with --out")
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); name another with --out"
+        ) from error
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    parser = cli.Parser(prog="python -m train.report", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run_dir of a training")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in that folder)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an --out that exists")
+    options = parser.parse_args(argv)
+    if options.out and options.out.exists() and not options.overwrite:
+        raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
+    out = options.out or options.run / "report.html"
+    write(out, page(read_run(options.run)))
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))

@@ -38,7 +38,7 @@ def mixture(config) -> tuple[list[datasets.Split], list[float]]:
         if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
             raise InputError(f"data.mixture has {entry!r}; expected (name, weight)")
         name, weight = entry
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        if type(weight) not in (int, float) or not 0 < weight < float("inf"):
             raise InputError(f"data.mixture gives {name} the weight {weight!r}; expected above 0")
         splits.append(opened(name, "train", config.data.directory))
         weights.append(float(weight))
@@ -108,12 +108,14 @@ def fitted(config, splits: Sequence[datasets.Split]) -> data.Fitted | None:
 class Part(NamedTuple):
     """A stretch of the training whose batches have one shape.
 
-    steps start … stop − 1; batches: by step; places: in the whole batch, of what this process reads.
+    steps start … stop − 1; batches: by step; order: what is in them, see `pipeline.order`; places: in
+    the whole batch, of what this process reads.
     """
 
     start: int
     stop: int
     batches: grain.MapDataset
+    order: grain.MapDataset
     places: np.ndarray
 
 
@@ -151,9 +153,20 @@ def parts(
                 cache=cache,
                 process=process,
             ),
+            pipeline.order(splits, weights, seed=config.seed + start, batch_size=count),
             pipeline.places(count, process),
         )
         for start, stop, count, side in shapes(config)
+    ]
+
+
+def names_at(splits: Sequence[datasets.Split], parts: Sequence[Part], step: int) -> list[str]:
+    """What the batch before `step` steps were done is made of: 'DATA/photograph' by its place."""
+    (part,) = (part for part in parts if part.start <= step < part.stop)
+    which, places = part.order[step]
+    return [
+        f"{splits[source].name}/{splits[source].item_name(splits[source].items[place])}"
+        for source, place in zip(which, places, strict=True)
     ]
 
 

@@ -1,16 +1,22 @@
 """The pure training step, written once, per device, with an axis name for the others."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
+from pdn_jax.enhancement import MAX_BRIGHTENING
 from pdn_jax.losses import Bidirectional
+from pdn_jax.types import PerImage
 from train.data import Crops, image_keys
+
+EXPOSURE_EDGES = np.linspace(-MAX_BRIGHTENING, 0.0, 49)
+"""ln κ̂ between the bins that the exposures found are counted in: all that the network can find."""
 
 
 @chex.dataclass(frozen=True)
@@ -24,6 +30,17 @@ class TrainState:
     balance: Any
 
 
+class Logs(NamedTuple):
+    """What a step says, the same on every device.
+
+    scalars: by name, means over the global batch, the balance's measures, the gradient's norm.
+    exposures: how many of the global batch's images have κ̂ in each bin of `EXPOSURE_EDGES`.
+    """
+
+    scalars: dict[str, Array]
+    exposures: Array
+
+
 def init_state(params: Any, optimizer: optax.GradientTransformation, loss: Bidirectional):
     """The state before the first step; the averaged weights start as a copy."""
     return TrainState(
@@ -33,6 +50,13 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, loss: Bidir
         optimizer=optimizer.init(params),
         balance=loss.init(),
     )
+
+
+def exposure_counts(exposure: PerImage) -> Array:
+    """Exposures -> how many are in each bin of `EXPOSURE_EDGES`, int32; the outer bins are open."""
+    inner = jnp.asarray(EXPOSURE_EDGES[1:-1], jnp.float32)
+    places = jnp.searchsorted(inner, jnp.log(exposure), side="right")
+    return jnp.zeros(len(inner) + 1, jnp.int32).at[places].add(1)
 
 
 def rematerialised(apply: Callable, crops: int) -> Callable:
@@ -55,6 +79,20 @@ def rematerialised(apply: Callable, crops: int) -> Callable:
     return network
 
 
+def scoring(apply: Callable, loss: Bidirectional) -> Callable:
+    """score(params, balance state, batch) -> (total, (terms, what adds up over batches)).
+
+    What adds up: the balance's evidence and the exposures found.
+    """
+
+    def score(params, balance, batch):
+        output = apply(params, batch.low)
+        total, (terms, evidence) = loss.measure(output, batch, balance)
+        return total, (terms, (evidence, exposure_counts(output.exposure)))
+
+    return score
+
+
 def make_train_step(
     *,
     apply: Callable,
@@ -66,11 +104,11 @@ def make_train_step(
     accumulate: int = 1,
     axis_name: str | None = None,
 ) -> Callable:
-    """step(state, crops, indices) -> (state, logs), pure, for one device of `axis_name`.
+    """step(state, crops, indices) -> (state, `Logs`), pure, for one device of `axis_name`.
 
     crops: this device's uint8 crops, a dict of arrays [n, …]; indices: their places in the global batch, from
-    which every random draw is keyed. Gradients and the balance's evidence are means and sums over
-    the global batch, in `accumulate` micro-batches (n must divide by it). The averaged weights
+    which every random draw is keyed. Gradients are means, the balance's evidence and the exposures
+    are sums over the global batch, in `accumulate` micro-batches (n must divide by it). The averaged weights
     follow with min(ema_decay, (1 + t) / (10 + t)).
     """
     root = jax.random.key(seed)
@@ -78,19 +116,16 @@ def make_train_step(
     def everywhere(tree, reduce):
         return tree if axis_name is None else reduce(tree, axis_name)
 
-    def score(params, balance, batch):
-        return loss.measure(apply(params, batch.low), batch, balance)
-
-    gradient = jax.value_and_grad(score, has_aux=True)
+    gradient = jax.value_and_grad(scoring(apply, loss), has_aux=True)
 
     def step(state: TrainState, crops: Crops, indices: Array):
         def micro(crops, indices):
             batch = synthesise(image_keys(root, state.step, indices), crops)
-            (total, (terms, evidence)), grads = gradient(state.params, state.balance, batch)
-            return grads, terms | {"loss": total}, evidence
+            (total, (terms, counted)), grads = gradient(state.params, state.balance, batch)
+            return grads, terms | {"loss": total}, counted
 
         if accumulate == 1:
-            grads, terms, evidence = micro(crops, indices)
+            grads, terms, counted = micro(crops, indices)
         else:
             parts = jax.tree.map(
                 lambda x: x.reshape(accumulate, -1, *x.shape[1:]), (crops, indices)
@@ -102,11 +137,11 @@ def make_train_step(
             sums, _ = jax.lax.scan(
                 lambda carry, part: (jax.tree.map(jnp.add, carry, micro(*part)), None), sums, parts
             )
-            grads, terms, evidence = sums
+            grads, terms, counted = sums
             grads, terms = jax.tree.map(lambda x: x / accumulate, (grads, terms))
 
         grads, terms = everywhere((grads, terms), jax.lax.pmean)
-        evidence = everywhere(evidence, jax.lax.psum)
+        evidence, exposures = everywhere(counted, jax.lax.psum)
 
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -121,6 +156,6 @@ def make_train_step(
             optimizer=optimizer_state,
             balance=balance,
         )
-        return state, logs
+        return state, Logs(logs, exposures)
 
     return step

@@ -1,0 +1,191 @@
+"""Checkpoints: which are kept, damage that is noticed, a disk that is full, weights within."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+from test_inference import tiny
+
+from pdn_jax import inference
+from pdn_jax.types import InputError
+from train.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[1]
+STATE = {
+    "step": np.zeros((), np.int32),
+    "params": {"a": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)},
+    "none": (),
+}
+
+
+def at(step):
+    """A state that knows its step."""
+    return jax.tree.map(lambda x: x + np.asarray(step, x.dtype), STATE)
+
+
+def opened(folder, *, keep=3, keep_every=0, console=None):
+    console = console or Console(quiet=True)
+    return Checkpoints(folder, keep=keep, keep_every=keep_every, console=console)
+
+
+def save(checkpoints, step, psnr=None):
+    checkpoints.save(step, at(step), tiny(), None if psnr is None else {"psnr": psnr})
+
+
+def test_newest_few_the_best_and_every_nth_are_kept(tmp_path):
+    with opened(tmp_path, keep=2) as checkpoints:
+        for step, psnr in enumerate([10.0, 14.0, 12.0, 11.0, 13.0], start=1):
+            save(checkpoints, step, psnr)
+    with opened(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        step, restored = checkpoints.restore(STATE)
+        assert (step, int(restored["step"])) == (5, 5)
+        for step in (6, 7):
+            save(checkpoints, step)
+    with opened(tmp_path, keep=1, keep_every=3) as checkpoints:
+        assert checkpoints.steps() == [2, 6, 7]
+        for step in (8, 9, 10):
+            save(checkpoints, step, 9.0)
+    with opened(tmp_path, keep=1, keep_every=3) as checkpoints:
+        assert checkpoints.steps() == [2, 6, 9, 10]
+
+
+def test_what_is_there_is_not_written_again(tmp_path):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        checkpoints.save(1, at(5), tiny(), None)
+        checkpoints.wait()
+        _, restored = checkpoints.restore(STATE)
+    assert int(restored["step"]) == 1
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        checkpoints.wait()
+        wrong = {"step": jnp.zeros((), jnp.int32), "params": jnp.zeros((3,))}
+        with pytest.raises(InputError, match="does not hold the state of this config"):
+            checkpoints.restore(wrong)
+        assert checkpoints.steps() == [1]
+
+
+def test_weights_of_a_checkpoint_enhance_a_photo(tmp_path):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+    photo = np.full((20, 30, 3), 9, np.uint8)
+    result = inference.enhance(photo, tmp_path / "checkpoints/1")
+    np.testing.assert_array_equal(result, inference.enhance(photo, tiny()))
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def files_of(checkpoint, part):
+    """Its files that hold something, those of `part` of it."""
+    found = [path for path in sorted((checkpoint / part).rglob("*")) if path.is_file()]
+    return [path for path in found if path.stat().st_size > 20]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # orbax's, of files that it leaves
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("part", ["state", "seal"])
+def test_any_damaged_file_of_the_newest_is_noticed(tmp_path, capsys, damage, part):
+    """One file after another: either the state is restored bit for bit, or the one before is."""
+    noticed = 0
+    with opened(tmp_path / "model") as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    count = len(files_of(tmp_path / "model/checkpoints/2", part))
+    for index in range(count):
+        folder = tmp_path / str(index)
+        with opened(folder) as checkpoints:
+            save(checkpoints, 1)
+            save(checkpoints, 2)
+        damage(files_of(folder / "checkpoints/2", part)[index])
+        with opened(folder, console=Console()) as checkpoints:
+            step, restored = checkpoints.restore(STATE)
+            jax.tree.map(np.testing.assert_array_equal, restored, at(step))
+            said = " ".join(capsys.readouterr().out.split())
+            assert (step == 1) == ("checkpoints/2 is damaged" in said)
+            assert checkpoints.steps() == ([1, 2] if step == 2 else [1])
+            noticed += step == 1
+    assert noticed >= 1
+
+
+def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    seal = tmp_path / "checkpoints/2/seal/metadata"
+    seal.write_text(seal.read_text().replace('"digest": "', '"digest": "0'))
+    with opened(tmp_path, console=Console()) as checkpoints:
+        assert checkpoints.restore(STATE)[0] == 1
+    assert "what is read is not what was written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_where_all_are_damaged_nothing_is_started_over(tmp_path):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+    cut(tmp_path / "checkpoints/1/seal/metadata")
+    with opened(tmp_path) as checkpoints, pytest.raises(InputError, match="was damaged"):
+        checkpoints.restore(STATE)
+
+
+FULL = """
+import resource, signal
+from rich.console import Console
+from test_checkpoint import STATE, at, opened, save
+from pathlib import Path
+from pdn_jax.cli import explained
+
+def run():
+    with opened(Path({folder!r})) as checkpoints:
+        save(checkpoints, 1)
+        checkpoints.wait()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        save(checkpoints, 2)
+        checkpoints.wait()
+
+raise SystemExit(explained(run))
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 3000, 60000])
+def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path, limit):
+    """Files of at most `limit` bytes: the json, the state or the weights no longer fit."""
+    code = FULL.format(folder=str(tmp_path), limit=limit)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    (said,) = (line for line in done.stderr.splitlines() if line.startswith("pdn_jax: error"))
+    assert "no checkpoint could be written" in said
+    assert "checkpoints/1;" in said
+    assert "Traceback" not in done.stderr
+    with opened(tmp_path) as checkpoints:
+        step, restored = checkpoints.restore(STATE)
+    assert step == 1
+    jax.tree.map(np.testing.assert_array_equal, restored, at(1))

@@ -1,0 +1,112 @@
+"""Where a run can be watched from elsewhere: TensorBoard, and Weights & Biases where asked for.
+
+Both take scalars, uint8 pictures and counts in bins, and are closed at the end of the run.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from pdn_jax.types import InputError
+
+
+class TensorBoard:
+    """The event files of a run folder; what they hold of steps after `start` is hidden."""
+
+    def __init__(self, run_dir: Path, *, start: int):
+        self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 image [h, w, 3]."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        """Counts between edges, one more; at least one of them is not 0.
+
+        The moments that TensorBoard keeps beside them are those of the bins' centres.
+        """
+        filled = np.flatnonzero(counts)
+        centres = (edges[1:] + edges[:-1]) / 2
+        self._writer.add_histogram_raw(
+            name,
+            min=float(edges[filled[0]]),
+            max=float(edges[filled[-1] + 1]),
+            num=int(counts.sum()),
+            sum=float(counts @ centres),
+            sum_squares=float(counts @ centres**2),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+    def close(self, failed: bool = False) -> None:
+        """Write what is held."""
+        self._writer.close()
+
+
+def wandb_library() -> Any:
+    """The module `wandb`; raises InputError where it is not installed."""
+    try:
+        import wandb
+    except ImportError:
+        wandb = None
+    if not hasattr(wandb, "init"):  # a mere folder of that name can be imported too
+        raise InputError(
+            "log.wandb asks for Weights & Biases, which is not installed: "
+            "pip install wandb, or leave --config.log.wandb out"
+        )
+    return wandb
+
+
+class WeightsAndBiases:
+    """A run of a project of Weights & Biases, which goes on when the training is resumed.
+
+    Its files and its id are in run_dir/wandb. Where it writes to is its own affair (`wandb login`,
+    WANDB_MODE=offline). Raises InputError with what it says where it refuses.
+    """
+
+    def __init__(self, project: str, run_dir: Path, *, options: dict[str, Any]):
+        self._library = wandb_library()
+        kept = run_dir / "wandb" / "id"
+        kept.parent.mkdir(exist_ok=True)
+        if not kept.exists():
+            kept.write_text(secrets.token_hex(8))
+        try:
+            self._run = self._library.init(
+                project=project,
+                name=run_dir.resolve().name,
+                id=kept.read_text(),
+                resume="allow",
+                dir=str(run_dir),
+                config=options,
+            )
+        except self._library.Error as error:
+            raise InputError(
+                f"Weights & Biases refused log.wandb={project} ({error}); "
+                "`wandb login`, set WANDB_MODE=offline, or leave --config.log.wandb out"
+            ) from error
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name; those of steps that it has already are ignored by it."""
+        self._run.log(values, step=step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 image [h, w, 3]."""
+        self._run.log({name: self._library.Image(image)}, step=step)
+
+    def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        """Counts between edges, one more."""
+        shown = self._library.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
+        self._run.log({name: shown}, step=step)
+
+    def close(self, failed: bool = False) -> None:
+        """End the run there, as failed if it was."""
+        self._run.finish(exit_code=int(failed))

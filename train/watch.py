@@ -1,0 +1,201 @@
+"""What a run shows and leaves: progress, metrics.csv, boards, a profile, the picture of the stages."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pdn_jax import inference, photo
+from pdn_jax.sheet import contact_sheet
+from pdn_jax.weights import Weights
+from train import rows
+from train.boards import TensorBoard, WeightsAndBiases
+from train.evaluate import Pair
+
+SHOWN = ("loss", "restored", "structure", "negative")
+CELL_HEIGHT = 160
+PROFILED = (10, 15)
+"""First and last step of a profile, counted from where the run starts or goes on."""
+
+ROWS = 8
+"""Pairs at most on the picture of a run."""
+
+
+class Metrics:
+    """metrics.csv and the boards of a run folder, written as they come; a context that closes them.
+
+    Rows of steps after `start`, which will be written again, are dropped, and so is half a row.
+    project: of Weights & Biases, '' for none, with the run's `options`.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, start: int, project: str = "", options: dict[str, Any] | None = None
+    ):
+        self.path = run_dir / "metrics.csv"
+        self.rows = [row for row in rows.read(self.path) if int(row["step"]) <= start]
+        if self.path.exists():
+            rows.write(self.path, self.rows)
+        self.boards: list[TensorBoard | WeightsAndBiases] = [TensorBoard(run_dir, start=start)]
+        if project:
+            self.boards.append(WeightsAndBiases(project, run_dir, options=options or {}))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One row; the file is rewritten whole when a new column appears."""
+        row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
+        known = rows.columns(self.rows)
+        self.rows.append(row)
+        if known == rows.columns(self.rows) and self.path.exists():
+            rows.append(self.path, row, known)
+        else:
+            rows.write(self.path, self.rows)
+        for board in self.boards:
+            board.scalars(step, values)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 image for the boards."""
+        for board in self.boards:
+            board.picture(step, name, image)
+
+    def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        """Counts between edges, one more, for the boards; nothing where there is nothing in any."""
+        if counts.any():
+            for board in self.boards:
+                board.histogram(step, name, counts, edges)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        for board in self.boards:
+            board.close(failed=kind is not None)
+
+
+class Bar:
+    """The progress bar: step, loss terms, images/s and time left; plain lines where there is no terminal."""
+
+    def __init__(self, total: int, start: int, console: Console):
+        self.console, self.total = console, total
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("train", total=total, completed=start, terms="compiling")
+
+    def advance(self, step: int) -> None:
+        """A step was done."""
+        self.progress.update(self.task, completed=step)
+
+    def show(self, step: int, values: dict[str, float], left: float) -> None:
+        """New terms and the speed, where known; without a terminal they are printed as a line."""
+        terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
+        if "images_per_second" in values:
+            terms += f"  {values['images_per_second']:.0f} images/s"
+        self.progress.update(self.task, terms=terms)
+        if not self.console.is_terminal:
+            time_left = f"  {left:.0f} s left" if left < float("inf") else ""
+            self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+
+class Clock:
+    """Steps per second since it was last started, at some step."""
+
+    def __init__(self, step: int):
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Count from here."""
+        self._from, self._since = step, time.perf_counter()
+
+    def speed(self, step: int) -> float:
+        """Steps per second until this one; 0 where there were none."""
+        return (step - self._from) / (time.perf_counter() - self._since)
+
+
+class Profile:
+    """Steps 10 to 15 after `start`, traced into run_dir/profile where asked for; a context.
+
+    It says where the trace lies, and which steps it has of a run that ends sooner.
+    """
+
+    def __init__(self, asked: bool, run_dir: Path, start: int, console: Console):
+        self.folder, self.console = run_dir / "profile", console
+        self.first, self.last = start + PROFILED[0], start + PROFILED[1]
+        self.waiting, self.running, self.seen = asked, False, start
+
+    def step(self, step: int, state: Any):
+        """A context for one step, named in the trace; state: what the step starts from."""
+        if self.waiting and step == self.first:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self.folder))
+            self.waiting, self.running = False, True
+        if self.running and step > self.last:
+            jax.block_until_ready(state)
+            self._stop()
+        self.seen = step
+        return jax.profiler.StepTraceAnnotation("train", step_num=step)
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self.running = False
+        self.console.print(
+            f"a profile of steps {self.first} to {self.seen} is in {self.folder}: open it with "
+            f"`xprof {self.folder}`, or its trace.json.gz at ui.perfetto.dev",
+            soft_wrap=True,
+        )
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.running:
+            self._stop()
+        elif self.waiting:
+            said = f"no profile: the run ended before step {self.first}"
+            self.console.print(said, soft_wrap=True)
+
+
+def some(pairs: Sequence[Pair]) -> list[Pair]:
+    """At most `ROWS` of the pairs, evenly spread."""
+    places = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).round().astype(int)
+    return [pairs[place] for place in places]
+
+
+def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
+    """Rows of low, every enhancement stage, every denoising level, restored, truth; uint8."""
+    cells, names, titles = [], [], []
+    for name, low, normal in pairs:
+        found = inference.stages(low, weights)
+        images = [low, *found.enhanced, *found.denoised, found.restored, normal]
+        cells.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
+        names.append(name)
+        levels = range(len(found.denoised) - 1, -1, -1)
+        titles = [
+            "low",
+            *(f"stage {index + 1}" for index in range(len(found.enhanced))),
+            *(f"level 1/{2**level}" for level in levels),
+            "restored",
+            "truth",
+        ]
+    return contact_sheet(cells, titles, names, CELL_HEIGHT)
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """A PNG, replaced if a resumed run had written it before."""
+    photo.write(path, image, overwrite=True)
