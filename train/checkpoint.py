@@ -166,23 +166,27 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """(step, state) of the newest sound checkpoint, shaped as `like`; None where there is none.
 
-        Damaged ones are named, deleted, and passed by. Raises InputError for checkpoints of another
-        config, and where all are damaged.
+        Damaged ones are named and passed by, and deleted once a sound one is found. Raises InputError
+        for checkpoints of another config, and where all are damaged.
         """
-        steps = self.steps()
+        steps, damaged = self.steps(), []
         for step in reversed(steps):
             try:
-                return step, self._sound(step, like)
+                found = step, self._sound(step, like)
             except Damaged as error:
                 self.console.print(
                     f"checkpoint {self.folder / str(step)} is damaged ({error}); "
                     "going on from the one before",
                     soft_wrap=True,
                 )
-                self._manager.delete(step)
+                damaged.append(step)
+                continue
+            for other in damaged:
+                self._manager.delete(other)
+            return found
         if steps:
             raise InputError(
-                f"every checkpoint in {self.folder} was damaged; start again in another run_dir"
+                f"every checkpoint in {self.folder} is damaged; start again in another run_dir"
             )
         return None
 

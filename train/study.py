@@ -26,7 +26,7 @@ from pdn_jax import cli, photo
 from pdn_jax.types import InputError
 from train import main as program
 from train.calibration_report import pixels
-from train.loop import differences
+from train.folder import differences
 
 STUDIES: dict[str, dict[str, dict[str, object]]] = {
     "claims": {
