@@ -49,8 +49,8 @@ with Stopping(Console(), grace=0.5):
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_main_thread_that_never_comes_round_is_ended(signals):
-    """It computes in one long call; after the grace, or at a second signal, the process is gone."""
-    code = BUSY.format(work="sum(range(10**11))")
+    """It is in one long call, as in a compilation; after the grace, or at a second signal, the process is gone."""
+    code = BUSY.format(work="time.sleep(1000)")
     running = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
