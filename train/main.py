@@ -1,5 +1,6 @@
 """`python -m train.main --config configs/base.py [--config.key=value …]`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -58,4 +59,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code not in (0, 2):  # told to stop: threads are not waited for, all is on the disk
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
