@@ -5,8 +5,11 @@ import sys
 import types
 
 # A busy machine may let a device wait long for the others: no reason to end the process.
-PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {PATIENT}")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=4 "
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import tempfile
