@@ -10,9 +10,9 @@ def get_config() -> ConfigDict:
     config = real.get_config()
     config.run_dir = "runs/study"
     config.model.variant = "tiny"
-    config.train.steps = 700
+    config.train.steps = 500
     config.train.ema_decay = 0.995
-    config.eval.every = config.checkpoint.every = 700
+    config.eval.every = config.checkpoint.every = 500
     config.checkpoint.keep = 1
     config.log.images = False
     return config
