@@ -268,7 +268,7 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
             axis.set_yticks(range(len(found)), [str(row["arm"]) for row in found])
             axis.set_xlabel(f"{unit}, less {rows[0]['arm']}")
             axis.set_title(data)
-        pair[0].invert_yaxis()
+    axes[0, 0].invert_yaxis()  # and all others with it
     return pixels(sheet)
 
 
