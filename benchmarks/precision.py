@@ -44,7 +44,7 @@ def table(found: dict[str, evaluate.Scores]) -> Table:
         cells = f"{scores.mean('psnr'):.3f}", f"{scores.mean('ssim'):.4f}"
         shown.add_row(dtype, str(len(scores.names)), *cells)
     full, half = found.values()
-    gain = evaluate.Scores(full.names, half.values - full.values)
+    gain = evaluate.Scores(full.names, half.values - full.values, full.scenes)
     cells = [
         f"{gain.mean(column):+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
         for column, digits in (("psnr", 3), ("ssim", 4))

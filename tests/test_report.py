@@ -36,7 +36,7 @@ def run_dir(tmp_path):
         found.append(row)
     rows.write(folder / "metrics.csv", found)
     values = np.asarray([[18.25, 0.5, 20.0, 0.6], [19.25, 0.6, 21.0, 0.7]])
-    scores = evaluate.Scores(("one", "two"), values)
+    scores = evaluate.Scores(("one", "two"), values, (0, 1))
     evaluate.write_table(folder / "evaluation.csv", {"input": scores, "this <model>": scores})
     Image.new("RGB", (300, 40), (10, 200, 30)).save(folder / "stages.png")
     return folder

@@ -36,7 +36,7 @@ def test_the_difference_is_that_of_bfloat16(monkeypatch, capsys):
     def scores(dtype, options, run_dir):
         trained.append((dtype, options.steps))
         values = np.full((3, len(evaluate.COLUMNS)), 20.0)
-        return evaluate.Scores(("a", "b", "c"), values - 0.05 * (dtype == "bfloat16"))
+        return evaluate.Scores(("a", "b", "c"), values - 0.05 * (dtype == "bfloat16"), (0, 1, 2))
 
     monkeypatch.setattr(precision, "trained", scores)
     precision.run(["--steps", "7"])

@@ -184,7 +184,7 @@ def _picture(picture: Image.Image | None) -> str:
 
 def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
     """The means with their intervals, and every photograph folded away."""
-    columns = [column for column in table[0] if column not in ("method", "photograph")]
+    columns = [c for c in table[0] if c not in ("method", "photograph", "scene")]
     cells = {(row["method"], row["photograph"]): row for row in table}
     means = []
     for method in dict.fromkeys(row["method"] for row in table):
