@@ -143,7 +143,8 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     finally:
         stopped(processes)
     assert code not in (0, 2)
-    assert "--config.resume=true" in err or "another task died" in err, err
+    said = ("--config.resume=true", "another task died", "gloo")  # ours, JAX's, or the transport's
+    assert any(words in err for words in said), err
     assert not (run_dir / "weights.safetensors").exists()
 
     before = saved(run_dir)
