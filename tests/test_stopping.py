@@ -94,7 +94,7 @@ def test_a_training_stops_with_a_checkpoint_and_goes_on(tmp_path):
                 break
         rest, _ = running.communicate(timeout=60)
         assert running.returncode == EXIT_CODE, "".join(said) + rest
-        assert time.monotonic() - begin < 40  # 10 on a machine with nothing else to do
+        assert time.monotonic() - begin < 10
         assert f"pdn_jax: {number.name}: stopped after step" in rest
         assert "--config.resume=true" in rest
         found = [int(p.name) for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()]
