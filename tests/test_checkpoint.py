@@ -102,11 +102,8 @@ def files_of(checkpoint, part):
     return [path for path in found if path.stat().st_size > 20]
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # orbax's, of files that it leaves
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-@pytest.mark.parametrize("part", ["state", "seal"])
+@pytest.mark.parametrize("part", ["state", "weights", "seal"])
 def test_any_damaged_file_of_the_newest_is_noticed(tmp_path, capsys, damage, part):
     """One file after another: either the state is restored bit for bit, or the one before is."""
     noticed, model = 0, tmp_path / "model"
@@ -131,8 +128,8 @@ def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    seal = tmp_path / "checkpoints/2/seal/metadata"
-    seal.write_text(seal.read_text().replace('"digest": "', '"digest": "0'))
+    seal = tmp_path / "checkpoints/2/seal/seal.json"
+    seal.write_text(seal.read_text().replace('"state": "', '"state": "0'))
     with opened(tmp_path, console=Console()) as checkpoints:
         assert checkpoints.restore(STATE)[0] == 1
     assert "what is read is not what was written" in " ".join(capsys.readouterr().out.split())
@@ -141,7 +138,7 @@ def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
 def test_where_all_are_damaged_nothing_is_started_over(tmp_path):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
-    cut(tmp_path / "checkpoints/1/seal/metadata")
+    cut(tmp_path / "checkpoints/1/seal/seal.json")
     with opened(tmp_path) as checkpoints:
         with pytest.raises(InputError, match="is damaged"):
             checkpoints.restore(STATE)

@@ -1,15 +1,14 @@
 """Checkpoints of the whole train state, through orbax: written beside the training, whole or not at all.
 
-    checkpoints/STEP/state      the train state                     (orbax, StandardSave)
+    checkpoints/STEP/state      the train state                      (orbax, uncompressed)
     checkpoints/STEP/weights    the averaged weights, for `enhance`  (safetensors)
-    checkpoints/STEP/seal       digest of the state, and its shapes  (json)
+    checkpoints/STEP/seal       digests of both, and their layout    (json)
 
-A checkpoint is trusted only where its state, read back, has the digest that it was sealed with.
+A checkpoint is trusted only where what is read back has the digests that it was sealed with.
 """
 
-import dataclasses
 import errno
-import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,11 @@ from rich.console import Console
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
+from train.sealed import SealHandler, SealSave, WeightsHandler, WeightsSave, digest, layout
 
 FOLDER = "checkpoints"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk answers that has no room left."""
-
-
-class WeightsHandler(ocp.CheckpointHandler):
-    """Writes `Weights` as a safetensors file, so that a checkpoint is usable without orbax."""
-
-    def save(self, directory, args: "WeightsSave") -> None:
-        """Orbax's hook; only one process writes."""
-        if jax.process_index() == 0:
-            weight_files.save(Path(directory), args.weights)
-
-    def restore(self, directory, args=None) -> weight_files.Weights:
-        """Orbax's hook."""
-        return weight_files.load(Path(directory))
-
-
-@ocp.args.register_with_handler(WeightsHandler, for_save=True, for_restore=True)
-@dataclasses.dataclass
-class WeightsSave(ocp.args.CheckpointArgs):
-    """What `WeightsHandler` is to write."""
-
-    weights: weight_files.Weights | None = None
 
 
 class Manager(ocp.CheckpointManager):
@@ -54,21 +33,6 @@ class Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Orbax's hook."""
         return False
-
-
-def digest(state: Any) -> str:
-    """A fingerprint of every bit of a state of arrays."""
-    found = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(state):
-        found.update(np.ascontiguousarray(leaf).view(np.uint8).data)
-    return found.hexdigest()
-
-
-def layout(state: Any) -> str:
-    """A fingerprint of the names, shapes and dtypes of a state: another config has another one."""
-    leaves = jax.tree.leaves_with_path(state)
-    rows = [f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}" for path, x in leaves]
-    return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 
 class Checkpoints:
@@ -93,12 +57,14 @@ class Checkpoints:
         self.folder = (run_dir / FOLDER).resolve()
         self.console = console
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
+        hush_late_answers()
         self._manager = Manager(
             self.folder,
             item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
+                # floats hardly shrink, and the training wants the processor
+                "state": ocp.PyTreeCheckpointHandler(use_compression=False),
                 "weights": WeightsHandler(),
-                "seal": ocp.JsonCheckpointHandler(),
+                "seal": SealHandler(),
             },
             options=ocp.CheckpointManagerOptions(
                 best_fn=lambda metrics: metrics["psnr"],  # without it metrics are not written
@@ -126,9 +92,9 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(held),
+                    state=ocp.args.PyTreeSave(held),
                     weights=WeightsSave(weights),
-                    seal=ocp.args.JsonSave({"digest": digest(held), "layout": layout(held)}),
+                    seal=SealSave(held, weights),
                 ),
                 metrics=metrics,
                 force=True,
@@ -193,9 +159,8 @@ class Checkpoints:
     def _sound(self, step: int, like: Any) -> Any:
         """The state of that step; raises Damaged, or InputError where it is of another config."""
         shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        args = ocp.args.Composite(seal=ocp.args.JsonRestore())
         try:
-            seal = self._manager.restore(step, args=args).seal
+            seal = self._read(step, seal=SealSave()).seal
             of_this_config = seal["layout"] == layout(shapes)
         except Exception as error:
             raise Damaged(_first_line(error)) from error
@@ -204,14 +169,19 @@ class Checkpoints:
                 f"{self.folder / str(step)} does not hold the state of this config; "
                 "resume with the config it was written with"
             )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+        plan = ocp.checkpoint_utils.construct_restore_args(shapes)
+        state = ocp.args.PyTreeRestore(shapes, restore_args=plan)
         try:
-            state = self._manager.restore(step, args=args).state
+            found = self._read(step, state=state, weights=WeightsSave())
+            digests = digest(found.state), digest(found.weights.params)
         except Exception as error:
             raise Damaged(_first_line(error)) from error
-        if digest(state) != seal["digest"]:
+        if digests != (seal["state"], seal["weights"]):
             raise Damaged("what is read is not what was written")
-        return state
+        return found.state
+
+    def _read(self, step: int, **items) -> ocp.args.Composite:
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
 
     def steps(self) -> list[int]:
         """The steps that there are whole checkpoints of, oldest first."""
@@ -242,6 +212,26 @@ class Checkpoints:
             if kind is None:  # else the first error is the one to hear of
                 self._explain(error)
                 raise
+
+
+def hush_late_answers() -> None:
+    """Keep quiet what the array store says to an event loop that orbax has closed.
+
+    Of several files read or written at once orbax raises the first failure and closes its loop; the
+    others, done later, find it closed, which native code reports through `sys.unraisablehook`.
+    """
+    hook = sys.unraisablehook
+    if hasattr(hook, "hushes_late_answers"):
+        return
+
+    def hushed(report):
+        trace = report.exc_traceback
+        late = trace is not None and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
+        if not (late and str(report.exc_value) == "Event loop is closed"):
+            hook(report)
+
+    hushed.hushes_late_answers = True
+    sys.unraisablehook = hushed
 
 
 class Damaged(Exception):
