@@ -219,6 +219,26 @@ def test_resuming_is_as_if_it_never_stopped(finished, photographs, tmp_path, mon
         )
 
 
+def test_a_checkpoint_goes_on_with_another_number_of_devices(
+    finished, photographs, tmp_path, monkeypatch, capsys
+):
+    """Written by four with pmap, gone on with by two with shard_map: the same weights, to rounding."""
+    config = small(tmp_path / "run", photographs)
+    stop_after_four(config, monkeypatch)
+    assert "4 cpu device(s), pmap" in " ".join(capsys.readouterr().out.split())
+    config.update_from_flattened_dict(
+        {"resume": True, "parallel.strategy": "shard_map", "parallel.devices": 2}
+    )
+    loop.train(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 cpu device(s), shard_map" in said
+    assert "resumed at step 3" in said
+    ours, theirs = weights.load(tmp_path / "run"), weights.load(finished)
+    chex.assert_trees_all_close(ours.params, theirs.params, atol=1e-4)
+    for mine, other in zip(rows(tmp_path / "run"), rows(finished), strict=True):
+        assert float(mine["loss"]) == pytest.approx(float(other["loss"]), rel=2e-4)
+
+
 def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):
     """Stopped after step 4 and resumed at 3: on in the same run elsewhere, steps 13 to 18 profiled."""
     run_dir = tmp_path / "run"

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -38,6 +39,8 @@ OWN = (
 
 DAY = 86400
 """Seconds; a data set may take hours to build."""
+
+GO_ON = "the same command with --config.resume=true goes on from the newest checkpoint"
 
 _turns = itertools.count()  # a barrier's name is used once
 
@@ -70,15 +73,49 @@ def joined(config) -> Iterator[None]:
         return
     build.validate(config)
     address = coordinator(config)
-    try:
-        connect(config, address)
-    except InputError as error:
-        leave(error, met=False)
+    with witnessed():
+        try:
+            connect(config, address)
+        except InputError as error:
+            leave(error, met=False)
+        try:
+            yield
+            wait("the end")
+        except BaseException as error:
+            leave(error, met=True)
+
+
+WITNESS = """
+import sys
+if not sys.stdin.buffer.read():
+    print(sys.argv[1], file=sys.stderr)
+"""
+_witness: list[subprocess.Popen] = []
+
+
+@contextlib.contextmanager
+def witnessed() -> Iterator[None]:
+    """Have a second process say how to go on, should this one end without a word.
+
+    JAX, and gloo beneath it, abort a process that has lost another, before any line of Python.
+    """
+    words = (
+        "pdn_jax: a process of the run ended without a word: killed, or aborted since another was "
+        f"lost, whose own log says why; {GO_ON}"
+    )
+    command = [sys.executable, "-I", "-S", "-c", WITNESS, words]
+    _witness.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
     try:
         yield
-        wait("the end")
-    except BaseException as error:
-        leave(error, met=True)
+    finally:
+        dismiss()
+
+
+def dismiss() -> None:
+    """Let the witness go: what there is to say has been said."""
+    while _witness:
+        with contextlib.suppress(BrokenPipeError):
+            _witness.pop().communicate(b"said")
 
 
 def coordinator(config) -> str:
@@ -146,8 +183,7 @@ def leave(error: BaseException, met: bool) -> NoReturn:
         traceback.print_exc()
         print(
             "pdn_jax: this process ends, and the others of the run with it; where another was lost "
-            "first, its own log says why; the same command with --config.resume=true goes on from the "
-            "newest checkpoint",
+            f"first, its own log says why; {GO_ON}",
             file=sys.stderr,
         )
         code = 1
@@ -155,6 +191,7 @@ def leave(error: BaseException, met: bool) -> NoReturn:
     sys.stderr.flush()
     if met and code == 2:
         linger()
+    dismiss()
     os._exit(code)
 
 
