@@ -150,10 +150,11 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     assert not (run_dir / "weights.safetensors").exists()
 
     before = saved(run_dir)
-    processes = both(given | {"resume": True})
+    processes = both(given | {"resume": True, "checkpoint.every": 1})
     try:
         out = iter(processes[0].stdout.readline, "")
         assert any(f"resumed at step {before}" in line for line in out)
+        assert any(line.startswith("step ") for line in out)
         processes[1].send_signal(signal.SIGTERM)
         (code, _, err), (other, _, complaint) = map(ended, processes)
     finally:
@@ -211,6 +212,8 @@ def test_a_process_that_finds_no_others_says_so(photographs, tmp_path, given, sa
     ("given", "said"),
     [
         ({"coordinator": "nowhere"}, "coordinator is 'nowhere'; expected HOST:PORT"),
+        ({"coordinator": "localhost:99999"}, "with a port from 1 to 65535"),
+        ({"coordinator": "no.such.host.anywhere:1234"}, "expected a host that is known here"),
         ({"processes": 2, "process": 2}, "process is 2, but parallel.processes is 2"),
         ({"heartbeat": 0}, "parallel.heartbeat is 0; expected at least 5"),
     ],
@@ -220,6 +223,25 @@ def test_options_that_cannot_be_are_refused(given, said):
     config.parallel.update({"distributed": True, **given})
     with pytest.raises(InputError, match=said), hosts.joined(config):
         pass
+
+
+def test_a_port_that_is_taken_is_refused():
+    config = debug.get_config()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config.parallel.update(distributed=True, coordinator=address, process=0, processes=2)
+        with pytest.raises(InputError, match="port that is free"), hosts.joined(config):
+            pass
+
+
+@pytest.mark.parametrize(("name", "value"), [("coordinator", "a:1"), ("processes", 2), ("process", 0)])
+def test_numbers_of_several_processes_mean_nothing_to_one(name, value):
+    config = debug.get_config()
+    config.parallel[name] = value
+    with pytest.raises(InputError, match=f"parallel.{name} is {value}.*distributed=true"):
+        loop.train(config)
 
 
 def test_training_alone_as_one_of_several_is_a_fault():

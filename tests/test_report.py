@@ -135,7 +135,7 @@ def test_a_run_that_still_goes_on(run_dir, left):
         (run_dir / "metrics.csv").unlink()
     page = made(run_dir)
     assert f"{left} of 8" in page.text
-    assert "The picture is written when the run ends." in page.text
+    assert "The picture is written at the first evaluation." in page.text
     assert "The table of scores is written when the run ends." in page.text
     assert ("Nothing has been logged yet." in page.text) == (left == 0)
     assert bool(page.images) == bool(left)
@@ -158,13 +158,36 @@ def test_it_touches_no_device(run_dir):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "[]", "it holds no options"),
+        ("evaluation.csv", "a,b\n", "it is no table of scores"),
+        ("stages.png", "a", "stages.png cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_the_rest_is_shown(run_dir, capsys, name, content, said):
+    (run_dir / name).write_text(content)
+    page = made(run_dir)
+    assert said in page.text
+    assert f"left out: {name} cannot be read" in capsys.readouterr().err
+    assert len(page.images) >= 5  # the curves
+    assert ("this <model>" in page.text) == (name != "evaluation.csv")
+
+
+def test_of_one_photograph_there_is_no_interval(run_dir):
+    lines = (run_dir / "evaluation.csv").read_text().splitlines()
+    of_mean = [line for line in lines if ",mean," in line]
+    same = [line.replace(",mean,", f",interval {end},") for line in of_mean for end in ("low", "high")]
+    kept = [line for line in lines if ",interval " not in line]
+    (run_dir / "evaluation.csv").write_text("\n".join(kept + same) + "\n")
+    assert " – " not in made(run_dir).text
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda run: run.joinpath("config.json").unlink(), "has no config.json"),
-        (lambda run: run.joinpath("config.json").write_text("{"), "config.json cannot be read"),
-        (lambda run: run.joinpath("config.json").write_text("[]"), "it holds no options"),
-        (lambda run: run.joinpath("evaluation.csv").write_text("a,b\n"), "it is no table of sc"),
-        (lambda run: run.joinpath("stages.png").write_text("a"), "stages.png cannot be read"),
         (lambda run: run.joinpath("report.html").mkdir(), "report.html is a folder"),
     ],
 )

@@ -1,5 +1,6 @@
 """Signals: a step is finished, a checkpoint written, the exit code says that one can go on."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 from test_survive import SMALLEST
 
-from train.stopping import EXIT_CODE, Stopped, Stopping
+from train.stopping import EXIT_CODE, Stopped, Stopping, native_handler
 
 ROOT = Path(__file__).parents[1]
 QUIET = Console(quiet=True)
@@ -41,29 +42,62 @@ BUSY = """
 import sys, time
 from rich.console import Console
 from train.stopping import Stopping
-with Stopping(Console(), grace=0.5):
+with Stopping(Console(), ends=True, grace=0.5) as stopping:
+    {begin}
     print("ready", flush=True)
     {work}
 """
 
 
-@pytest.mark.parametrize("signals", [1, 2])
-def test_a_main_thread_that_never_comes_round_is_ended(signals):
-    """It is in one long call, as in a compilation; after the grace, or at a second signal, the process is gone."""
-    code = BUSY.format(work="time.sleep(1000)")
-    running = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize(
+    ("begin", "signals", "said"),
+    [
+        ("stopping.begin(Console())", 1, "SIGTERM: not done in 0 s, ended"),
+        ("stopping.begin(Console())", 2, "SIGTERM again: ended at once"),
+        ("", 1, "SIGTERM: ended before the first step"),
+    ],
+)
+def test_a_main_thread_that_never_comes_round_is_ended(begin, signals, said):
+    """It is in one long call, as in a compilation; after the grace, or at a second signal, or where
+    nothing has begun, the process is gone."""
+    code = BUSY.format(begin=begin, work="time.sleep(1000)")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert running.stdout.readline() == "ready\n"
-    begin = time.monotonic()
+    sent = time.monotonic()
     for _ in range(signals):
         running.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-    out, _ = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=30)
     assert running.returncode == EXIT_CODE
-    assert time.monotonic() - begin < 10
-    assert "SIGTERM: finishing this step" in out
-    assert ("not done in 0 s, ended" in out) == (signals == 1)
+    assert time.monotonic() - sent < 10
+    assert ("SIGTERM: finishing this step" in out) == bool(begin)
+    assert f"pdn_jax: {said}" in err
+    assert "--config.resume=true" in err
+
+
+def test_in_a_notebook_nothing_ends_but_by_an_exception():
+    """A second signal, to a main thread that never asks, is an interrupt of the usual kind."""
+    with pytest.raises(KeyboardInterrupt), Stopping(QUIET, grace=0.01) as stopping:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+    assert stopping.reason == "SIGINT"
+
+
+def test_a_native_handler_is_found_and_called():
+    """As JAX's is, which Python does not know of."""
+    called = []
+    native = ctypes.CDLL(None).signal
+    native.restype, native.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(called.append)
+    before = native(signal.SIGUSR1, ctypes.cast(handler, ctypes.c_void_p))
+    try:
+        native_handler(signal.SIGUSR1)(signal.SIGUSR1)
+    finally:
+        native(signal.SIGUSR1, before)
+    assert called == [signal.SIGUSR1]
+    assert native_handler(signal.SIGUSR1) is None
 
 
 def training(run_dir):

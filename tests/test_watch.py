@@ -109,6 +109,17 @@ def test_tensorboard_reads_the_histogram(tmp_path):
     assert (limits[-2.0], limits[-1.0], sum(limits.values())) == (3, 1, 4)
 
 
+def test_what_is_flushed_no_kill_can_take(tmp_path):
+    """Read while the writer is still open, as after a kill."""
+    with watch.Metrics(tmp_path, start=0) as metrics:
+        for step in range(1, 4):
+            metrics.write(step, {"loss": 0.5})
+        metrics.flush()
+        found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        assert [event.step for event in found.Scalars("loss")] == [1, 2, 3]
+        assert len(rows.read(metrics.path)) == 3
+
+
 def test_weights_and_biases_is_given_everything(wandb, tmp_path):
     run_dir = tmp_path / "mine"
     run_dir.mkdir()

@@ -13,11 +13,16 @@ from tensorboardX import SummaryWriter
 from pdn_jax.types import InputError
 
 
+FLUSH = 10
+"""Seconds that TensorBoard's numbers may wait to be written, for one who looks on."""
+
+
 class TensorBoard:
     """The event files of a run folder; what they hold of steps after `start` is hidden."""
 
     def __init__(self, run_dir: Path, *, start: int):
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)
+        folder = str(run_dir / "tensorboard")
+        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=FLUSH)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""
@@ -47,8 +52,12 @@ class TensorBoard:
             global_step=step,
         )
 
-    def close(self, failed: bool = False) -> None:
+    def flush(self) -> None:
         """Write what is held."""
+        self._writer.flush()
+
+    def close(self, failed: bool = False) -> None:
+        """Write what is held, and no more."""
         self._writer.close()
 
 
@@ -91,7 +100,8 @@ class WeightsAndBiases:
         except self._library.Error as error:
             raise InputError(
                 f"Weights & Biases refused log.wandb={project} ({error}); "
-                "`wandb login`, set WANDB_MODE=offline, or leave --config.log.wandb out"
+                "`wandb login`, set WANDB_MODE=offline, or leave --config.log.wandb out; then the same "
+                "command with --config.resume=true"
             ) from error
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -106,6 +116,9 @@ class WeightsAndBiases:
         """Counts between edges, one more."""
         shown = self._library.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
         self._run.log({name: shown}, step=step)
+
+    def flush(self) -> None:
+        """Its own process writes as it comes."""
 
     def close(self, failed: bool = False) -> None:
         """End the run there, as failed if it was."""

@@ -111,6 +111,14 @@ def validate(config) -> None:
         lambda value: _rising(value) and value[0] >= 1 and value[1] <= 95 and _whole(value),
         "(worst, best), whole numbers from 1 to 95",
     )
+    options = config.parallel
+    if not options.distributed:
+        for name, unsaid in (("coordinator", ""), ("processes", 0), ("process", -1)):
+            if options[name] != unsaid:
+                raise InputError(
+                    f"parallel.{name} is {options[name]}, but this is not one of several processes; "
+                    "add --config.parallel.distributed=true, or leave it out"
+                )
 
 
 def _rising(value) -> bool:

@@ -13,14 +13,13 @@ import contextlib
 import itertools
 import json
 import os
-import re
-import subprocess
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -29,7 +28,8 @@ from jax.experimental import multihost_utils
 
 from pdn_jax.cli import explained
 from pdn_jax.types import InputError
-from train import build
+from train import build, witness
+from train.stopping import Stopping
 
 OWN = (
     *("parallel.coordinator", "parallel.process"),
@@ -42,6 +42,8 @@ DAY = 86400
 
 GO_ON = "the same command with --config.resume=true goes on from the newest checkpoint"
 
+Result = TypeVar("Result")
+
 _turns = itertools.count()  # a barrier's name is used once
 
 
@@ -51,7 +53,13 @@ def is_first() -> bool:
 
 
 class Silent:
-    """Stands where process 0 has its log: whatever is called, nothing happens."""
+    """Stands where process 0 has its log: whatever is called, nothing happens; a context too."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
@@ -61,61 +69,31 @@ class Silent:
 
 
 @contextlib.contextmanager
-def joined(config) -> Iterator[None]:
+def joined(config, stopping: Stopping | None = None) -> Iterator[None]:
     """Join the other processes where `config.parallel.distributed` says so, before any array is made.
 
     At the end every process waits for the others. After an error this one ends at once, with its
     exit code and without the usual farewell, since that would wait for processes that wait for it.
-    Raises InputError for options that cannot be.
+    stopping: takes the signals back that JAX takes when it joins. Raises InputError for options that
+    cannot be.
     """
     if not config.parallel.distributed:
         yield
         return
     build.validate(config)
     address = coordinator(config)
-    with witnessed():
+    with witness.witnessed(GO_ON):
         try:
             connect(config, address)
         except InputError as error:
             leave(error, met=False)
+        if stopping is not None:
+            stopping.take()
         try:
             yield
             wait("the end")
         except BaseException as error:
             leave(error, met=True)
-
-
-WITNESS = """
-import sys
-if not sys.stdin.buffer.read():
-    print(sys.argv[1], file=sys.stderr)
-"""
-_witness: list[subprocess.Popen] = []
-
-
-@contextlib.contextmanager
-def witnessed() -> Iterator[None]:
-    """Have a second process say how to go on, should this one end without a word.
-
-    JAX, and gloo beneath it, abort a process that has lost another, before any line of Python.
-    """
-    words = (
-        "pdn_jax: a process of the run ended without a word: killed, or aborted since another was "
-        f"lost, whose own log says why; {GO_ON}"
-    )
-    command = [sys.executable, "-I", "-S", "-c", WITNESS, words]
-    _witness.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
-    try:
-        yield
-    finally:
-        dismiss()
-
-
-def dismiss() -> None:
-    """Let the witness go: what there is to say has been said."""
-    while _witness:
-        with contextlib.suppress(BrokenPipeError):
-            _witness.pop().communicate(b"said")
 
 
 def coordinator(config) -> str:
@@ -125,8 +103,24 @@ def coordinator(config) -> str:
     """
     options = config.parallel
     address = options.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if address and not re.fullmatch(r".+:\d+", address):
-        raise InputError(f"parallel.coordinator is {address!r}; expected HOST:PORT of process 0")
+    if address:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise InputError(
+                f"parallel.coordinator is {address!r}; expected HOST:PORT of process 0, "
+                "with a port from 1 to 65535"
+            )
+        try:
+            socket.getaddrinfo(host.strip("[]"), int(port))
+            if options.process == 0:
+                with socket.socket() as probe:  # JAX would fall over it
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("", int(port)))
+        except OSError as error:
+            raise InputError(
+                f"parallel.coordinator: {address} cannot be used ({error.strerror}); "
+                "expected a host that is known here, and a port that is free on it"
+            ) from error
     if 0 < options.processes <= options.process:
         raise InputError(
             f"parallel.process is {options.process}, but parallel.processes is "
@@ -146,6 +140,7 @@ def connect(config, address: str) -> None:
         f"not all of the processes met at {address or 'process 0'} within parallel.patience="
         f"{options.patience} s; start every one, with the same coordinator and number of processes"
     )
+    begun = time.monotonic()
     given_up = threading.Timer(options.patience, leave, (alone, False))
     given_up.daemon = True
     given_up.start()
@@ -164,7 +159,13 @@ def connect(config, address: str) -> None:
             "HOST:PORT, processes and process, or start under SLURM, Open MPI or on a TPU pod"
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise alone from error
+        if time.monotonic() - begun > options.patience / 2:
+            raise alone from error
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"parallel.distributed: joining at {address or 'process 0'} failed ({reason}); "
+            "is the port free, and has each process a number of its own?"
+        ) from error
     finally:
         given_up.cancel()
 
@@ -191,7 +192,7 @@ def leave(error: BaseException, met: bool) -> NoReturn:
     sys.stderr.flush()
     if met and code == 2:
         linger()
-    dismiss()
+    witness.dismiss()
     os._exit(code)
 
 
@@ -237,28 +238,27 @@ def agree(tree: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(tree)
 
 
-def together(task: Callable[[], None]) -> None:
-    """Run a task on every process; raises InputError on all of them where it did on one."""
-    said = None
-    try:
-        task()
-    except InputError as error:
-        if jax.process_count() == 1:
-            raise
-        said = error
+def together(task: Callable[[], Result]) -> Result:
+    """What a task gives on every process; raises InputError on all of them where it did on one."""
     if jax.process_count() == 1:
-        return
+        return task()
+    found, said = None, None
+    try:
+        found = task()
+    except InputError as error:
+        said = error
     wait("a task")
     failed = np.flatnonzero(multihost_utils.process_allgather(np.int32(said is not None)))
     if said is not None:
         raise said
     if failed.size:
         raise InputError(f"process {failed[0]} of {jax.process_count()} stops; it says why")
+    return found
 
 
-def first(task: Callable[[], None]) -> None:
-    """Run a task on process 0 while the others wait; raises InputError on all where it does."""
-    together(task if is_first() else lambda: None)
+def first(task: Callable[[], Result]) -> Result | None:
+    """What a task gives on process 0 while the others wait; raises InputError on all where it does."""
+    return together(task if is_first() else lambda: None)
 
 
 def first_then_others(task: Callable[[], None]) -> None:

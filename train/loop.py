@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -56,7 +56,24 @@ class Run:
     replay: Callable
 
 
-def train(config) -> Path:
+class Made(NamedTuple):
+    """What a config is turned into before the first step, by every process for itself.
+
+    splits, judged: to train on and to judge by. parts: this process's shares. state: before the
+    first step, or any that is shaped like it.
+    """
+
+    splits: Sequence[datasets.Split]
+    judged: Sequence[datasets.Split]
+    parts: Any
+    pairs: Sequence
+    degrade: Any
+    fitted: Any
+    make_step: Callable
+    state: Any
+
+
+def train(config, stopping: Stopping | None = None) -> Path:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder.
 
     With `config.parallel.distributed`, within `hosts.joined`. Raises Stopped where it was told to.
@@ -65,59 +82,69 @@ def train(config) -> Path:
     hosts.check_same(config)
     console = Console(quiet=not hosts.is_first())
     hosts.first(lambda: check(config))
-    devices = chosen(config)
+    devices = hosts.together(lambda: chosen(config))
     hosts.meet(devices)
     hosts.first_then_others(lambda: sources.prepared(config, console))
-    splits, weights = sources.mixture(config)
-    judged = sources.judged(config, splits)
-    model = build.network(config)
-    degrade = build.camera(config)
-    loss = build.loss(config, degrade)
-    optimizer = build.optimizer(config)
-    fitted = sources.fitted(config, splits)
-    process = jax.process_index(), jax.process_count()
-    parts = sources.parts(config, splits, weights, process)
-    pairs = sources.pairs(config, judged, degrade)
-    state = init_state(build.initial_params(config, model), optimizer, loss)
+    made = hosts.together(lambda: assembled(config))
     run_dir = Path(config.run_dir)
-    hosts.first(lambda: folder.make(config, [*splits, *judged]))
+    hosts.first(lambda: folder.make(config, [*made.splits, *made.judged]))
 
-    make_step = build.step_maker(
-        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
-    )
-    mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
+    mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
     keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
     with (
-        Stopping(console) as stopping,
+        contextlib.nullcontext(stopping) if stopping else Stopping(console) as stopping,
         checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
     ):
-        start, state = checkpoints.restore(state) or (0, state)
+        start, state = checkpoints.restore(made.state) or (0, made.state)
         state = mapped.replicate(hosts.agree(state))
-        several = f" of {process[1]} processes" if process[1] > 1 else ""
         console.print(
-            f"{config.model.variant} on {described(splits)}, judged by {described(judged)}, with "
-            f"{len(devices)} {devices[0].platform} device(s){several}, {config.parallel.strategy}, "
+            f"{config.model.variant} on {described(made.splits)}, judged by "
+            f"{described(made.judged)}, with {described_devices(config, devices)}, "
             f"into {run_dir}" + (f", resumed at step {start}" if start else "")
         )
+        stream = sources.stream(config, made.parts, start, made.degrade, made.fitted)
         with (
-            contextlib.closing(sources.stream(config, parts, start, degrade, fitted)) as stream,
-            metrics_of(config, start) as metrics,
+            contextlib.closing(stream),
+            hosts.first(lambda: metrics_of(config, start)) or hosts.Silent() as metrics,
             watch.Profile(
                 config.log.profile and hosts.is_first(), run_dir, start, console
             ) as profile,
             watch.Bar(config.train.steps, start, console) as bar,
         ):
             run = Run(
-                *(config, mapped, stream, pairs, checkpoints, stopping, metrics, profile, bar),
-                names=lambda step: sources.names_at(splits, parts, step - 1),
-                replay=make_step(None),
+                *(config, mapped, stream, made.pairs),
+                *(checkpoints, stopping, metrics, profile, bar),
+                names=lambda step: sources.names_at(made.splits, made.parts, step - 1),
+                replay=made.make_step(None),
             )
+            stopping.begin(console)
             state = run_steps(run, state, start)
         if hosts.is_first():
             finish(
                 run, weights_of(config, mapped.collect(state.average), config.train.steps), console
             )
     return run_dir
+
+
+def assembled(config) -> Made:
+    """The data, the network, its step and its state; raises InputError for what cannot be."""
+    splits, weights = sources.mixture(config)
+    judged = sources.judged(config, splits)
+    model, degrade = build.network(config), build.camera(config)
+    loss, optimizer = build.loss(config, degrade), build.optimizer(config)
+    fitted = sources.fitted(config, splits)
+    return Made(
+        splits=splits,
+        judged=judged,
+        parts=sources.parts(config, splits, weights, (jax.process_index(), jax.process_count())),
+        pairs=sources.pairs(config, judged, degrade),
+        degrade=degrade,
+        fitted=fitted,
+        make_step=build.step_maker(
+            config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
+        ),
+        state=init_state(build.initial_params(config, model), optimizer, loss),
+    )
 
 
 def check(config) -> None:
@@ -139,10 +166,8 @@ def chosen(config) -> list:
     return devices
 
 
-def metrics_of(config, start: int) -> contextlib.AbstractContextManager:
-    """What writes the numbers of the run, on process 0."""
-    if not hosts.is_first():
-        return contextlib.nullcontext(hosts.Silent())
+def metrics_of(config, start: int) -> watch.Metrics:
+    """What writes the numbers of the run."""
     options = {"project": config.log.wandb, "options": config.to_dict()}
     return watch.Metrics(Path(config.run_dir), start=start, **options)
 
@@ -150,6 +175,13 @@ def metrics_of(config, start: int) -> contextlib.AbstractContextManager:
 def described(splits: Sequence[datasets.Split]) -> str:
     """'lol/train (485)': the splits and how many dark photographs each has."""
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
+
+
+def described_devices(config, devices: Sequence) -> str:
+    """'8 gpu device(s) of 2 processes, pmap'."""
+    processes = jax.process_count()
+    several = f" of {processes} processes" if processes > 1 else ""
+    return f"{len(devices)} {devices[0].platform} device(s){several}, {config.parallel.strategy}"
 
 
 def run_steps(run: Run, state, start: int):
@@ -201,6 +233,7 @@ def run_steps(run: Run, state, start: int):
         if log or judge:
             run.metrics.write(step, values)
         if save or stop:
+            run.metrics.flush()  # what a checkpoint goes on from is not written again
             run.checkpoints.save(step, mapped.collect(state), weights, scores)
         if stop:
             run.checkpoints.wait()
@@ -247,7 +280,9 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
             "resume with a lower --config.train.learning_rate"
         )
     if config.log.images and hosts.is_first():
-        run.metrics.picture(step, "stages", watch.stages_picture(weights, run.pairs[:1]))
+        picture = watch.stages_picture(weights, run.pairs[:1])
+        run.metrics.picture(step, "stages", picture)
+        watch.write_picture(Path(config.run_dir) / "stages.png", picture)
     found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
     return {name: float(value) for name, value in found.items()}
 
@@ -256,9 +291,9 @@ def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(run.config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    some = run.stopping.watched(watch.some(run.pairs))
+    some = run.stopping.watched(watch.some(run.pairs), alone=True)
     watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, some))
-    results = evaluate.comparison(weights, run.stopping.watched(run.pairs))
+    results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
     evaluate.write_table(run_dir / "evaluation.csv", results)
     console.print(evaluate.comparison_table(results))
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
+from rich.console import Console
 
 from pdn_jax.cli import explained
 from pdn_jax.types import InputError
@@ -44,11 +45,11 @@ def main(argv: Sequence[str]) -> int:
         config = parse(argv)
         from train import hosts
         from train.loop import train
-        from train.stopping import EXIT_CODE, Stopped
+        from train.stopping import EXIT_CODE, Stopped, Stopping
 
-        with hosts.joined(config):
+        with Stopping(Console(), ends=True) as stopping, hosts.joined(config, stopping):
             try:
-                train(config)
+                train(config, stopping)
             except Stopped as stop:
                 if hosts.is_first():
                     print(f"pdn_jax: {stop}", file=sys.stderr)

@@ -26,41 +26,44 @@ PICTURE = "stages.png"
 
 
 class Run(NamedTuple):
-    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, and the
-    picture of the stages, None where there is none yet."""
+    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, the
+    picture of the stages, None where there is none yet, and what could not be read, and why."""
 
     folder: Path
     options: dict[str, Any]
     rows: list[rows.Row]
     tables: dict[str, list[dict[str, str]]]
     picture: Image.Image | None
+    unread: Sequence[str] = ()
 
 
 # --- what there is -----------------------------------------------------------------------------
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder; raises InputError where it is none, or a file of it cannot be read."""
+    """A run folder; raises InputError where it is none. Any other file may be missing or damaged."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the run_dir of a training")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} has no config.json, so it is no run; name a training's run_dir")
-    options = _explained(path, read_options)
-    found = _explained(folder / "metrics.csv", rows.read)
+    unread: list[str] = []
+
+    def tried(path: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+        try:
+            return read(path)
+        except (OSError, ValueError, SyntaxError, csv.Error) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            unread.append(f"{path.name} cannot be read: {reason}")
+            return otherwise
+
+    options = tried(path, read_options, {})
+    found = tried(folder / "metrics.csv", rows.read, [])
     tables = {
-        path.name: _explained(path, read_table) for path in sorted(folder.glob("evaluation*.csv"))
+        path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
     }
-    return Run(folder, options, found, tables, _explained(folder / PICTURE, read_picture))
-
-
-def _explained(path: Path, read: Callable[[Path], Any]) -> Any:
-    """read(path), and InputError with its reason where that cannot be."""
-    try:
-        return read(path)
-    except (OSError, ValueError, SyntaxError, csv.Error) as error:
-        reason = str(getattr(error, "strerror", None) or error)
-        raise InputError(f"{path} cannot be read: {reason}; mend it or move it away") from error
+    picture = tried(folder / PICTURE, read_picture, None)
+    return Run(folder, options, found, {n: t for n, t in tables.items() if t}, picture, unread)
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -141,7 +144,8 @@ summary { cursor: pointer; margin: .5rem 0; }
 def page(run: Run) -> str:
     """The whole page, HTML."""
     title = html.escape(run.folder.resolve().name)
-    parts = [f"<h1>{title}</h1>", _facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
+    parts = [f"<h1>{title}</h1>", *(f"<p>{_text(said)}</p>" for said in run.unread)]
+    parts += [_facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
     parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
     parts += [_scores(name, table) for name, table in run.tables.items()]
     if not run.tables:
@@ -174,7 +178,7 @@ def _curves(found: Sequence[rows.Row]) -> str:
 
 def _picture(picture: Image.Image | None) -> str:
     if picture is None:
-        return "<p>The picture is written when the run ends.</p>"
+        return "<p>The picture is written at the first evaluation.</p>"
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90, subsampling=0)
     said = "Rows of photographs: low, every stage, every level, restored, truth"
@@ -210,7 +214,8 @@ def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
 
 def _interval(mean: dict, low: dict, high: dict, column: str) -> str:
     span = f" ({_number(low.get(column))} – {_number(high.get(column))})"
-    return _number(mean.get(column)) + (span if low and high else "")
+    known = low and high and low.get(column) != high.get(column)  # of one photograph it is not
+    return _number(mean.get(column)) + (span if known else "")
 
 
 def _number(text: str | None) -> str:
@@ -271,7 +276,10 @@ def run(argv: Sequence[str]) -> None:
     if options.out and options.out.exists() and not options.overwrite:
         raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
     out = options.out or options.run / "report.html"
-    write(out, page(read_run(options.run)))
+    found = read_run(options.run)
+    write(out, page(found))
+    for said in found.unread:
+        print(f"left out: {said}", file=sys.stderr)
     print(f"written to {out}")
 
 

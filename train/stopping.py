@@ -1,20 +1,25 @@
 """Being told to stop: SIGTERM, SIGINT and the notices of platforms that take machines back.
 
-    with Stopping(console) as stopping:
+    with Stopping(console, ends=True) as stopping:
+        …
+        stopping.begin(console)                # from here on there is something to save
         for step in …:
             …
-            if stopping.asked():           # finish the step, write a checkpoint, leave
+            if stopping.asked():               # finish the step, write a checkpoint, leave
 
 A signal is heard by a thread, since Python's own handlers wait while the main thread compiles or
 computes. Should the main thread not come round in `GRACE` seconds, the process ends from there: the
 checkpoints on disk are whole at any moment, so all that is lost is what came after the last one.
 """
 
+import ctypes
 import dataclasses
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 import jax
 import orbax.checkpoint as ocp
@@ -40,11 +45,12 @@ class Watched:
     """Items, and a question before each."""
 
     items: Iterable
+    asked: Callable[[], bool]
     stopping: "Stopping"
 
     def __iter__(self) -> Iterator:
         for item in self.items:
-            if self.stopping.asked():
+            if self.asked():
                 raise self.stopping.stopped("between photographs")
             yield item
 
@@ -52,67 +58,117 @@ class Watched:
 class Stopping:
     """A context in which signals ask for a stop instead of ending the process; for the main thread.
 
-    A second signal ends the process at once. In a thread other than the main one only `ask` asks.
+    ends: whether the process may be ended from here, with `EXIT_CODE`: at a second signal, before
+    `begin`, and where the main thread does not come round. In a notebook it may not; there a second
+    signal is a KeyboardInterrupt. In a thread other than the main one only `ask` asks.
 
-    Where several processes make one run they have to stop after the same step. SIGTERM is then left
-    to JAX, whose preemption service tells all of them; SIGINT is passed on to it.
+    Where several processes make one run they have to stop after the same step. A signal is then
+    passed on to JAX, whose preemption service tells all of them, also of one before `begin`.
     """
 
-    def __init__(self, console: Console, grace: float = GRACE):
-        self.console, self.grace = console, grace
+    def __init__(self, console: Console, *, ends: bool = False, grace: float = GRACE):
+        self.console, self.ends, self.grace = console, ends, grace
         self.reason = ""
-        self._times = 0
+        self.heard = ""
+        self.begun = False
+        self._times = self._interrupts = 0
+        self._tell_jax: Callable[[int], None] | None = None
         self._done = threading.Event()
         self._before: dict[int, object] = {}
 
+    # --- for the training
+
+    def begin(self, console: Console) -> None:
+        """There will be something to save, and one who asks; what is said is said there."""
+        self.console, self.begun = console, True
+
     def ask(self, reason: str) -> None:
         """Ask for a stop."""
-        if self.reason:
-            os._exit(EXIT_CODE)
         self.reason = reason
         self.console.print(f"{reason}: finishing this step, then a checkpoint", soft_wrap=True)
-        threading.Thread(target=self._end, daemon=True).start()
 
     def asked(self) -> bool:
         """Whether to stop here; several processes hear the same where they ask equally often."""
         self._times += 1
-        if jax.distributed.is_initialized() and ocp.utils.reached_preemption(self._times):
+        several = jax.distributed.is_initialized()
+        if several and not self.reason and ocp.utils.reached_preemption(self._times):
             self.ask("SIGTERM to one of the processes")
+            self._limit()
         return bool(self.reason)
 
-    def watched(self, items: Iterable) -> "Watched":
-        """The same items, raising Stopped where a stop is asked for between them."""
-        return Watched(items, self)
+    def watched(self, items: Iterable, alone: bool = False) -> "Watched":
+        """The same items, raising Stopped where a stop is asked for between them.
+
+        alone: only this process iterates, so that only its own signals count.
+        """
+        return Watched(items, (lambda: bool(self.heard)) if alone else self.asked, self)
 
     def stopped(self, where: str) -> "Stopped":
         """What to raise: why, where, and how to go on."""
-        return Stopped(f"{self.reason}: stopped {where}; {GO_ON}")
+        return Stopped(f"{self.reason or self.heard}: stopped {where}; {GO_ON}")
 
-    def _end(self) -> None:
-        if not self._done.wait(self.grace):
-            self.console.print(
-                f"{self.reason}: not done in {self.grace:.0f} s, ended; the last checkpoint is whole; "
-                f"{GO_ON}",
-                soft_wrap=True,
-            )
-            os._exit(EXIT_CODE)
+    # --- signals
+
+    def take(self) -> None:
+        """Hear the signals from now on, also where JAX has taken SIGTERM for itself meanwhile."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if jax.distributed.is_initialized() and self._tell_jax is None:
+            self._tell_jax = native_handler(signal.SIGTERM)
+        for number in SIGNALS:
+            self._before.setdefault(number, signal.signal(number, self._handle))
+
+    def _handle(self, *_) -> None:
+        """Python's own handler, whenever the main thread comes round."""
+        self._interrupts += 1
+        if self._interrupts > 1 and not self.ends:
+            raise KeyboardInterrupt
+
+    def _hear(self, name: str) -> None:
+        """What the thread does about a signal, whatever the main thread is at."""
+        if self.heard and self.ends:
+            self._end(f"{name} again: ended at once")
+        if self.heard:
+            return
+        self.heard = name
+        several = jax.distributed.is_initialized()
+        if self.ends and not self.begun and not several:
+            self._end(f"{name}: ended before the first step")
+        self._limit()
+        if not several:
+            self.ask(name)
+        elif self._tell_jax is not None:
+            self._tell_jax(signal.SIGTERM)
 
     def _listen(self) -> None:
         while number := os.read(self._read, 1):
             if number[0] == 0:
                 return
-            if jax.distributed.is_initialized():
-                os.kill(os.getpid(), signal.SIGTERM)
-            else:
-                self.ask(signal.Signals(number[0]).name)
+            if number[0] in SIGNALS:
+                self._hear(signal.Signals(number[0]).name)
+
+    def _limit(self) -> None:
+        """Give the main thread `grace` seconds from now."""
+
+        def limit():
+            if not self._done.wait(self.grace):
+                self._end(f"{self.reason or self.heard}: not done in {self.grace:.0f} s, ended")
+
+        if self.ends:
+            threading.Thread(target=limit, daemon=True).start()
+
+    def _end(self, said: str) -> NoReturn:
+        print(f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            for number in SIGNALS[jax.distributed.is_initialized() :]:
-                self._before[number] = signal.signal(number, lambda *_: None)
+            self.take()
             self._thread = threading.Thread(target=self._listen, daemon=True)
             self._thread.start()
         return self
@@ -127,3 +183,12 @@ class Stopping:
             self._thread.join()
             os.close(self._read)
             os.close(self._write)
+
+
+def native_handler(number: int) -> Callable[[int], None] | None:
+    """The handler of a signal that native code has installed and Python knows nothing of, if any."""
+    native = ctypes.CDLL(None).signal
+    native.restype, native.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    found = native(number, None)
+    native(number, found)
+    return ctypes.CFUNCTYPE(None, ctypes.c_int)(found) if found and found > 1 else None
