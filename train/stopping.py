@@ -25,6 +25,8 @@ import jax
 import orbax.checkpoint as ocp
 from rich.console import Console
 
+from train import witness
+
 EXIT_CODE = 75
 """What a training exits with that was stopped and can be gone on with; EX_TEMPFAIL of sysexits.h."""
 
@@ -158,6 +160,7 @@ class Stopping:
             threading.Thread(target=limit, daemon=True).start()
 
     def _end(self, said: str) -> NoReturn:
+        witness.dismiss()
         print(f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -51,10 +51,16 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
         "small crops to the end": {"data.final_size": 0},
         "rate 4e-3": {"train.learning_rate": 4e-3},
     },
+    "precision": {
+        "float32": {},
+        "bfloat16": {"model.dtype": "bfloat16"},
+        "float32 in two parts": {"train.accumulate": 2},
+    },
 }
 """Study -> arm -> options that differ from the config; the first arm is what others are held against.
 
-"one level" works at full size with as many products as `tiny` has on its three levels.
+"one level" works at full size with as many products as `tiny` has on its three levels. "float32 in
+two parts" is the same arithmetic in another order: what it differs by is rounding alone.
 """
 
 METHOD = "this model"
