@@ -71,7 +71,7 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[dict[str, list[
 def save(config, mapped: parallel.Mapped, state: Any, step: int, checkpoints) -> None:
     """What `train.loop` does."""
     weights = loop.weights_of(config, mapped.collect(state.average), step)
-    checkpoints.save(step, mapped.collect(state), weights, None)
+    checkpoints.save(step, mapped.collect(state), weights)
 
 
 def table(found: dict[str, list[float]]) -> Table:

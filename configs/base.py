@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps
-    config.checkpoint.keep = 3  # newest kept, besides the best of those that were evaluated
+    config.checkpoint.keep = 3  # newest kept, 2 or more, besides the best of those evaluated
     config.checkpoint.keep_every = 0  # keep each whose step divides by this as well; 0 for none
 
     config.parallel = ConfigDict()

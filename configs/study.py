@@ -13,6 +13,6 @@ def get_config() -> ConfigDict:
     config.train.steps = 500
     config.train.ema_decay = 0.995
     config.eval.every = config.checkpoint.every = 500
-    config.checkpoint.keep = 1
+    config.checkpoint.keep = 2
     config.log.images = False
     return config

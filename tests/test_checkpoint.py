@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -14,7 +15,8 @@ from test_inference import tiny
 
 from pdn_jax import inference
 from pdn_jax.types import InputError
-from train.checkpoint import Checkpoints
+from train.checkpoint import Checkpoints, Manager
+from train.sealed import SealHandler, read_seal, write_seal
 
 ROOT = Path(__file__).parents[1]
 STATE = {
@@ -35,7 +37,7 @@ def opened(folder, *, keep=3, keep_every=0, console=None):
 
 
 def save(checkpoints, step, psnr=None):
-    checkpoints.save(step, at(step), tiny(), None if psnr is None else {"psnr": psnr})
+    checkpoints.save(step, at(step), tiny(), psnr)
 
 
 def test_newest_few_the_best_and_every_nth_are_kept(tmp_path):
@@ -59,7 +61,7 @@ def test_newest_few_the_best_and_every_nth_are_kept(tmp_path):
 def test_what_is_there_is_not_written_again(tmp_path):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
-        checkpoints.save(1, at(5), tiny(), None)
+        checkpoints.save(1, at(5), tiny())
         checkpoints.wait()
         _, restored = checkpoints.restore(STATE)
     assert int(restored["step"]) == 1
@@ -128,11 +130,81 @@ def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    seal = tmp_path / "checkpoints/2/seal/seal.json"
-    seal.write_text(seal.read_text().replace('"state": "', '"state": "0'))
+    folder = tmp_path / "checkpoints/2/seal"
+    write_seal(folder, read_seal(folder) | {"state": "0"})
     with opened(tmp_path, console=Console()) as checkpoints:
         assert checkpoints.restore(STATE)[0] == 1
     assert "what is read is not what was written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, monkeypatch):
+    """A second try, then the one before, and the newest stays."""
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    errors, restore = [], Manager.restore
+    monkeypatch.setattr("train.checkpoint.time.sleep", lambda seconds: None)
+
+    def failing(manager, step, args):
+        if step == 2 and errors:
+            raise errors.pop()
+        return restore(manager, step, args=args)
+
+    monkeypatch.setattr(Manager, "restore", failing)
+    with opened(tmp_path) as checkpoints:
+        errors[:] = [OSError(5, "Input/output error")]
+        assert checkpoints.restore(STATE)[0] == 2
+        errors[:] = [OSError(5, "Input/output error")] * 2
+        assert checkpoints.restore(STATE)[0] == 1
+        assert checkpoints.steps() == [1, 2]
+
+
+def test_a_write_is_not_waited_for(tmp_path, monkeypatch):
+    """`save` comes back while the seal, and so the checkpoint, is still being written."""
+    release = threading.Event()
+    write = SealHandler.write
+    monkeypatch.setattr(SealHandler, "write", lambda *given: release.wait(60) and write(*given))
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        assert checkpoints.writing()
+        assert not (tmp_path / "checkpoints/1").exists()
+        release.set()
+        checkpoints.wait()
+        assert (tmp_path / "checkpoints/1").exists()
+
+
+def test_the_best_can_be_told_later_and_is_remembered(tmp_path):
+    with opened(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.best() == -np.inf
+        save(checkpoints, 1)
+        save(checkpoints, 2, 10.0)
+        checkpoints.wait()
+        assert not checkpoints.is_judged(1)
+        checkpoints.judge(1, 11.0)
+    with opened(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.best() == 11.0
+        assert checkpoints.is_judged(1)
+        for step in (3, 4, 5):
+            save(checkpoints, step, 9.0)
+    with opened(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.steps() == [1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("steps", "failed", "left", "said"),
+    [
+        ([3, 6, 9], 11, [3, 6, 9], "9"),
+        ([3, 6, 9], 10, [3, 6], "6, those after it deleted (1)"),
+        ([9], 10, [9], "9, which no finite loss has proven"),
+        ([], 2, [], "none was written"),
+    ],
+)
+def test_the_last_good_one_is_proven_where_there_is_one(tmp_path, steps, failed, left, said):
+    with opened(tmp_path) as checkpoints:
+        for step in steps:
+            save(checkpoints, step)
+        assert checkpoints.last_good(failed).endswith(said)
+        assert checkpoints.steps() == left
 
 
 def test_where_all_are_damaged_nothing_is_started_over(tmp_path):

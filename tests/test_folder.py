@@ -1,5 +1,6 @@
 """The folder of a run: what it keeps, and data that is no longer what the run began with."""
 
+import errno
 import json
 from types import SimpleNamespace
 
@@ -47,3 +48,43 @@ def test_a_damaged_list_of_data_is_one_line(config):
     (run_dir / "data.json").write_text("[1]")
     with pytest.raises(InputError, match=r"data\.json cannot be read"):
         folder.make(config, [split("a")])
+
+
+@pytest.mark.parametrize("left", [[], ["config.json.new"], ["data.json", "config.json.new"]])
+def test_a_folder_that_a_kill_left_without_options_is_new(config, tmp_path, left):
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).write_text("{")
+    folder.check(config)
+    (tmp_path / "run" / "photograph.jpg").write_text("")
+    with pytest.raises(InputError, match="exists; go on with"):
+        folder.check(config)
+
+
+def test_one_training_at_a_time_holds_a_folder(tmp_path):
+    with (
+        folder.held(tmp_path),
+        pytest.raises(InputError, match="another training is at work in run folder"),
+    ):
+        folder.held(tmp_path)
+    folder.held(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            InputError,
+            r"is full \(No space left\); last .*/7;",
+        ),
+        (FileNotFoundError("gone"), FileNotFoundError, "gone"),
+        (InputError("make room, says another"), InputError, "^make room, says another$"),
+    ],
+)
+def test_a_full_disk_is_told_once(tmp_path, error, kind, said):
+    for step in (7, 5):
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "9.half").mkdir()
+    with pytest.raises(kind, match=said), folder.full_disk_told(tmp_path):
+        raise error

@@ -236,7 +236,9 @@ def test_a_port_that_is_taken_is_refused():
             pass
 
 
-@pytest.mark.parametrize(("name", "value"), [("coordinator", "a:1"), ("processes", 2), ("process", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("coordinator", "a:1"), ("processes", 2), ("process", 0)]
+)
 def test_numbers_of_several_processes_mean_nothing_to_one(name, value):
     config = debug.get_config()
     config.parallel[name] = value

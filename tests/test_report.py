@@ -178,7 +178,9 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(run_dir, capsys, name
 def test_of_one_photograph_there_is_no_interval(run_dir):
     lines = (run_dir / "evaluation.csv").read_text().splitlines()
     of_mean = [line for line in lines if ",mean," in line]
-    same = [line.replace(",mean,", f",interval {end},") for line in of_mean for end in ("low", "high")]
+    same = [
+        line.replace(",mean,", f",interval {end},") for line in of_mean for end in ("low", "high")
+    ]
     kept = [line for line in lines if ",interval " not in line]
     (run_dir / "evaluation.csv").write_text("\n".join(kept + same) + "\n")
     assert " – " not in made(run_dir).text

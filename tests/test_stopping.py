@@ -78,11 +78,16 @@ def test_a_main_thread_that_never_comes_round_is_ended(begin, signals, said):
 
 def test_in_a_notebook_nothing_ends_but_by_an_exception():
     """A second signal, to a main thread that never asks, is an interrupt of the usual kind."""
-    with pytest.raises(KeyboardInterrupt), Stopping(QUIET, grace=0.01) as stopping:
+
+    def interrupted():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
-    assert stopping.reason == "SIGINT"
+
+    with Stopping(QUIET, grace=0.01) as stopping:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert stopping.reason == "SIGINT"
 
 
 def test_a_native_handler_is_found_and_called():

@@ -35,7 +35,7 @@ def run_of(folder, number, loss="0.5"):
     """What is compared of a run: its last state, its losses, its options."""
     state = {"params": {"a": np.ones(3, np.float32)}, "step": np.asarray(number, np.int32)}
     with Checkpoints(folder, keep=1, console=Console(quiet=True)) as checkpoints:
-        checkpoints.save(4, state, tiny(), None)
+        checkpoints.save(4, state, tiny())
     (folder / "metrics.csv").write_text(f"step,loss\n1,{loss}\n")
     (folder / "config.json").write_text(json.dumps({"run_dir": str(folder)}))
     return folder

@@ -13,7 +13,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pdn_jax.types import InputError
-from train import boards, rows, watch
+from train import boards, files, rows, watch
 
 
 def filled(run_dir, steps, *, start=0):
@@ -83,7 +83,7 @@ def test_a_kill_while_the_file_is_rewritten_leaves_the_old_one(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(rows.os, "fsync", killed)
+        patch.setattr(files.os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             rows.write(tmp_path / "metrics.csv", [{"step": "9", "new": "1"}])
     assert (tmp_path / "metrics.csv").read_bytes() == before
@@ -109,7 +109,7 @@ def test_tensorboard_reads_the_histogram(tmp_path):
     assert (limits[-2.0], limits[-1.0], sum(limits.values())) == (3, 1, 4)
 
 
-def test_what_is_flushed_no_kill_can_take(tmp_path):
+def test_what_was_written_no_kill_can_take(tmp_path):
     """Read while the writer is still open, as after a kill."""
     with watch.Metrics(tmp_path, start=0) as metrics:
         for step in range(1, 4):

@@ -3,35 +3,45 @@
 Both take scalars, uint8 pictures and counts in bins, and are closed at the end of the run.
 """
 
+import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from pdn_jax.types import InputError
 
 
-FLUSH = 10
-"""Seconds that TensorBoard's numbers may wait to be written, for one who looks on."""
-
-
 class TensorBoard:
-    """The event files of a run folder; what they hold of steps after `start` is hidden."""
+    """An event file of a run folder; what the others hold of steps after `start` is hidden.
+
+    Written as it comes, without a thread: one that meets a full disk would hold up the training.
+    """
 
     def __init__(self, run_dir: Path, *, start: int):
-        folder = str(run_dir / "tensorboard")
-        self._writer = SummaryWriter(folder, purge_step=start + 1, flush_secs=FLUSH)
+        folder = run_dir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{start}")
+        self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._file.write_event(Event(step=step, wall_time=time.time(), **content))
+        self._file.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        found = [summary.scalar(name, value).value[0] for name, value in values.items()]
+        self._write(step, summary=Summary(value=found))
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A uint8 image [h, w, 3]."""
-        self._writer.add_image(name, image, step, dataformats="HWC")
+        self._write(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
         """Counts between edges, one more; at least one of them is not 0.
@@ -40,7 +50,7 @@ class TensorBoard:
         """
         filled = np.flatnonzero(counts)
         centres = (edges[1:] + edges[:-1]) / 2
-        self._writer.add_histogram_raw(
+        shown = summary.histogram_raw(
             name,
             min=float(edges[filled[0]]),
             max=float(edges[filled[-1] + 1]),
@@ -49,16 +59,12 @@ class TensorBoard:
             sum_squares=float(counts @ centres**2),
             bucket_limits=edges[1:].tolist(),
             bucket_counts=counts.tolist(),
-            global_step=step,
         )
-
-    def flush(self) -> None:
-        """Write what is held."""
-        self._writer.flush()
+        self._write(step, summary=shown)
 
     def close(self, failed: bool = False) -> None:
-        """Write what is held, and no more."""
-        self._writer.close()
+        """No more will come."""
+        self._file.close()
 
 
 def wandb_library() -> Any:
@@ -116,9 +122,6 @@ class WeightsAndBiases:
         """Counts between edges, one more."""
         shown = self._library.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
         self._run.log({name: shown}, step=step)
-
-    def flush(self) -> None:
-        """Its own process writes as it comes."""
 
     def close(self, failed: bool = False) -> None:
         """End the run there, as failed if it was."""

@@ -33,7 +33,7 @@ AT_LEAST = {
     "eval.draws": 1,
     "eval.most": 0,
     "checkpoint.every": 1,
-    "checkpoint.keep": 1,
+    "checkpoint.keep": 2,
     "checkpoint.keep_every": 0,
     "parallel.devices": 0,
     "parallel.processes": 0,

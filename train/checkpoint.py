@@ -2,13 +2,16 @@
 
     checkpoints/STEP/state      the train state                      (orbax, uncompressed)
     checkpoints/STEP/weights    the averaged weights, for `enhance`  (safetensors)
-    checkpoints/STEP/seal       digests of both, and their layout    (json)
+    checkpoints/STEP/seal       digests of both, layout, dev PSNR    (json)
 
 A checkpoint is trusted only where what is read back has the digests that it was sealed with.
 """
 
-import errno
+import contextlib
+import dataclasses
+import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,19 @@ from rich.console import Console
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train.sealed import SealHandler, SealSave, WeightsHandler, WeightsSave, digest, layout
+from train.files import disk_full
+from train.sealed import (
+    SealHandler,
+    SealSave,
+    WeightsHandler,
+    WeightsSave,
+    digest,
+    layout,
+    read_seal,
+    write_seal,
+)
 
 FOLDER = "checkpoints"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a disk answers that has no room left."""
 
 
 class Manager(ocp.CheckpointManager):
@@ -35,23 +46,31 @@ class Manager(ocp.CheckpointManager):
         return False
 
 
+@dataclasses.dataclass
+class Best(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint with the highest PSNR of those that have one, by step."""
+
+    psnr: dict[int, float]
+
+    def should_preserve(self, checkpoints, *, context):
+        """Orbax's hook."""
+        judged = [one.step for one in checkpoints if one.step in self.psnr]
+        best = max(judged, key=lambda step: self.psnr[step], default=None)
+        return [one.step == best for one in checkpoints]
+
+
 class Checkpoints:
     """The checkpoints of one run folder; a context that waits for writes under way when it ends.
 
     Kept are the newest `keep`, the best by dev PSNR, and with `keep_every` each whose step divides
-    by it.
+    by it. Of the newest two one at least is proven by a later step, so that `keep` should be 2 or
+    more.
     """
 
     def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
         policies = ocp.checkpoint_managers
-        kept = [policies.LatestN(keep)]
-        kept.append(
-            policies.BestN(
-                get_metric_fn=lambda metrics: metrics["psnr"],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
+        self._psnr: dict[int, float] = {}
+        kept = [policies.LatestN(keep), Best(self._psnr)]
         if keep_every:
             kept.append(policies.EveryNSteps(keep_every))
         self.folder = (run_dir / FOLDER).resolve()
@@ -67,21 +86,26 @@ class Checkpoints:
                 "seal": SealHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics["psnr"],  # without it metrics are not written
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
             ),
         )
+        for step in self.steps():
+            with contextlib.suppress(OSError, ValueError):  # damage is told when it is restored
+                psnr = read_seal(self.folder / str(step) / "seal")["psnr"]
+                if psnr is not None:
+                    self._psnr[step] = psnr
 
     def save(
         self,
         step: int,
         state: Any,
         weights: weight_files.Weights,
-        metrics: dict[str, float] | None,
+        psnr: float | None = None,
     ) -> None:
-        """Copy the state off the devices, then write it in the background; `metrics` has 'psnr'.
+        """Copy the state off the devices, then write it in the background.
 
+        psnr: of the weights on the dev pairs in dB, where they were judged.
         Where this step is there already, nothing is done. Raises InputError for a full disk, also
         for a write that an earlier call began.
         """
@@ -94,14 +118,30 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(held),
                     weights=WeightsSave(weights),
-                    seal=SealSave(held, weights),
+                    seal=SealSave(held, weights, psnr),
                 ),
-                metrics=metrics,
                 force=True,
             )
+            if psnr is not None:
+                self._psnr[step] = psnr
         except Exception as error:
             self._explain(error)
             raise
+
+    def best(self) -> float:
+        """The highest PSNR of any checkpoint, of those that were deleted since too; or −∞."""
+        return max(self._psnr.values(), default=-math.inf)
+
+    def is_judged(self, step: int) -> bool:
+        """Whether the checkpoint of that step has a PSNR."""
+        return step in self._psnr
+
+    def judge(self, step: int, psnr: float) -> None:
+        """Give the checkpoint of that step, which is on the disk, its PSNR."""
+        self._psnr[step] = psnr
+        if jax.process_index() == 0:
+            folder = self.folder / str(step) / "seal"
+            write_seal(folder, read_seal(folder) | {"psnr": psnr})
 
     def wait(self) -> None:
         """Until every write is done; raises InputError for a full disk."""
@@ -120,7 +160,7 @@ class Checkpoints:
         reason = disk_full(error)
         if reason:
             raise InputError(
-                f"no checkpoint could be written to {self.folder} ({reason}); last whole one: "
+                f"no checkpoint could be written to {self.folder} ({reason}); last whole checkpoint: "
                 f"{self.newest()}; make room, then go on with --config.resume=true"
             ) from error
 
@@ -145,7 +185,8 @@ class Checkpoints:
                     "going on from the one before",
                     soft_wrap=True,
                 )
-                damaged.append(step)
+                if not error.may_pass:
+                    damaged.append(step)
                 continue
             for other in damaged:
                 self._manager.delete(other)
@@ -159,29 +200,29 @@ class Checkpoints:
     def _sound(self, step: int, like: Any) -> Any:
         """The state of that step; raises Damaged, or InputError where it is of another config."""
         shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        try:
-            seal = self._read(step, seal=SealSave()).seal
-            of_this_config = seal["layout"] == layout(shapes)
-        except Exception as error:
-            raise Damaged(_first_line(error)) from error
-        if not of_this_config:
+        seal = self._read(step, seal=SealSave()).seal
+        if seal["layout"] != layout(shapes):
             raise InputError(
                 f"{self.folder / str(step)} does not hold the state of this config; "
                 "resume with the config it was written with"
             )
         plan = ocp.checkpoint_utils.construct_restore_args(shapes)
         state = ocp.args.PyTreeRestore(shapes, restore_args=plan)
-        try:
-            found = self._read(step, state=state, weights=WeightsSave())
-            digests = digest(found.state), digest(found.weights.params)
-        except Exception as error:
-            raise Damaged(_first_line(error)) from error
-        if digests != (seal["state"], seal["weights"]):
+        found = self._read(step, state=state, weights=WeightsSave())
+        if (digest(found.state), digest(found.weights.params)) != (seal["state"], seal["weights"]):
             raise Damaged("what is read is not what was written")
         return found.state
 
     def _read(self, step: int, **items) -> ocp.args.Composite:
-        return self._manager.restore(step, args=ocp.args.Composite(**items))
+        """Items of a checkpoint; raises Damaged, after a second try where the disk itself complains."""
+        for last in (False, True):
+            try:
+                return self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:
+                disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+                if last or not disk:
+                    raise Damaged(_first_line(error), may_pass=disk) from error
+                time.sleep(1.0)
 
     def steps(self) -> list[int]:
         """The steps that there are whole checkpoints of, oldest first."""
@@ -191,13 +232,18 @@ class Checkpoints:
         """The newest checkpoint that a finite loss has proven, for a message; later ones are deleted.
 
         The loss of step t is that of the weights after t − 1 steps, so where step `failed` is not
-        finite, the weights after failed − 1 steps are no good.
+        finite, the weights after failed − 1 steps are in doubt. Where there are no others they stay.
         """
         self.wait()
-        for step in self.steps():
-            if step >= failed - 1:
-                self._manager.delete(step)
-        return self.newest()
+        steps = self.steps()
+        proven = [step for step in steps if step < failed - 1]
+        if not proven:
+            return self.newest() + (", which no finite loss has proven" if steps else "")
+        for step in steps[len(proven) :]:
+            self._manager.delete(step)
+            self._psnr.pop(step, None)
+        deleted = f", those after it deleted ({len(steps) - len(proven)})"
+        return self.newest() + (deleted if len(steps) > len(proven) else "")
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -235,19 +281,11 @@ def hush_late_answers() -> None:
 
 
 class Damaged(Exception):
-    """A checkpoint that is not what was written."""
+    """A checkpoint that is not what was written; may_pass: or a disk that cannot be read just now."""
 
-
-def disk_full(error: BaseException | None) -> str:
-    """What a full disk said, somewhere among an error's causes; '' where it is something else."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return str(error.strerror)
-        for said in ("No space left on device", "Disk quota exceeded", "File too large"):
-            if said in str(error):
-                return said
-        error = error.__cause__ or error.__context__
-    return ""
+    def __init__(self, reason: str, may_pass: bool = False):
+        super().__init__(reason)
+        self.may_pass = may_pass
 
 
 def _first_line(error: Exception) -> str:

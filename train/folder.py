@@ -1,13 +1,16 @@
 """The folder of a run: made new, or the one of the same run; what it was started with is kept there."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pdn_jax.types import InputError
-from train import datasets
+from train import datasets, files
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
@@ -21,11 +24,11 @@ def check(config) -> None:
     """Raise InputError for a run folder that exists without config.resume, or is of another run.
 
     With config.resume a folder that does not exist is a run that has yet to begin, so that the
-    same command starts and goes on.
+    same command starts and goes on. So is an empty one, and one that a kill left without options.
     """
     run_dir = Path(config.run_dir)
     path = run_dir / "config.json"
-    if not run_dir.exists():
+    if not run_dir.exists() or _has_not_begun(run_dir):
         return
     if not config.resume:
         raise InputError(
@@ -57,16 +60,58 @@ def make(config, splits: Sequence[datasets.Split]) -> Path:
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        for path, content in ((run_dir / "config.json", config.to_dict()), (data, used)):
-            draft = path.with_suffix(".json.new")
-            draft.write_text(_text(content))
-            draft.replace(path)
+        for path, content in ((data, used), (run_dir / "config.json", config.to_dict())):
+            if not path.exists() or path.read_text() != _text(content):
+                files.replace(path, _text(content))
     except OSError as error:
+        remedy = "make room" if files.disk_full(error) else "name another with --config.run_dir=…"
         raise InputError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); "
-            "name another with --config.run_dir=…"
+            f"run folder {run_dir} cannot be written ({error.strerror}); {remedy}"
         ) from error
     return run_dir
+
+
+def _has_not_begun(run_dir: Path) -> bool:
+    """Whether a folder is empty, but for what `make` leaves where it is killed."""
+    made = {"data.json", "data.json" + files.DRAFT, "config.json" + files.DRAFT}
+    return run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= made
+
+
+def held(run_dir: Path) -> contextlib.ExitStack:
+    """Hold a run folder until this is closed; raises InputError where another training does.
+
+    A disk that knows no locks holds nothing.
+    """
+    handle, until = os.open(run_dir, os.O_RDONLY), contextlib.ExitStack()
+    until.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        until.close()
+        raise InputError(
+            f"another training is at work in run folder {run_dir}; let it end, "
+            "or name another with --config.run_dir=…"
+        ) from error
+    except OSError:
+        pass
+    return until
+
+
+@contextlib.contextmanager
+def full_disk_told(run_dir: Path) -> Iterator[None]:
+    """Raise InputError for what a full disk answers within."""
+    try:
+        yield
+    except (OSError, InputError) as error:
+        reason = files.disk_full(error)
+        if not reason or "make room" in str(error):
+            raise
+        steps = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()]
+        last = f"{run_dir}/checkpoints/{max(steps)}" if steps else "none was written"
+        raise InputError(
+            f"the disk of run folder {run_dir} is full ({reason}); last whole checkpoint: {last}; "
+            "make room, then go on with --config.resume=true"
+        ) from error
 
 
 def fingerprint(split: datasets.Split) -> str:

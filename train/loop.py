@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -15,10 +15,9 @@ from pdn_jax import __version__
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import (
-    boards,
+    assembly,
     build,
     checkpoint,
-    datasets,
     debug,
     evaluate,
     folder,
@@ -27,7 +26,7 @@ from train import (
     sources,
     watch,
 )
-from train.step import EXPOSURE_EDGES, init_state
+from train.step import EXPOSURE_EDGES
 from train.stopping import Stopped, Stopping
 
 
@@ -56,23 +55,6 @@ class Run:
     replay: Callable
 
 
-class Made(NamedTuple):
-    """What a config is turned into before the first step, by every process for itself.
-
-    splits, judged: to train on and to judge by. parts: this process's shares. state: before the
-    first step, or any that is shaped like it.
-    """
-
-    splits: Sequence[datasets.Split]
-    judged: Sequence[datasets.Split]
-    parts: Any
-    pairs: Sequence
-    degrade: Any
-    fitted: Any
-    make_step: Callable
-    state: Any
-
-
 def train(config, stopping: Stopping | None = None) -> Path:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder.
 
@@ -81,25 +63,27 @@ def train(config, stopping: Stopping | None = None) -> Path:
     build.validate(config)
     hosts.check_same(config)
     console = Console(quiet=not hosts.is_first())
-    hosts.first(lambda: check(config))
-    devices = hosts.together(lambda: chosen(config))
+    hosts.first(lambda: assembly.check(config))
+    devices = hosts.together(lambda: assembly.chosen(config))
     hosts.meet(devices)
     hosts.first_then_others(lambda: sources.prepared(config, console))
-    made = hosts.together(lambda: assembled(config))
+    made = hosts.together(lambda: assembly.assembled(config))
     run_dir = Path(config.run_dir)
     hosts.first(lambda: folder.make(config, [*made.splits, *made.judged]))
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
     keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
     with (
+        folder.full_disk_told(run_dir),
+        hosts.first(lambda: folder.held(run_dir)) or hosts.Silent(),
         contextlib.nullcontext(stopping) if stopping else Stopping(console) as stopping,
         checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
     ):
         start, state = checkpoints.restore(made.state) or (0, made.state)
         state = mapped.replicate(hosts.agree(state))
         console.print(
-            f"{config.model.variant} on {described(made.splits)}, judged by "
-            f"{described(made.judged)}, with {described_devices(config, devices)}, "
+            f"{config.model.variant} on {assembly.described(made.splits)}, judged by "
+            f"{assembly.described(made.judged)}, with {assembly.described_devices(config, devices)}, "
             f"into {run_dir}" + (f", resumed at step {start}" if start else "")
         )
         stream = sources.stream(config, made.parts, start, made.degrade, made.fitted)
@@ -126,62 +110,10 @@ def train(config, stopping: Stopping | None = None) -> Path:
     return run_dir
 
 
-def assembled(config) -> Made:
-    """The data, the network, its step and its state; raises InputError for what cannot be."""
-    splits, weights = sources.mixture(config)
-    judged = sources.judged(config, splits)
-    model, degrade = build.network(config), build.camera(config)
-    loss, optimizer = build.loss(config, degrade), build.optimizer(config)
-    fitted = sources.fitted(config, splits)
-    return Made(
-        splits=splits,
-        judged=judged,
-        parts=sources.parts(config, splits, weights, (jax.process_index(), jax.process_count())),
-        pairs=sources.pairs(config, judged, degrade),
-        degrade=degrade,
-        fitted=fitted,
-        make_step=build.step_maker(
-            config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
-        ),
-        state=init_state(build.initial_params(config, model), optimizer, loss),
-    )
-
-
-def check(config) -> None:
-    """Raise InputError for what would only be found missing once the work has begun."""
-    folder.check(config)
-    if config.log.wandb:
-        boards.wandb_library()
-
-
-def chosen(config) -> list:
-    """The devices; raises InputError for a batch of any part of the training that does not divide."""
-    options = config.parallel
-    for start, _, count, size in sources.shapes(config):
-        batch = f"the batch of crops of {size}, from train.batch_size" if start else ""
-        devices = parallel.choose_devices(
-            *(options.strategy, options.devices, count, config.train.accumulate),
-            batch or "train.batch_size",
-        )
-    return devices
-
-
 def metrics_of(config, start: int) -> watch.Metrics:
     """What writes the numbers of the run."""
     options = {"project": config.log.wandb, "options": config.to_dict()}
     return watch.Metrics(Path(config.run_dir), start=start, **options)
-
-
-def described(splits: Sequence[datasets.Split]) -> str:
-    """'lol/train (485)': the splits and how many dark photographs each has."""
-    return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
-
-
-def described_devices(config, devices: Sequence) -> str:
-    """'8 gpu device(s) of 2 processes, pmap'."""
-    processes = jax.process_count()
-    several = f" of {processes} processes" if processes > 1 else ""
-    return f"{len(devices)} {devices[0].platform} device(s){several}, {config.parallel.strategy}"
 
 
 def run_steps(run: Run, state, start: int):
@@ -190,11 +122,16 @@ def run_steps(run: Run, state, start: int):
     Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
     """
     config, mapped, total = run.config, run.mapped, run.config.train.steps
-    every = config.log.every, config.eval.every, config.checkpoint.every
     rate, clock = build.rate(config), watch.Clock(start)
     pending, exposures = None, 0
+    make_up(run, state, start)
     for step in range(start + 1, total + 1):
-        crops, places = next(run.stream)
+        try:
+            crops, places = next(run.stream)
+        except Exception:
+            if not run.stopping.heard:
+                raise
+            stop_after(run, state, step - 1, pending)  # a signal may have ended the readers first
         before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
         with run.profile.step(step, state):
             state, (logs, found) = mapped.step(state, *mapped.shard((crops, places)))
@@ -210,11 +147,10 @@ def run_steps(run: Run, state, start: int):
             jax.block_until_ready(logs)
             clock.restart(step)
 
-        stop = run.stopping.asked()
-        log, judge, save = (step == total or step % often == 0 for often in every)
+        stop, (log, judge, save) = run.stopping.asked(), due(config, step)
         if not (stop or log or judge or save):
             continue
-        values, pending, scores = check_finite(run, *pending), None, None
+        values, pending, scores = check_finite(run, *pending), None, {}
         if log:
             values |= {"learning_rate": float(rate(step - 1))}
             speed = clock.speed(step)
@@ -227,19 +163,50 @@ def run_steps(run: Run, state, start: int):
         if judge and not stop:
             try:
                 scores = evaluation(run, weights, step)
-                values |= {f"eval/{name}": value for name, value in scores.items()}
             except Stopped:
                 stop = True
         if log or judge:
-            run.metrics.write(step, values)
-        if save or stop:
+            run.metrics.write(step, values | scores)
+        best = scores.get("eval/psnr", -math.inf) > run.checkpoints.best()
+        if save or best or stop:
             run.metrics.flush()  # what a checkpoint goes on from is not written again
-            run.checkpoints.save(step, mapped.collect(state), weights, scores)
+            run.checkpoints.save(step, mapped.collect(state), weights, scores.get("eval/psnr"))
         if stop:
             run.checkpoints.wait()
             raise run.stopping.stopped(f"after step {step} of {total}, with a checkpoint")
         clock.restart(step)
     return state
+
+
+def due(config, step: int) -> tuple[bool, bool, bool]:
+    """Whether a step is one to log, to evaluate, to save after."""
+    last, kept = step == config.train.steps, config.checkpoint.keep_every
+    log, judge, save = (
+        last or step % often == 0
+        for often in (config.log.every, config.eval.every, config.checkpoint.every)
+    )
+    return log, judge, save or bool(kept and step % kept == 0)
+
+
+def make_up(run: Run, state, start: int) -> None:
+    """Evaluate the checkpoint that the run goes on from, where a stop came before that was done."""
+    if not start or not due(run.config, start)[1] or run.checkpoints.is_judged(start):
+        return
+    weights = weights_of(run.config, run.mapped.collect(state.average), start)
+    scores = evaluation(run, weights, start)
+    run.metrics.write(start, scores)
+    run.checkpoints.judge(start, scores["eval/psnr"])
+
+
+def stop_after(run: Run, state, step: int, pending: tuple | None) -> NoReturn:
+    """Write a checkpoint of a step that was taken, and raise Stopped."""
+    if pending is not None:
+        check_finite(run, *pending)
+    weights = weights_of(run.config, run.mapped.collect(state.average), step)
+    run.metrics.flush()
+    run.checkpoints.save(step, run.mapped.collect(state), weights)
+    run.checkpoints.wait()
+    raise run.stopping.stopped(f"after step {step} of {run.config.train.steps}, with a checkpoint")
 
 
 def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[str, float]:
@@ -284,7 +251,7 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
         run.metrics.picture(step, "stages", picture)
         watch.write_picture(Path(config.run_dir) / "stages.png", picture)
     found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
-    return {name: float(value) for name, value in found.items()}
+    return {f"eval/{name}": float(value) for name, value in found.items()}
 
 
 def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:

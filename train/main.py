@@ -61,8 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    if code not in (0, 2):  # told to stop: threads are not waited for, all is on the disk
+    if code:  # stopped, or failed: threads are not waited for, all is on the disk
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    sys.exit(code)

@@ -8,7 +8,10 @@ alike. Degradation is not done here but on the device (`data.synthesise`).
 """
 
 import contextlib
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -250,6 +253,20 @@ def check_sizes(split: Split, size: int) -> None:
             )
 
 
+def follow_parent(index: int, count: int) -> None:
+    """Have a worker process leave signals to its parent, and end when that is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextlib.contextmanager
 def stream(
     dataset: grain.MapDataset, start: int, *, threads: int, workers: int = 0
@@ -268,7 +285,9 @@ def stream(
         batches = grain.experimental.WithOptionsIterDataset(
             batches, grain.experimental.DatasetOptions(min_shm_size=2**62)
         )
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=follow_parent
+        )
     iterator = iter(batches)
     try:
         yield iterator

@@ -1,9 +1,11 @@
 """metrics.csv: a row of numbers for a step, whole whatever became of the run that wrote it."""
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
+
+from train import files
 
 Row = dict[str, str]
 """Column -> number as it is written, or ''."""
@@ -48,16 +50,13 @@ def secure(path: Path) -> None:
     """Have what was appended on the disk, whatever becomes of the machine."""
     if path.exists():
         with path.open("a") as file:
-            os.fsync(file.fileno())
+            files.secure(file)
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """The file as a whole: there is the old one or the new one at any moment, never a part."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns(rows))
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns(rows))
+    writer.writeheader()
+    writer.writerows(rows)
+    files.replace(path, file.getvalue())

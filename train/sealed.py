@@ -1,7 +1,8 @@
 """What a checkpoint holds beside the train state: the weights for `enhance`, and a seal.
 
 The seal has the digests of the state and of the weights, and the layout of the state, so that what
-is read back can be told from what was written. Both are written beside the training.
+is read back can be told from what was written; and the dev PSNR, where the weights were judged. Both
+are written beside the training.
 """
 
 import dataclasses
@@ -15,6 +16,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pdn_jax import weights as weight_files
+from train import files
+
+SEAL = "seal.json"
 
 
 def digest(state: Any) -> str:
@@ -77,23 +81,43 @@ class SealHandler(Beside):
     """Writes what a checkpoint is known by when it is read again."""
 
     def write(self, folder: Path, args: "SealSave") -> None:
-        """Write the digests and the layout as JSON."""
+        """Take the fingerprints, and write the seal."""
         seal = {
             "state": digest(args.state),
             "weights": digest(args.weights.params),
             "layout": layout(args.state),
+            "psnr": args.psnr,
         }
-        (folder / "seal.json").write_text(json.dumps(seal))
+        write_seal(folder, seal)
 
-    def restore(self, directory, args=None) -> dict[str, str]:
+    def restore(self, directory, args=None) -> dict[str, Any]:
         """Orbax's hook."""
-        return json.loads((Path(directory) / "seal.json").read_text())
+        return read_seal(Path(directory))
 
 
 @ocp.args.register_with_handler(SealHandler, for_save=True, for_restore=True)
 @dataclasses.dataclass
 class SealSave(ocp.args.CheckpointArgs):
-    """What `SealHandler` takes the fingerprints of."""
+    """What `SealHandler` takes the fingerprints of; psnr: None where it was not judged."""
 
     state: Any = None
     weights: weight_files.Weights | None = None
+    psnr: float | None = None
+
+
+def write_seal(folder: Path, seal: dict[str, Any]) -> None:
+    """A seal with its own fingerprint, as JSON; the old one or the new one at any moment."""
+    files.replace(folder / SEAL, json.dumps(seal | {"seal": _fingerprint(seal)}))
+
+
+def read_seal(folder: Path) -> dict[str, Any]:
+    """A seal; raises ValueError where it is not what was written."""
+    seal = dict(json.loads((folder / SEAL).read_text()))
+    if seal.pop("seal", None) != _fingerprint(seal):
+        raise ValueError("the seal is not what was written")
+    return seal
+
+
+def _fingerprint(seal: dict[str, Any]) -> str:
+    text = json.dumps(seal, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

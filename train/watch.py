@@ -40,16 +40,19 @@ class Metrics:
         self.rows = [row for row in rows.read(self.path) if int(row["step"]) <= start]
         if self.path.exists():
             rows.write(self.path, self.rows)
-        self.boards: list[TensorBoard | WeightsAndBiases] = [TensorBoard(run_dir, start=start)]
+        self.boards: list[TensorBoard | WeightsAndBiases] = []
         if project:
             self.boards.append(WeightsAndBiases(project, run_dir, options=options or {}))
+        self.boards.append(TensorBoard(run_dir, start=start))
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One row; the file is rewritten whole when a new column appears."""
+        """One row, or more of the last; the file is rewritten whole when a new column appears."""
         row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
-        known = rows.columns(self.rows)
+        known, more = rows.columns(self.rows), False
+        if self.rows and self.rows[-1]["step"] == row["step"]:
+            row, more = self.rows.pop() | row, True
         self.rows.append(row)
-        if known == rows.columns(self.rows) and self.path.exists():
+        if not more and known == rows.columns(self.rows) and self.path.exists():
             rows.append(self.path, row, known)
         else:
             rows.write(self.path, self.rows)
@@ -68,10 +71,8 @@ class Metrics:
                 board.histogram(step, name, counts, edges)
 
     def flush(self) -> None:
-        """Everything to the disk, so that no kill can take it."""
+        """The rows to the disk, so that no power cut can take them."""
         rows.secure(self.path)
-        for board in self.boards:
-            board.flush()
 
     def __enter__(self) -> "Metrics":
         return self

@@ -1,0 +1,78 @@
+"""What a config is turned into before the first step: devices, data, the step and its state."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from train import boards, build, datasets, folder, parallel, sources
+from train.step import init_state
+
+
+class Made(NamedTuple):
+    """What a config is turned into before the first step, by every process for itself.
+
+    splits, judged: to train on and to judge by. parts: this process's shares. state: before the
+    first step, or any that is shaped like it.
+    """
+
+    splits: Sequence[datasets.Split]
+    judged: Sequence[datasets.Split]
+    parts: Any
+    pairs: Sequence
+    degrade: Any
+    fitted: Any
+    make_step: Callable
+    state: Any
+
+
+def assembled(config) -> Made:
+    """The data, the network, its step and its state; raises InputError for what cannot be."""
+    splits, weights = sources.mixture(config)
+    judged = sources.judged(config, splits)
+    model, degrade = build.network(config), build.camera(config)
+    loss, optimizer = build.loss(config, degrade), build.optimizer(config)
+    fitted = sources.fitted(config, splits)
+    return Made(
+        splits=splits,
+        judged=judged,
+        parts=sources.parts(config, splits, weights, (jax.process_index(), jax.process_count())),
+        pairs=sources.pairs(config, judged, degrade),
+        degrade=degrade,
+        fitted=fitted,
+        make_step=build.step_maker(
+            config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
+        ),
+        state=init_state(build.initial_params(config, model), optimizer, loss),
+    )
+
+
+def check(config) -> None:
+    """Raise InputError for what would only be found missing once the work has begun."""
+    folder.check(config)
+    if config.log.wandb:
+        boards.wandb_library()
+
+
+def chosen(config) -> list:
+    """The devices; raises InputError for a batch of any part of the training that does not divide."""
+    options = config.parallel
+    for start, _, count, size in sources.shapes(config):
+        batch = f"the batch of crops of {size}, from train.batch_size" if start else ""
+        devices = parallel.choose_devices(
+            *(options.strategy, options.devices, count, config.train.accumulate),
+            batch or "train.batch_size",
+        )
+    return devices
+
+
+def described(splits: Sequence[datasets.Split]) -> str:
+    """'lol/train (485)': the splits and how many dark photographs each has."""
+    return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
+
+
+def described_devices(config, devices: Sequence) -> str:
+    """'8 gpu device(s) of 2 processes, pmap'."""
+    processes = jax.process_count()
+    several = f" of {processes} processes" if processes > 1 else ""
+    return f"{len(devices)} {devices[0].platform} device(s){several}, {config.parallel.strategy}"
