@@ -3,8 +3,8 @@
     python -m benchmarks.survive --kills 20
 
 trains `configs/debug.py` twice with the same options: once to its end, and once killed with SIGKILL
-at random moments, every other time while a checkpoint is being written, and started again with the
-same command each time. Prints where each kill fell, then compares the last checkpoints leaf by leaf,
+at random moments, in turn of its start, of the writing of a checkpoint, and of the time after one, and
+started again with the same command each time. Prints where each kill fell, then compares the last checkpoints leaf by leaf,
 bit by bit (parameters, their average, optimiser, balance), and the loss of every step, which says
 that the same data came in the same order. Exit code 1 where anything differs.
 """
@@ -29,6 +29,12 @@ from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
 
 STEPS, EVERY = 240, 4
+MOMENTS = ("starting", "writing", "training")
+"""When a run is killed, in turn."""
+
+STARTING, TRAINING = 10.0, 2.0
+"""Seconds within which a kill falls after the start, and after a new checkpoint."""
+
 PATIENCE = 600.0
 """Seconds that a start may take before the script gives up."""
 
@@ -72,12 +78,12 @@ def start(argv: list[str], log: Path) -> subprocess.Popen:
         return subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def kill_once(argv: list[str], run_dir: Path, log: Path, rng: random.Random, in_write: bool) -> str:
-    """Start, wait for a new checkpoint and then a moment, kill; what was killed, '' if it had ended."""
+def kill_once(argv: list[str], run_dir: Path, log: Path, rng: random.Random, moment: str) -> str:
+    """Start, wait for one of `MOMENTS`, kill; what was killed, '' if the run had ended."""
     before = (steps_of(run_dir) or [0])[-1]
     running, begin = start(argv, log), time.monotonic()
-    later = rng.uniform(0.0, 2.0)
-    ready = 0.0
+    later = rng.uniform(0.0, STARTING if moment == "starting" else TRAINING)
+    ready = begin if moment == "starting" else 0.0
     while running.poll() is None:
         now = time.monotonic()
         if now - begin > PATIENCE:
@@ -85,11 +91,12 @@ def kill_once(argv: list[str], run_dir: Path, log: Path, rng: random.Random, in_
             raise InputError(f"no checkpoint in {PATIENCE:.0f} s; see {log}")
         if not ready and (steps_of(run_dir) or [0])[-1] > before:
             ready = now
-        if ready and (writing(run_dir) if in_write else now - ready > later):
+        if ready and (writing(run_dir) if moment == "writing" else now - ready > later):
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
             left = "a half-written checkpoint" if writing(run_dir) else "no half-written one"
-            return f"killed with checkpoints {steps_of(run_dir)} and {left}"
+            when = f"{now - begin:.1f} s after its start"
+            return f"killed {when}, with checkpoints {steps_of(run_dir)} and {left}"
         time.sleep(0.001)
     if running.returncode:
         raise InputError(f"the run ended with {running.returncode}; see {log}")
@@ -144,8 +151,8 @@ def survive(folder: Path, options: argparse.Namespace, console: Console) -> bool
     console.print(f"never killed: {options.steps} steps in {time.monotonic() - begin:.0f} s")
     argv, kills = command(killed, options.steps, options.more), 0
     while kills < options.kills:
-        in_write = kills % 2 == 1
-        said = kill_once(argv, killed, folder / "killed.log", rng, in_write)
+        moment = MOMENTS[kills % len(MOMENTS)]
+        said = kill_once(argv, killed, folder / "killed.log", rng, moment)
         if not said:
             raise InputError(
                 f"the run ended after {kills} kills; ask for fewer --kills or more --steps"

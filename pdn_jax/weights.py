@@ -9,6 +9,7 @@ are the path in the Flax tree, joined by "/". The file's metadata holds the form
 variant, the network's keyword arguments as JSON, and free text of the caller's.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -67,6 +68,7 @@ def save(path: str | Path, weights: Weights) -> None:
         "variant": weights.variant,
         "model": json.dumps(weights.model),
         "metadata": json.dumps(weights.metadata),
+        "digest": _digest(tensors),
     }
     data = safetensors.numpy.save(tensors, facts)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -97,6 +99,8 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
         raise InputError(
             f"{path} has weights format {version}, expected {FORMAT}: update pdn_jax or train again"
         )
+    if facts.get("digest", _digest(tensors)) != _digest(tensors):
+        raise InputError(f"{path} is damaged, its numbers are not those saved: copy it again")
     try:
         found = Weights(
             facts["variant"],
@@ -192,6 +196,15 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         ) from error
     except OSError as error:
         raise InputError(f"cannot read weights {path}: {error}") from error
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    """A fingerprint of every bit."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return found.hexdigest()
 
 
 def _tuples(value: Any) -> Any:

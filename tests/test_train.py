@@ -414,7 +414,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(photographs, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(loop, "check_finite", broken)
         with pytest.raises(
-            loop.Diverged, match=r"step 5 .*structure nan; .*three/train/a.png.*checkpoints/3;"
+            loop.Diverged,
+            match=r"step 5 .*structure nan; .*three/train/a.png.*checkpoints/3, those",
         ):
             loop.train(config)
     assert not (tmp_path / "run" / "weights.safetensors").exists()

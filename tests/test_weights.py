@@ -41,7 +41,7 @@ def refused(path, **options):
 def rewritten(path, **changes):
     """The same file with other metadata; None takes an entry away."""
     with safetensors.safe_open(path, "numpy") as file:
-        facts = file.metadata() | changes
+        facts = file.metadata() | {"digest": None} | changes
     facts = {name: value for name, value in facts.items() if value is not None}
     path.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, facts))
 
@@ -105,6 +105,13 @@ def test_truncated_files_are_refused(saved, kept):
     content = saved.read_bytes()
     saved.write_bytes(content[: int(kept * len(content))])
     assert "not a whole safetensors file" in refused(saved)
+
+
+def test_a_bit_that_flipped_is_noticed(saved):
+    content = bytearray(saved.read_bytes())
+    content[-3] ^= 4
+    saved.write_bytes(content)
+    assert "is damaged" in refused(saved)
 
 
 def test_foreign_safetensors_are_refused(saved):
