@@ -19,7 +19,7 @@ from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import Batch, InputError
-from train import calibrated, evaluate, loop, prepare, report
+from train import calibrated, evaluate, loop, prepare, report, stopping
 from train.main import main, parse
 
 ROOT = Path(__file__).parents[1]
@@ -237,6 +237,33 @@ def test_a_checkpoint_goes_on_with_another_number_of_devices(
     chex.assert_trees_all_close(ours.params, theirs.params, atol=1e-4)
     for mine, other in zip(rows(tmp_path / "run"), rows(finished), strict=True):
         assert float(mine["loss"]) == pytest.approx(float(other["loss"]), rel=2e-4)
+
+
+def test_an_evaluation_that_a_stop_dropped_is_made_up_for(photographs, tmp_path, monkeypatch):
+    """Told to stop in that of step 4: done when the run goes on. The best is kept, saved or not due."""
+    changes = {"eval.every": 2, "checkpoint.every": 5, "checkpoint.keep": 2}
+    config = small(tmp_path / "run", photographs, **changes)
+    evaluation = loop.evaluation
+
+    def dropped(run, weights, step):
+        if step == 4:
+            raise run.stopping.stopped("there")
+        return evaluation(run, weights, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluation", dropped)
+        with pytest.raises(stopping.Stopped, match="after step 4 of 6, with a checkpoint"):
+            loop.train(config)
+    assert len(rows(tmp_path / "run")) == 4
+    assert not rows(tmp_path / "run")[-1]["eval/psnr"]
+    config.resume = True
+    loop.train(config)
+    judged = {int(row["step"]): row["eval/psnr"] for row in rows(tmp_path / "run")}
+    assert [step for step, psnr in judged.items() if psnr] == [2, 4, 6]
+    assert list(judged) == [1, 2, 3, 4, 5, 6]
+    best = max((2, 4, 6), key=lambda step: float(judged[step]))
+    kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert kept == {5, 6, best}
 
 
 def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):

@@ -113,6 +113,8 @@ class Checkpoints:
         try:
             if step in self._manager.all_steps():
                 return
+            if psnr is not None:
+                self._psnr[step] = psnr  # orbax asks for the best as it saves
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -122,8 +124,6 @@ class Checkpoints:
                 ),
                 force=True,
             )
-            if psnr is not None:
-                self._psnr[step] = psnr
         except Exception as error:
             self._explain(error)
             raise

@@ -225,7 +225,8 @@ def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[
         )
     else:
         found = debug.first_bad_operation(run.replay, *again)
-        advice = found or "uncompiled, every operation of that step is finite"
+        own = " on this process's crops" if jax.process_count() > 1 else ""
+        advice = found or f"uncompiled, every operation of that step is finite{own}"
     raise Diverged(
         f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(run.names(step))}; "
         f"last good checkpoint: {run.checkpoints.last_good(step)}; {advice}"
