@@ -190,6 +190,7 @@ class Checkpoints:
                 continue
             for other in damaged:
                 self._manager.delete(other)
+                self._psnr.pop(other, None)
             return found
         if steps:
             raise InputError(

@@ -129,7 +129,7 @@ def run_steps(run: Run, state, start: int):
         try:
             crops, places = next(run.stream)
         except Exception:
-            if not run.stopping.heard:
+            if not run.stopping.heard or jax.process_count() > 1:
                 raise
             stop_after(run, state, step - 1, pending)  # a signal may have ended the readers first
         before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
