@@ -19,6 +19,7 @@ import numpy as np
 from pdn_jax import image as im
 from pdn_jax import tiling
 from pdn_jax import weights as files
+from pdn_jax.compiled import Compiled
 from pdn_jax.model import PDNOutput, ProgressiveDualNetwork
 from pdn_jax.photo import SMALLEST
 from pdn_jax.types import Image, InputError, Params
@@ -187,13 +188,13 @@ def _network(model: str) -> Network:
     develop = functools.partial(tiling.develop, module)
     return Network(
         jax.eval_shape(module.init, jax.random.key(0), low),
-        jax.jit(lambda params, low: module.apply(params, low).restored),
-        jax.jit(lambda params, low, *dials: dial(module.apply(params, low), *dials)),
-        jax.jit(module.apply),
+        Compiled(lambda params, low: module.apply(params, low).restored),
+        Compiled(lambda params, low, *dials: dial(module.apply(params, low), *dials)),
+        Compiled(module.apply),
         tiling.margin(module.depths, module.blocks),
-        jax.jit(functools.partial(tiling.survey, module), static_argnums=2),
-        jax.jit(lambda params, low, seen: develop(params, low, seen)[0]),
-        jax.jit(
+        Compiled(functools.partial(tiling.survey, module), static_argnums=2),
+        Compiled(lambda params, low, seen: develop(params, low, seen)[0]),
+        Compiled(
             lambda params, low, seen, *dials: _dial(
                 *develop(params, low, seen), seen.mean_path, *dials
             )

@@ -1,5 +1,6 @@
 """Shapes in annotations are checked under pytest, and arrays never change rank unasked."""
 
+import gc
 import os
 import sys
 import types
@@ -32,6 +33,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # Data sets built by a test are this session's alone.
 built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")
 os.environ["TFDS_DATA_DIR"] = built.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_let_go():
+    """After each file: a process may hold 65,530 maps of memory, and each program takes several."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ ARROWS = {
     "degradation": {"types", "image", "physics"},
     "metrics": {"types", "image"},
     "convolution": set(),
+    "compiled": set(),
     "enhancement": {"types", "image", "convolution"},
     "denoising": {"types", "image", "convolution"},
     "model": {"types", "image", "enhancement", "denoising"},
@@ -44,7 +45,7 @@ ARROWS = {
     "codec": {"types"},
     "photo": {"types", "codec"},
     "sheet": set(),
-    "inference": {"types", "image", "model", "tiling", "weights", "photo"},
+    "inference": {"types", "image", "model", "tiling", "weights", "photo", "compiled"},
     "cli": {"__init__", "types", "inference", "weights", "photo", "sheet"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""

@@ -109,10 +109,10 @@ def test_sliders_do_not_compile_again():
     _, network = inference.prepare(tiny())
     inference.enhance(PHOTO, tiny(), exposure=0.5)
     inference.enhance(PHOTO, tiny())
-    before = network.plain._cache_size(), network.dialled._cache_size()
+    before = network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()
     for exposure, denoise in [(0.6, 0.3), (2.0, 0.0), (1.0, 0.7)]:
         inference.enhance(PHOTO, tiny(), exposure=exposure, denoise=denoise)
-    assert (network.plain._cache_size(), network.dialled._cache_size()) == before
+    assert (network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()) == before
 
 
 def test_stages_are_all_there_and_clipped():

@@ -124,9 +124,9 @@ def test_the_margin_is_needed(monkeypatch):
 def test_windows_compile_once():
     _, network = inference.prepare(weights("one level"))
     inference.enhance(photograph(120, 168), weights("one level"), tile=24)
-    before = network.plain_window._cache_size()
+    before = network.plain_window.compiled._cache_size()
     inference.enhance(photograph(120, 168), weights("one level"), tile=24)
-    assert network.plain_window._cache_size() == before
+    assert network.plain_window.compiled._cache_size() == before
 
 
 def test_a_tile_too_small_is_refused():

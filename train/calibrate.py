@@ -21,6 +21,7 @@ from rich.progress import track
 
 from pdn_jax import cli, degradation, losses, photo
 from pdn_jax import image as im
+from pdn_jax.compiled import Compiled
 from pdn_jax.types import Batch, Image, InputError, Physics, PRNGKey
 from train import calibrated
 from train import calibration_report as report
@@ -124,7 +125,7 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     return physics, dict(zip(EVIDENCE, values, strict=True))
 
 
-@jax.jit
+@Compiled
 def _examine_all(keys, low, normal):
     return jax.vmap(examine)(keys, low, normal)
 

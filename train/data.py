@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from pdn_jax import degradation
+from pdn_jax.compiled import Compiled
 from pdn_jax.degradation import Step
 from pdn_jax.types import Batch, Image, Physics, PRNGKey
 from train import again as photographed
@@ -151,7 +152,7 @@ Pair = tuple[str, np.ndarray, np.ndarray]
 """(name, low, normal), float32 sRGB [h, w, 3]."""
 
 
-@functools.partial(jax.jit, static_argnames=("degrade", "sample_physics"))
+@functools.partial(Compiled, static_argnames=("degrade", "sample_physics"))
 def _degrade_one(key, image, degrade, sample_physics):
     return synthesise(key[None], {"normal": image[None]}, degrade, sample_physics).low[0]
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from pdn_jax import cli, inference, metrics, photo
 from pdn_jax import weights as weight_files
+from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
 from train import datasets
 from train.data import Pair, whole_pairs
@@ -53,7 +54,7 @@ class Scores(NamedTuple):
         return float(low), float(high)
 
 
-@jax.jit
+@Compiled
 def _score(image, truth):
     matched = metrics.gt_mean(image, truth)
     pairs = ((image, truth), (matched, truth))
@@ -73,8 +74,8 @@ def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[Pair]) -> 
 
 BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "input": lambda low: low,
-    "gamma 0.45": lambda low: metrics.gamma(jnp.asarray(low), 0.45),
-    "equalised": lambda low: metrics.equalize(jnp.asarray(low)),
+    "gamma 0.45": Compiled(lambda low: metrics.gamma(low, 0.45)),
+    "equalised": Compiled(metrics.equalize),
 }
 
 
