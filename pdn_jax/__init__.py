@@ -12,6 +12,7 @@ _MODULES = frozenset(
         "balance",
         "calibration",
         "codec",
+        "compiled",
         "convolution",
         "degradation",
         "denoising",
