@@ -26,6 +26,9 @@ from pdn_jax.types import InputError, Params
 FORMAT = "1"
 """Version of the file's layout; another one is refused, not guessed at."""
 
+FACTS = {"pdn_jax", "variant", "model", "metadata"}
+"""What the file's metadata says of the network, beside a digest of all."""
+
 FILENAME = "weights.safetensors"
 """What the file is called inside a run folder."""
 
@@ -68,12 +71,15 @@ def save(path: str | Path, weights: Weights) -> None:
         "variant": weights.variant,
         "model": json.dumps(weights.model),
         "metadata": json.dumps(weights.metadata),
-        "digest": _digest(tensors),
     }
+    facts["digest"] = _digest(tensors, facts)
     data = safetensors.numpy.save(tensors, facts)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write weights {path}: {error.strerror}") from error
@@ -99,8 +105,9 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
         raise InputError(
             f"{path} has weights format {version}, expected {FORMAT}: update pdn_jax or train again"
         )
-    if facts.get("digest", _digest(tensors)) != _digest(tensors):
-        raise InputError(f"{path} is damaged, its numbers are not those saved: copy it again")
+    known = facts.pop("digest", None)
+    if facts.keys() - FACTS or known not in (None, _digest(tensors, facts)):
+        raise InputError(f"{path} is damaged, it is not what was saved: copy it again")
     try:
         found = Weights(
             facts["variant"],
@@ -198,12 +205,13 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         raise InputError(f"cannot read weights {path}: {error}") from error
 
 
-def _digest(tensors: dict[str, np.ndarray]) -> str:
-    """A fingerprint of every bit."""
-    found = hashlib.blake2b(digest_size=16)
+def _digest(tensors: dict[str, np.ndarray], facts: dict[str, str]) -> str:
+    """A fingerprint of every bit, and of what is said of them."""
+    found = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(tensors[name]).tobytes())
+        leaf = np.ascontiguousarray(tensors[name])
+        found.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        found.update(leaf.tobytes())
     return found.hexdigest()
 
 

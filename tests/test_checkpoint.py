@@ -14,8 +14,10 @@ from rich.console import Console
 from test_inference import tiny
 
 from pdn_jax import inference
+from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train.checkpoint import Checkpoints, Manager
+from train import checkpoint
+from train.checkpoint import Checkpoints
 from train.sealed import SealHandler, read_seal, write_seal
 
 ROOT = Path(__file__).parents[1]
@@ -142,15 +144,15 @@ def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, monkeypatch
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    errors, restore = [], Manager.restore
+    errors, read = [], checkpoint.read_seal
     monkeypatch.setattr("train.checkpoint.time.sleep", lambda seconds: None)
 
-    def failing(manager, step, args):
-        if step == 2 and errors:
+    def failing(folder):
+        if folder.parent.name == "2" and errors:
             raise errors.pop()
-        return restore(manager, step, args=args)
+        return read(folder)
 
-    monkeypatch.setattr(Manager, "restore", failing)
+    monkeypatch.setattr(checkpoint, "read_seal", failing)
     with opened(tmp_path) as checkpoints:
         errors[:] = [OSError(5, "Input/output error")]
         assert checkpoints.restore(STATE)[0] == 2
@@ -205,6 +207,36 @@ def test_the_last_good_one_is_proven_where_there_is_one(tmp_path, steps, failed,
             save(checkpoints, step)
         assert checkpoints.last_good(failed).endswith(said)
         assert checkpoints.steps() == left
+
+
+def test_a_state_without_its_weights_file_is_better_than_none(tmp_path, capsys):
+    """As a power cut may leave it; where there is one before that is whole, that is taken."""
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    cut(tmp_path / "checkpoints/1/weights/weights.safetensors")
+    with opened(tmp_path) as checkpoints:
+        assert checkpoints.restore(STATE)[0] == 2
+    cut(tmp_path / "checkpoints/2/weights/weights.safetensors")
+    with opened(tmp_path, console=Console()) as checkpoints:
+        step, restored = checkpoints.restore(STATE)
+        assert (step, int(restored["step"])) == (2, 2)
+        assert checkpoints.steps() == [2]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "checkpoints/2 is damaged" in said
+    assert "going on from that" in said
+
+
+def test_what_is_said_of_the_weights_is_sealed_too(tmp_path):
+    """Another number of stages would make another picture of the same parameters."""
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    file = tmp_path / "checkpoints/2/weights/weights.safetensors"
+    other = weight_files.load(file)
+    weight_files.save(file, other._replace(model=other.model | {"stages": 3}))
+    with opened(tmp_path) as checkpoints:
+        assert checkpoints.restore(STATE)[0] == 1
 
 
 def test_where_all_are_damaged_nothing_is_started_over(tmp_path):

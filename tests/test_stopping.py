@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from test_survive import SMALLEST
 
-from train.stopping import EXIT_CODE, Stopped, Stopping, native_handler
+from train.stopping import AGAIN, EXIT_CODE, Stopped, Stopping, native_handler
 
 ROOT = Path(__file__).parents[1]
 QUIET = Console(quiet=True)
@@ -42,7 +42,7 @@ BUSY = """
 import sys, time
 from rich.console import Console
 from train.stopping import Stopping
-with Stopping(Console(), ends=True, grace=0.5) as stopping:
+with Stopping(Console(), ends=True, grace={grace}) as stopping:
     {begin}
     print("ready", flush=True)
     {work}
@@ -50,24 +50,25 @@ with Stopping(Console(), ends=True, grace=0.5) as stopping:
 
 
 @pytest.mark.parametrize(
-    ("begin", "signals", "said"),
+    ("begin", "grace", "apart", "said"),
     [
-        ("stopping.begin(Console())", 1, "SIGTERM: not done in 0 s, ended"),
-        ("stopping.begin(Console())", 2, "SIGTERM again: ended at once"),
-        ("", 1, "SIGTERM: ended before the first step"),
+        ("stopping.begin(Console())", 0.5, [], "SIGTERM: not done in 0 s, ended"),
+        ("stopping.begin(Console())", 2, [0, 0.001], "SIGTERM: not done in 2 s, ended"),
+        ("stopping.begin(Console())", 30, [AGAIN + 0.2], "SIGTERM again: ended at once"),
+        ("", 30, [], "SIGTERM: ended before the first step"),
     ],
 )
-def test_a_main_thread_that_never_comes_round_is_ended(begin, signals, said):
-    """It is in one long call, as in a compilation; after the grace, or at a second signal, or where
-    nothing has begun, the process is gone."""
-    code = BUSY.format(begin=begin, work="time.sleep(1000)")
+def test_a_main_thread_that_never_comes_round_is_ended(begin, grace, apart, said):
+    """It is in one long call, as in a compilation; after the grace, or at one more signal, or where
+    nothing has begun, the process is gone. `timeout` sends the same signal twice at once."""
+    code = BUSY.format(begin=begin, grace=grace, work="time.sleep(1000)")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert running.stdout.readline() == "ready\n"
     sent = time.monotonic()
-    for _ in range(signals):
+    for pause in [0, *apart]:
+        time.sleep(pause)
         running.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
     out, err = running.communicate(timeout=30)
     assert running.returncode == EXIT_CODE
     assert time.monotonic() - sent < 10
@@ -80,14 +81,16 @@ def test_in_a_notebook_nothing_ends_but_by_an_exception():
     """A second signal, to a main thread that never asks, is an interrupt of the usual kind."""
 
     def interrupted():
-        for _ in range(2):
+        for pause in (0, 0.001, AGAIN + 0.2):
+            time.sleep(pause)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
+            told.append(stopping.reason)
 
-    with Stopping(QUIET, grace=0.01) as stopping:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        assert stopping.reason == "SIGINT"
+    told = []
+    with Stopping(QUIET, grace=0.01) as stopping, pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert told == ["SIGINT", "SIGINT"]
 
 
 def test_a_native_handler_is_found_and_called():

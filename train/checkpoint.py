@@ -12,6 +12,7 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
+from train import hosts
 from train.files import disk_full
 from train.sealed import (
     SealHandler,
@@ -30,6 +32,7 @@ from train.sealed import (
     WeightsHandler,
     WeightsSave,
     digest,
+    fingerprint,
     layout,
     read_seal,
     write_seal,
@@ -80,8 +83,7 @@ class Checkpoints:
         self._manager = Manager(
             self.folder,
             item_handlers={
-                # floats hardly shrink, and the training wants the processor
-                "state": ocp.PyTreeCheckpointHandler(use_compression=False),
+                "state": state_handler(),
                 "weights": WeightsHandler(),
                 "seal": SealHandler(),
             },
@@ -172,26 +174,41 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """(step, state) of the newest sound checkpoint, shaped as `like`; None where there is none.
 
-        Damaged ones are named and passed by, and deleted once a sound one is found. Raises InputError
+        Damaged ones are named and passed by, and deleted once a sound one is found; one whose weights
+        file alone is damaged will do where no other is left. Process 0 reads: where there are
+        others they have the step from it, and `like` for a state. Raises InputError on all of them
         for checkpoints of another config, and where all are damaged.
         """
-        steps, damaged = self.steps(), []
+        found = hosts.first(lambda: self._newest_sound(like))
+        step, damaged = hosts.told([found[0], found[2]] if found else [None, []])
+        for other in damaged:
+            self._manager.delete(other)
+            self._psnr.pop(other, None)
+        return None if step is None else (step, found[1] if found else like)
+
+    def _newest_sound(self, like: Any) -> tuple[int, Any, list[int]] | None:
+        """(step, state, damaged steps to delete)."""
+        steps, damaged, usable = self.steps(), [], None
         for step in reversed(steps):
             try:
-                found = step, self._sound(step, like)
+                return step, self._sound(step, like), damaged
             except Damaged as error:
                 self.console.print(
-                    f"checkpoint {self.folder / str(step)} is damaged ({error}); "
-                    "going on from the one before",
+                    f"checkpoint {self.folder / str(step)} is damaged ({error})"
+                    + ("; going on from the one before" if step != steps[0] else ""),
                     soft_wrap=True,
                 )
+                if usable is None and error.state is not None:
+                    usable = step, error.state
                 if not error.may_pass:
                     damaged.append(step)
-                continue
-            for other in damaged:
-                self._manager.delete(other)
-                self._psnr.pop(other, None)
-            return found
+        if usable is not None:
+            self.console.print(
+                f"none is sound; the train state of {self.folder / str(usable[0])} is, going on "
+                "from that",
+                soft_wrap=True,
+            )
+            return *usable, [step for step in damaged if step != usable[0]]
         if steps:
             raise InputError(
                 f"every checkpoint in {self.folder} is damaged; start again in another run_dir"
@@ -200,30 +217,26 @@ class Checkpoints:
 
     def _sound(self, step: int, like: Any) -> Any:
         """The state of that step; raises Damaged, or InputError where it is of another config."""
+        folder = self.folder / str(step)
         shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        seal = self._read(step, seal=SealSave()).seal
+        seal = _read(lambda: read_seal(folder / "seal"))
         if seal["layout"] != layout(shapes):
             raise InputError(
-                f"{self.folder / str(step)} does not hold the state of this config; "
+                f"{folder} does not hold the state of this config; "
                 "resume with the config it was written with"
             )
         plan = ocp.checkpoint_utils.construct_restore_args(shapes)
-        state = ocp.args.PyTreeRestore(shapes, restore_args=plan)
-        found = self._read(step, state=state, weights=WeightsSave())
-        if (digest(found.state), digest(found.weights.params)) != (seal["state"], seal["weights"]):
+        wanted = ocp.args.PyTreeRestore(shapes, restore_args=plan)
+        state = _read(lambda: state_handler().restore(folder / "state", args=wanted))
+        if digest(state) != seal["state"]:
             raise Damaged("what is read is not what was written")
-        return found.state
-
-    def _read(self, step: int, **items) -> ocp.args.Composite:
-        """Items of a checkpoint; raises Damaged, after a second try where the disk itself complains."""
-        for last in (False, True):
-            try:
-                return self._manager.restore(step, args=ocp.args.Composite(**items))
-            except Exception as error:
-                disk = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-                if last or not disk:
-                    raise Damaged(_first_line(error), may_pass=disk) from error
-                time.sleep(1.0)
+        try:
+            weights = _read(lambda: weight_files.load(folder / "weights"))
+        except Damaged as error:
+            raise Damaged(str(error), state=state, may_pass=error.may_pass) from error
+        if fingerprint(weights) != seal["weights"]:
+            raise Damaged("its weights are not those that were written", state=state)
+        return state
 
     def steps(self) -> list[int]:
         """The steps that there are whole checkpoints of, oldest first."""
@@ -282,11 +295,33 @@ def hush_late_answers() -> None:
 
 
 class Damaged(Exception):
-    """A checkpoint that is not what was written; may_pass: or a disk that cannot be read just now."""
+    """A checkpoint that is not what was written; may_pass: or a disk that cannot be read just now.
 
-    def __init__(self, reason: str, may_pass: bool = False):
+    state: the train state, where that is what was written.
+    """
+
+    def __init__(self, reason: str, *, state: Any = None, may_pass: bool = False):
         super().__init__(reason)
-        self.may_pass = may_pass
+        self.state, self.may_pass = state, may_pass
+
+
+def state_handler() -> ocp.PyTreeCheckpointHandler:
+    """Orbax's handler of the train state; what it reads, each process reads without the others."""
+    # Floats hardly shrink, and the training wants the processor.
+    return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+
+def _read(task: Callable[[], Any]) -> Any:
+    """What a task reads; raises Damaged, after a second try where the disk itself complains."""
+    for last in (False, True):
+        try:
+            return task()
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, InputError) else error
+            disk = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+            if last or not disk:
+                raise Damaged(_first_line(error), may_pass=disk) from error
+            time.sleep(1.0)
 
 
 def _first_line(error: Exception) -> str:

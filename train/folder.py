@@ -5,16 +5,20 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from pdn_jax.types import InputError
-from train import datasets, files
+from train import datasets, files, hosts
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
-    *("data.threads", "data.workers", "data.cache", "debug"),
+    *("data.directory", "data.threads", "data.workers", "data.cache", "debug"),
 )
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
 the learning rate, which is there for a run that diverged."""
@@ -46,8 +50,8 @@ def check(config) -> None:
 def make(config, splits: Sequence[datasets.Split]) -> Path:
     """Make the run folder, with config.json, and data.json: fingerprints of the splits that it uses.
 
-    Raises InputError where that cannot be, and where a split is no longer what it was when the run
-    began.
+    Raises InputError where that cannot be, where another training holds it, and where a split is no
+    longer what it was when the run began.
     """
     run_dir = Path(config.run_dir)
     data, used = run_dir / "data.json", {f"{s.name}/{s.split}": fingerprint(s) for s in splits}
@@ -60,9 +64,10 @@ def make(config, splits: Sequence[datasets.Split]) -> Path:
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        for path, content in ((data, used), (run_dir / "config.json", config.to_dict())):
-            if not path.exists() or path.read_text() != _text(content):
-                files.replace(path, _text(content))
+        with held(run_dir):
+            for path, content in ((data, used), (run_dir / "config.json", config.to_dict())):
+                if not path.exists() or path.read_text() != _text(content):
+                    files.replace(path, _text(content))
     except OSError as error:
         remedy = "make room" if files.disk_full(error) else "name another with --config.run_dir=…"
         raise InputError(
@@ -95,6 +100,39 @@ def held(run_dir: Path) -> contextlib.ExitStack:
     except OSError:
         pass
     return until
+
+
+def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
+    """Raise InputError on every process where one does not see what process 0 puts into a folder.
+
+    seconds: for disks that take a while to show what another host has written.
+    """
+    if jax.process_count() == 1:
+        return
+    sign = run_dir / hosts.told(f".met-{secrets.token_hex(8)}")
+
+    def put():
+        try:
+            sign.touch()
+        except OSError as error:
+            raise InputError(f"{sign} cannot be written ({error.strerror})") from error
+
+    def look():
+        until = time.monotonic() + seconds
+        while not sign.exists():
+            if time.monotonic() > until:
+                raise InputError(
+                    f"process {jax.process_index()} does not see the run folder {run_dir} that "
+                    "process 0 writes to; put run_dir on a disk that all hosts share"
+                )
+            time.sleep(0.2)
+
+    hosts.first(put)
+    try:
+        hosts.together(look)
+    finally:
+        if hosts.is_first():
+            sign.unlink()
 
 
 @contextlib.contextmanager

@@ -238,6 +238,16 @@ def agree(tree: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(tree)
 
 
+def told(content: Any) -> Any:
+    """What process 0 has, as JSON can say it, on every process."""
+    if jax.process_count() == 1:
+        return content
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+    room = np.zeros(int(agree(np.int32(len(text)))), np.uint8)
+    room[: len(text)] = text[: len(room)]
+    return json.loads(bytes(np.asarray(agree(room))))
+
+
 def together(task: Callable[[], Result]) -> Result:
     """What a task gives on every process; raises InputError on all of them where it did on one."""
     if jax.process_count() == 1:
@@ -274,10 +284,7 @@ def check_same(config) -> None:
     if jax.process_count() == 1:
         return
     mine = flattened(config.to_dict())
-    text = np.frombuffer(json.dumps(mine).encode(), np.uint8)
-    room = np.zeros(int(agree(np.int32(len(text)))), np.uint8)
-    room[: len(text)] = text[: len(room)]
-    theirs = json.loads(bytes(np.asarray(agree(room))))
+    theirs = told(mine)
 
     def compare():
         changed = [

@@ -70,6 +70,7 @@ def train(config, stopping: Stopping | None = None) -> Path:
     made = hosts.together(lambda: assembly.assembled(config))
     run_dir = Path(config.run_dir)
     hosts.first(lambda: folder.make(config, [*made.splits, *made.judged]))
+    folder.check_shared(run_dir)
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
     keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}

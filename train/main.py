@@ -1,5 +1,6 @@
 """`python -m train.main --config configs/base.py [--config.key=value …]`."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
                 train(config, stopping)
             except Stopped as stop:
                 if hosts.is_first():
-                    print(f"pdn_jax: {stop}", file=sys.stderr)
+                    with contextlib.suppress(OSError):  # nobody reads any more
+                        print(f"pdn_jax: {stop}", file=sys.stderr, flush=True)
                 return EXIT_CODE
         return 0
 
@@ -62,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)

@@ -29,6 +29,12 @@ def digest(state: Any) -> str:
     return found.hexdigest()
 
 
+def fingerprint(weights: weight_files.Weights) -> str:
+    """A fingerprint of parameters and of all that is said of them."""
+    said = json.dumps([weights.variant, weights.model, weights.metadata], sort_keys=True)
+    return f"{digest(weights.params)} {hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}"
+
+
 def layout(state: Any) -> str:
     """A fingerprint of the names, shapes and dtypes of a state: another config has another one."""
     leaves = jax.tree.leaves_with_path(state)
@@ -84,7 +90,7 @@ class SealHandler(Beside):
         """Take the fingerprints, and write the seal."""
         seal = {
             "state": digest(args.state),
-            "weights": digest(args.weights.params),
+            "weights": fingerprint(args.weights),
             "layout": layout(args.state),
             "psnr": args.psnr,
         }

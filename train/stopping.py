@@ -14,10 +14,12 @@ checkpoints on disk are whole at any moment, so all that is lost is what came af
 
 import ctypes
 import dataclasses
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
@@ -32,6 +34,10 @@ EXIT_CODE = 75
 
 GRACE = 8.0
 """Seconds between a signal and the hard end."""
+
+AGAIN = 1.0
+"""Seconds after a signal from which another is one more. `timeout`, terminals and schedulers send the
+same one to a process and to its group, so that it may come twice at once."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -73,7 +79,8 @@ class Stopping:
         self.reason = ""
         self.heard = ""
         self.begun = False
-        self._times = self._interrupts = 0
+        self._times = 0
+        self._heard_at = self._handled_at = math.inf
         self._tell_jax: Callable[[int], None] | None = None
         self._done = threading.Event()
         self._before: dict[int, object] = {}
@@ -94,7 +101,7 @@ class Stopping:
         self._times += 1
         several = jax.distributed.is_initialized()
         if several and not self.reason and ocp.utils.reached_preemption(self._times):
-            self.ask("SIGTERM to one of the processes")
+            self.ask("a signal to one of the processes")
             self._limit()
         return bool(self.reason)
 
@@ -122,17 +129,19 @@ class Stopping:
 
     def _handle(self, *_) -> None:
         """Python's own handler, whenever the main thread comes round."""
-        self._interrupts += 1
-        if self._interrupts > 1 and not self.ends:
+        now = time.monotonic()
+        if now - self._handled_at > AGAIN and not self.ends:
             raise KeyboardInterrupt
+        self._handled_at = min(self._handled_at, now)
 
     def _hear(self, name: str) -> None:
         """What the thread does about a signal, whatever the main thread is at."""
-        if self.heard and self.ends:
+        now = time.monotonic()
+        if now - self._heard_at > AGAIN and self.ends:
             self._end(f"{name} again: ended at once")
         if self.heard:
             return
-        self.heard = name
+        self.heard, self._heard_at = name, now
         several = jax.distributed.is_initialized()
         if self.ends and not self.begun and not several:
             self._end(f"{name}: ended before the first step")
@@ -161,10 +170,12 @@ class Stopping:
 
     def _end(self, said: str) -> NoReturn:
         witness.dismiss()
-        print(f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_CODE)
+        try:
+            print(f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # also where nobody reads any more
+            os._exit(EXIT_CODE)
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():
