@@ -1,5 +1,6 @@
 """Checkpoints: which are kept, damage that is noticed, a disk that is full, weights within."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,24 @@ def test_a_write_is_not_waited_for(tmp_path, monkeypatch):
         assert (tmp_path / "checkpoints/1").exists()
 
 
+def test_all_is_on_the_disk_before_a_checkpoint_counts(tmp_path, monkeypatch):
+    """A power cut then finds it whole, or not at all."""
+    secured, fsync = [], os.fsync
+
+    def watched(handle):
+        secured.append((os.fstat(handle).st_ino, (tmp_path / "checkpoints/1").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+    before = {file for file, counts in secured if not counts}
+    written = [path for path in (tmp_path / "checkpoints/1").rglob("*") if path.is_file()]
+    assert len(written) > 5
+    late = {path.name for path in written if path.stat().st_ino not in before}
+    assert late <= {"commit_success.txt"}
+
+
 def test_the_best_can_be_told_later_and_is_remembered(tmp_path):
     with opened(tmp_path, keep=2) as checkpoints:
         assert checkpoints.best() == -np.inf
@@ -197,7 +216,12 @@ def test_the_best_can_be_told_later_and_is_remembered(tmp_path):
     [
         ([3, 6, 9], 11, [3, 6, 9], "9"),
         ([3, 6, 9], 10, [3, 6], "6, those after it deleted (1)"),
-        ([9], 10, [9], "9, which no finite loss has proven"),
+        (
+            [9],
+            10,
+            [9],
+            "9, which no finite loss has proven; where it fails again, start in another run_dir",
+        ),
         ([], 2, [], "none was written"),
     ],
 )

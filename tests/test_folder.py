@@ -70,6 +70,30 @@ def test_one_training_at_a_time_holds_a_folder(tmp_path):
     folder.held(tmp_path).close()
 
 
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_folder_that_another_host_does_not_see_is_refused(tmp_path, monkeypatch, sees):
+    """As process 1, which looks for what process 0 puts there."""
+    monkeypatch.setattr(folder.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(folder.hosts, "is_first", lambda: False)
+    monkeypatch.setattr(folder.hosts, "told", lambda name: ".met-0")
+    monkeypatch.setattr(folder.hosts, "first", lambda task: task() if sees else None)
+    monkeypatch.setattr(folder.hosts, "together", lambda task: task())
+    if sees:
+        folder.check_shared(tmp_path, seconds=0.1)
+        return
+    with pytest.raises(InputError, match=r"does not see the run folder .* all hosts share"):
+        folder.check_shared(tmp_path, seconds=0.1)
+
+
+def test_a_refused_training_changes_nothing_of_one_at_work(config, tmp_path):
+    run_dir = folder.make(config, [split("a")])
+    before = (run_dir / "config.json").read_bytes()
+    config.log.every += 1
+    with folder.held(run_dir), pytest.raises(InputError, match="another training is at work"):
+        folder.make(config, [split("a")])
+    assert (run_dir / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [

@@ -10,7 +10,6 @@ A checkpoint is trusted only where what is read back has the digests that it was
 import contextlib
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +23,7 @@ from rich.console import Console
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import hosts
-from train.files import disk_full
+from train import files, hosts
 from train.sealed import (
     SealHandler,
     SealSave,
@@ -33,6 +31,7 @@ from train.sealed import (
     WeightsSave,
     digest,
     fingerprint,
+    hush_late_answers,
     layout,
     read_seal,
     write_seal,
@@ -73,6 +72,7 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
         policies = ocp.checkpoint_managers
         self._psnr: dict[int, float] = {}
+        self._writing = 0
         kept = [policies.LatestN(keep), Best(self._psnr)]
         if keep_every:
             kept.append(policies.EveryNSteps(keep_every))
@@ -90,6 +90,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._secure),
             ),
         )
         for step in self.steps():
@@ -117,6 +118,8 @@ class Checkpoints:
                 return
             if psnr is not None:
                 self._psnr[step] = psnr  # orbax asks for the best as it saves
+            self._manager.wait_until_finished()
+            self._writing = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -129,6 +132,12 @@ class Checkpoints:
         except Exception as error:
             self._explain(error)
             raise
+
+    def _secure(self) -> None:
+        """Orbax's hook: all is written, and about to be given the name that makes it count."""
+        if jax.process_index() == 0:
+            for draft in self.folder.glob(f"{self._writing}.*"):
+                files.secure_folder(draft)
 
     def best(self) -> float:
         """The highest PSNR of any checkpoint, of those that were deleted since too; or −∞."""
@@ -159,7 +168,7 @@ class Checkpoints:
 
     def _explain(self, error: Exception) -> None:
         """Raise InputError where an error of orbax is that of a full disk."""
-        reason = disk_full(error)
+        reason = files.disk_full(error)
         if reason:
             raise InputError(
                 f"no checkpoint could be written to {self.folder} ({reason}); last whole checkpoint: "
@@ -252,7 +261,10 @@ class Checkpoints:
         steps = self.steps()
         proven = [step for step in steps if step < failed - 1]
         if not proven:
-            return self.newest() + (", which no finite loss has proven" if steps else "")
+            doubt = (
+                ", which no finite loss has proven; where it fails again, start in another run_dir"
+            )
+            return self.newest() + (doubt if steps else "")
         for step in steps[len(proven) :]:
             self._manager.delete(step)
             self._psnr.pop(step, None)
@@ -272,26 +284,6 @@ class Checkpoints:
             if kind is None:  # else the first error is the one to hear of
                 self._explain(error)
                 raise
-
-
-def hush_late_answers() -> None:
-    """Keep quiet what the array store says to an event loop that orbax has closed.
-
-    Of several files read or written at once orbax raises the first failure and closes its loop; the
-    others, done later, find it closed, which native code reports through `sys.unraisablehook`.
-    """
-    hook = sys.unraisablehook
-    if hasattr(hook, "hushes_late_answers"):
-        return
-
-    def hushed(report):
-        trace = report.exc_traceback
-        late = trace is not None and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
-        if not (late and str(report.exc_value) == "Event loop is closed"):
-            hook(report)
-
-    hushed.hushes_late_answers = True
-    sys.unraisablehook = hushed
 
 
 class Damaged(Exception):

@@ -26,6 +26,19 @@ def secure(file) -> None:
     os.fsync(file.fileno())
 
 
+def secure_folder(folder: Path) -> None:
+    """The same for all that lies in a folder, and for its name, where the disk can do that."""
+    for path in [*folder.rglob("*"), folder, folder.parent]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(handle)
+
+
 def disk_full(error: BaseException | None) -> str:
     """What a full disk said, somewhere among an error's causes; '' where it is something else."""
     while error is not None:

@@ -8,6 +8,7 @@ are written beside the training.
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,23 @@ def read_seal(folder: Path) -> dict[str, Any]:
 def _fingerprint(seal: dict[str, Any]) -> str:
     text = json.dumps(seal, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def hush_late_answers() -> None:
+    """Keep quiet what the array store says to an event loop that orbax has closed.
+
+    Of several files read or written at once orbax raises the first failure and closes its loop; the
+    others, done later, find it closed, which native code reports through `sys.unraisablehook`.
+    """
+    hook = sys.unraisablehook
+    if hasattr(hook, "hushes_late_answers"):
+        return
+
+    def hushed(report):
+        trace = report.exc_traceback
+        late = trace is not None and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
+        if not (late and str(report.exc_value) == "Event loop is closed"):
+            hook(report)
+
+    hushed.hushes_late_answers = True
+    sys.unraisablehook = hushed
