@@ -185,11 +185,14 @@ class Checkpoints:
 
         Damaged ones are named and passed by, and deleted once a sound one is found; one whose weights
         file alone is damaged will do where no other is left. Process 0 reads: where there are
-        others they have the step from it, and `like` for a state. Raises InputError on all of them
+        others they have the step and the scores from it, and `like` for a state. Raises InputError on all of them
         for checkpoints of another config, and where all are damaged.
         """
         found = hosts.first(lambda: self._newest_sound(like))
-        step, damaged = hosts.told([found[0], found[2]] if found else [None, []])
+        step, damaged = (found[0], found[2]) if found else (None, [])
+        step, damaged, judged = hosts.told([step, damaged, list(self._psnr.items())])
+        self._psnr.clear()
+        self._psnr.update(judged)
         for other in damaged:
             self._manager.delete(other)
             self._psnr.pop(other, None)
