@@ -1,7 +1,7 @@
 """Several processes, one run: joining, agreeing, and ending together.
 
 Every process runs the same program, on its own devices and its own share of each batch. Process 0
-alone prints and writes; checkpoints are the work of all. Where there is one process, nothing here
+alone prints and writes; at a checkpoint all meet. Where there is one process, nothing here
 does anything.
 
 What one process finds wrong before the first step, `first` and `together` make known to all. One
