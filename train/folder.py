@@ -15,6 +15,7 @@ import jax
 
 from pdn_jax.types import InputError
 from train import datasets, files, hosts
+from train.options import differences
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
@@ -39,7 +40,7 @@ def check(config) -> None:
             f"run folder {run_dir} exists; go on with --config.resume=true, "
             "or name another with --config.run_dir=…"
         )
-    changed = differences(_read(path), json.loads(_text(config.to_dict())))
+    changed = differences(_read(path), config.to_dict(), FREE)
     if changed:
         raise InputError(
             f"{path} was written with other options ({', '.join(changed)}); "
@@ -155,20 +156,6 @@ def full_disk_told(run_dir: Path) -> Iterator[None]:
 def fingerprint(split: datasets.Split) -> str:
     """A digest of its photographs' names, order and content."""
     return hashlib.blake2b(json.dumps(split.examples).encode(), digest_size=16).hexdigest()
-
-
-def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Keys whose values differ, those of `FREE` aside."""
-    changed = []
-    for key in sorted(old.keys() | new.keys()):
-        if prefix + key in FREE:
-            continue
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            changed += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            changed.append(f"{prefix}{key}: {a} there, {b} here")
-    return changed
 
 
 def _read(path: Path) -> dict:

@@ -29,6 +29,7 @@ from jax.experimental import multihost_utils
 from pdn_jax.cli import explained
 from pdn_jax.types import InputError
 from train import build, witness
+from train.options import differences
 from train.stopping import Stopping
 
 OWN = (
@@ -283,15 +284,11 @@ def check_same(config) -> None:
         raise RuntimeError("parallel.distributed: train within hosts.joined(config)")
     if jax.process_count() == 1:
         return
-    mine = flattened(config.to_dict())
+    mine = config.to_dict()
     theirs = told(mine)
 
     def compare():
-        changed = [
-            f"{key}: {theirs.get(key)} there, {mine.get(key)} here"
-            for key in sorted(mine.keys() | theirs.keys())
-            if key not in OWN and json.dumps(theirs.get(key)) != json.dumps(mine.get(key))
-        ]
+        changed = differences(theirs, mine, OWN)
         if changed:
             raise InputError(
                 f"process 0 was started with other options than process {jax.process_index()} "
@@ -299,12 +296,3 @@ def check_same(config) -> None:
             )
 
     together(compare)
-
-
-def flattened(options: dict, prefix: str = "") -> dict[str, Any]:
-    """{'section.name': value} of nested options."""
-    found = {}
-    for name, value in options.items():
-        inside = isinstance(value, dict)
-        found |= flattened(value, f"{prefix}{name}.") if inside else {prefix + name: value}
-    return found

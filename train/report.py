@@ -21,6 +21,7 @@ from PIL import Image
 from pdn_jax import cli
 from pdn_jax.types import InputError
 from train import curves, rows
+from train.options import flattened
 
 PICTURE = "stages.png"
 
@@ -90,15 +91,6 @@ def read_picture(path: Path) -> Image.Image | None:
         return None
     with Image.open(path) as image:
         return image.convert("RGB")
-
-
-def flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'train': {'steps': 7}} -> {'train.steps': 7}."""
-    found = {}
-    for name, value in options.items():
-        inside = isinstance(value, dict)
-        found |= flattened(value, f"{prefix}{name}.") if inside else {prefix + name: value}
-    return found
 
 
 def facts(run: Run) -> dict[str, str]:

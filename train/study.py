@@ -26,7 +26,8 @@ from pdn_jax import cli, photo
 from pdn_jax.types import InputError
 from train import main as program
 from train.calibration_report import pixels
-from train.folder import differences
+from train.folder import FREE
+from train.options import differences
 
 STUDIES: dict[str, dict[str, dict[str, object]]] = {
     "claims": {
@@ -150,8 +151,8 @@ def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
     """Whether the run is there; raises InputError where it was given other options."""
     if not (run_dir / "evaluation.csv").exists():
         return False
-    asked = json.loads(program.parse(command).to_json_best_effort())
-    apart = differences(json.loads((run_dir / "config.json").read_text()), asked)
+    asked = program.parse(command).to_dict()
+    apart = differences(json.loads((run_dir / "config.json").read_text()), asked, FREE)
     if apart:
         raise InputError(f"{run_dir} is a run of other options ({apart[0]}); name another --out")
     return True
