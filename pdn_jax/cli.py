@@ -5,6 +5,7 @@ mistyped option answer at once.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +46,10 @@ def explained(function: Callable[[], int | None]) -> int:
 
 
 def _complain(error: Exception | str) -> None:
-    print("pdn_jax: error:", " ".join(str(error).split("\n")), file=sys.stderr)
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk, or nobody who reads; the exit code says it too
+        print("pdn_jax: error:", " ".join(str(error).split("\n")), file=sys.stderr, flush=True)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,10 +1,12 @@
 """What a config is turned into before the first step: devices, data, the step and its state."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
+from pdn_jax.types import InputError
 from train import boards, build, datasets, folder, parallel, sources
 from train.step import init_state
 
@@ -56,13 +58,20 @@ def check(config) -> None:
 
 def chosen(config) -> list:
     """The devices; raises InputError for a batch of any part of the training that does not divide."""
-    options = config.parallel
-    for start, _, count, size in sources.shapes(config):
-        batch = f"the batch of crops of {size}, from train.batch_size" if start else ""
-        devices = parallel.choose_devices(
-            *(options.strategy, options.devices, count, config.train.accumulate),
-            batch or "train.batch_size",
-        )
+    options, accumulate = config.parallel, config.train.accumulate
+    devices = parallel.choose_devices(
+        options.strategy, options.devices, config.train.batch_size, accumulate
+    )
+    shares = len(devices) * accumulate
+    for _, _, crops, side in sources.shapes(config):
+        if crops % shares:
+            fits = (size for size in itertools.count(shares, shares))
+            least = next(size for size in fits if sources.last_batch(config, size) % shares == 0)
+            raise InputError(
+                f"train.batch_size={config.train.batch_size} makes {crops} crop(s) of {side} pixels "
+                f"in the last part (data.final_size), which do not divide into "
+                f"{parallel.described(devices, accumulate)}; use train.batch_size={least}"
+            )
     return devices
 
 

@@ -5,15 +5,17 @@ Both take scalars, uint8 pictures and counts in bins, and are closed at the end 
 
 import os
 import secrets
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from pdn_jax.types import InputError
 
@@ -21,18 +23,23 @@ from pdn_jax.types import InputError
 class TensorBoard:
     """An event file of a run folder; what the others hold of steps after `start` is hidden.
 
-    Written as it comes, without a thread: one that meets a full disk would hold up the training.
+    Written as it comes, without a thread, which a full disk would end unheard, and without waiting
+    for the disk, as tensorboardX's own writers do. A name is that of numbers, pictures or counts alone:
+    TensorBoard shows none of two kinds.
     """
 
     def __init__(self, run_dir: Path, *, start: int):
         folder = run_dir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{start}")
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{start}"
+        self.path = folder / name
+        self._file = self.path.open("ab", buffering=0)
+        self._write(0, file_version="brain.Event:2")
         self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, step: int, **content: Any) -> None:
-        self._file.write_event(Event(step=step, wall_time=time.time(), **content))
-        self._file.flush()
+        event = Event(step=step, wall_time=time.time(), **content).SerializeToString()
+        self._file.write(record(event))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""
@@ -65,6 +72,13 @@ class TensorBoard:
     def close(self, failed: bool = False) -> None:
         """No more will come."""
         self._file.close()
+
+
+def record(content: bytes) -> bytes:
+    """One record of a TFRecord file: its length, its content, and the check sum of either."""
+    length = struct.pack("<Q", len(content))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+    return length + sums[0] + content + sums[1]
 
 
 def wandb_library() -> Any:

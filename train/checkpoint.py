@@ -8,10 +8,9 @@ A checkpoint is trusted only where what is read back has the digests that it was
 """
 
 import contextlib
-import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from rich.console import Console
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import files, hosts
+from train.kept import policy
 from train.sealed import (
     SealHandler,
     SealSave,
@@ -48,19 +48,6 @@ class Manager(ocp.CheckpointManager):
         return False
 
 
-@dataclasses.dataclass
-class Best(ocp.checkpoint_managers.PreservationPolicy):
-    """Keeps the checkpoint with the highest PSNR of those that have one, by step."""
-
-    psnr: dict[int, float]
-
-    def should_preserve(self, checkpoints, *, context):
-        """Orbax's hook."""
-        judged = [one.step for one in checkpoints if one.step in self.psnr]
-        best = max(judged, key=lambda step: self.psnr[step], default=None)
-        return [one.step == best for one in checkpoints]
-
-
 class Checkpoints:
     """The checkpoints of one run folder; a context that waits for writes under way when it ends.
 
@@ -70,12 +57,10 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
-        policies = ocp.checkpoint_managers
         self._psnr: dict[int, float] = {}
-        self._writing = 0
-        kept = [policies.LatestN(keep), Best(self._psnr)]
-        if keep_every:
-            kept.append(policies.EveryNSteps(keep_every))
+        self._unread: set[int] = set()  # left as they are, until their step is written again
+        self._writing: int | None = None
+        self._beside: Sequence[Path] = ()
         self.folder = (run_dir / FOLDER).resolve()
         self.console = console
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
@@ -88,7 +73,7 @@ class Checkpoints:
                 "seal": SealHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(kept),
+                preservation_policy=policy(keep, keep_every, psnr=self._psnr, unread=self._unread),
                 cleanup_tmp_directories=True,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._secure),
             ),
@@ -105,21 +90,24 @@ class Checkpoints:
         state: Any,
         weights: weight_files.Weights,
         psnr: float | None = None,
+        beside: Sequence[Path] = (),
     ) -> None:
-        """Copy the state off the devices, then write it in the background.
+        """Copy the state off the devices, then write it in the background, after the one before.
 
-        psnr: of the weights on the dev pairs in dB, where they were judged.
-        Where this step is there already, nothing is done. Raises InputError for a full disk, also
-        for a write that an earlier call began.
+        psnr: of the weights on the dev pairs in dB, where they were judged. beside: other files that
+        are to be on the disk when this checkpoint counts. Where this step is there already, nothing
+        is done. Raises InputError for a full disk, also for a write that an earlier call began.
         """
         held = jax.tree.map(np.array, state)
         try:
+            self._manager.wait_until_finished()
+            if step in self._unread:
+                self._forget(step)
             if step in self._manager.all_steps():
                 return
             if psnr is not None:
                 self._psnr[step] = psnr  # orbax asks for the best as it saves
-            self._manager.wait_until_finished()
-            self._writing = step
+            self._writing, self._beside = step, beside
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -137,7 +125,7 @@ class Checkpoints:
         """Orbax's hook: all is written, and about to be given the name that makes it count."""
         if jax.process_index() == 0:
             for draft in self.folder.glob(f"{self._writing}.*"):
-                files.secure_folder(draft)
+                files.secure_all([*draft.rglob("*"), draft, self.folder, *self._beside])
 
     def best(self) -> float:
         """The highest PSNR of any checkpoint, of those that were deleted since too; or −∞."""
@@ -162,6 +150,12 @@ class Checkpoints:
             self._explain(error)
             raise
 
+    def check(self) -> None:
+        """Raise as `wait`, without waiting, for a write that has failed meanwhile."""
+        if self._writing is not None and not self.writing():
+            self._writing = None
+            self.wait()
+
     def writing(self) -> bool:
         """Whether a write is under way."""
         return self._manager.is_saving_in_progress()
@@ -183,38 +177,50 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """(step, state) of the newest sound checkpoint, shaped as `like`; None where there is none.
 
-        Damaged ones are named and passed by, and deleted once a sound one is found; one whose weights
-        file alone is damaged will do where no other is left. Process 0 reads: where there are
-        others they have the step and the scores from it, and `like` for a state. Raises InputError on all of them
-        for checkpoints of another config, and where all are damaged.
+        Damaged ones are named and passed by, and deleted once a sound one is found; what the disk did
+        not give is only passed by. One whose weights file alone is damaged will do where no other is
+        left. Process 0 reads: where there are others they have the step and the scores from it, and
+        `like` for a state. Raises InputError on all of them for checkpoints of another config, and
+        where all are damaged.
         """
         found = hosts.first(lambda: self._newest_sound(like))
         step, damaged = (found[0], found[2]) if found else (None, [])
-        step, damaged, judged = hosts.told([step, damaged, list(self._psnr.items())])
+        step, damaged, unread, judged = hosts.told(
+            [step, damaged, sorted(self._unread), list(self._psnr.items())]
+        )
         self._psnr.clear()
         self._psnr.update(judged)
+        self._unread.update(unread)
         for other in damaged:
-            self._manager.delete(other)
-            self._psnr.pop(other, None)
+            self._forget(other)
         return None if step is None else (step, found[1] if found else like)
 
+    def _forget(self, step: int) -> None:
+        self._manager.delete(step)
+        self._unread.discard(step)
+        self._psnr.pop(step, None)
+
     def _newest_sound(self, like: Any) -> tuple[int, Any, list[int]] | None:
-        """(step, state, damaged steps to delete)."""
+        """(step, state, damaged steps to delete); what the disk did not give is in `_unread`."""
         steps, damaged, usable = self.steps(), [], None
         for step in reversed(steps):
             try:
                 return step, self._sound(step, like), damaged
             except Damaged as error:
+                what = "cannot be read" if error.may_pass else "is damaged"
                 self.console.print(
-                    f"checkpoint {self.folder / str(step)} is damaged ({error})"
+                    f"checkpoint {self.folder / str(step)} {what} ({error})"
                     + ("; going on from the one before" if step != steps[0] else ""),
                     soft_wrap=True,
                 )
                 if usable is None and error.state is not None:
                     usable = step, error.state
-                if not error.may_pass:
+                if error.may_pass:
+                    self._unread.add(step)
+                else:
                     damaged.append(step)
         if usable is not None:
+            self._unread.discard(usable[0])
             self.console.print(
                 f"none is sound; the train state of {self.folder / str(usable[0])} is, going on "
                 "from that",
@@ -223,7 +229,9 @@ class Checkpoints:
             return *usable, [step for step in damaged if step != usable[0]]
         if steps:
             raise InputError(
-                f"every checkpoint in {self.folder} is damaged; start again in another run_dir"
+                f"every checkpoint in {self.folder} is damaged"
+                + (" or cannot be read; try again, or" if self._unread else ";")
+                + " start again in another run_dir"
             )
         return None
 
@@ -232,6 +240,7 @@ class Checkpoints:
         folder = self.folder / str(step)
         shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         seal = _read(lambda: read_seal(folder / "seal"))
+        _read(lambda: _touch(folder / "state"))  # what a disk complains of, as Python says it
         if seal["layout"] != layout(shapes):
             raise InputError(
                 f"{folder} does not hold the state of this config; "
@@ -251,8 +260,8 @@ class Checkpoints:
         return state
 
     def steps(self) -> list[int]:
-        """The steps that there are whole checkpoints of, oldest first."""
-        return sorted(self._manager.all_steps())
+        """The steps that there are checkpoints of, oldest first; without those that could not be read."""
+        return sorted(set(self._manager.all_steps()) - self._unread)
 
     def last_good(self, failed: int) -> str:
         """The newest checkpoint that a finite loss has proven, for a message; later ones are deleted.
@@ -269,8 +278,7 @@ class Checkpoints:
             )
             return self.newest() + (doubt if steps else "")
         for step in steps[len(proven) :]:
-            self._manager.delete(step)
-            self._psnr.pop(step, None)
+            self._forget(step)
         deleted = f", those after it deleted ({len(steps) - len(proven)})"
         return self.newest() + (deleted if len(steps) > len(proven) else "")
 
@@ -314,9 +322,17 @@ def _read(task: Callable[[], Any]) -> Any:
         except Exception as error:
             cause = error.__cause__ if isinstance(error, InputError) else error
             disk = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-            if last or not disk:
-                raise Damaged(_first_line(error), may_pass=disk) from error
+            passing = disk or isinstance(cause, MemoryError)
+            if last or not passing:
+                raise Damaged(_first_line(error), may_pass=passing) from error
             time.sleep(1.0)
+
+
+def _touch(folder: Path) -> None:
+    """Read every file in a folder; orbax's errors do not say whether it was the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ stand beside them under their own name.
 
 import csv
 import hashlib
+import io
 import os
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from pdn_jax import cli, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
-from train import datasets
+from train import datasets, files
 from train.data import Pair, whole_pairs
 
 COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
@@ -119,18 +120,17 @@ def scores_table(scores: Scores, title: str) -> Table:
 
 def write_table(path: Path, results: dict[str, Scores]) -> None:
     """A csv with a row per method and image, then the means and the intervals."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "photograph", "scene", *COLUMNS])
-        for method, scores in results.items():
-            for name, scene, row in zip(scores.names, scores.scenes, scores.values, strict=True):
-                writer.writerow([method, name, scene, *(f"{value:.6f}" for value in row)])
-            spans = [scores.interval(column) for column in COLUMNS]
-            writer.writerow([method, "mean", "", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
-            writer.writerow([method, "interval low", "", *(f"{low:.6f}" for low, _ in spans)])
-            writer.writerow([method, "interval high", "", *(f"{high:.6f}" for _, high in spans)])
-    draft.replace(path)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["method", "photograph", "scene", *COLUMNS])
+    for method, scores in results.items():
+        for name, scene, row in zip(scores.names, scores.scenes, scores.values, strict=True):
+            writer.writerow([method, name, scene, *(f"{value:.6f}" for value in row)])
+        spans = [scores.interval(column) for column in COLUMNS]
+        writer.writerow([method, "mean", "", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
+        writer.writerow([method, "interval low", "", *(f"{low:.6f}" for low, _ in spans)])
+        writer.writerow([method, "interval high", "", *(f"{high:.6f}" for _, high in spans)])
+    files.replace(path, text.getvalue())
 
 
 def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -16,19 +17,18 @@ def replace(path: Path, text: str) -> None:
     draft = path.with_name(path.name + DRAFT)
     with draft.open("w", newline="") as file:
         file.write(text)
-        secure(file)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 
-def secure(file) -> None:
-    """Have what was written to an open file on the disk, whatever becomes of the machine."""
-    file.flush()
-    os.fsync(file.fileno())
+def secure_all(paths: Iterable[Path]) -> None:
+    """Have files, folders and the names of all on the disk, whatever becomes of the machine.
 
-
-def secure_folder(folder: Path) -> None:
-    """The same for all that lies in a folder, and for its name, where the disk can do that."""
-    for path in [*folder.rglob("*"), folder, folder.parent]:
+    Where the disk can do that.
+    """
+    paths = list(paths)
+    for path in [*paths, *{path.parent for path in paths}.difference(paths)]:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

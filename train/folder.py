@@ -22,7 +22,10 @@ FREE = (
     *("data.directory", "data.threads", "data.workers", "data.cache", "debug"),
 )
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
-the learning rate, which is there for a run that diverged."""
+two: other devices agree to rounding, and the learning rate is there for a run that diverged."""
+
+DRAFTS = (f"*{files.DRAFT}", ".*.tmp")
+"""Names of files that a kill left half written."""
 
 
 def check(config) -> None:
@@ -48,31 +51,44 @@ def check(config) -> None:
         )
 
 
-def make(config, splits: Sequence[datasets.Split]) -> Path:
-    """Make the run folder, with config.json, and data.json: fingerprints of the splits that it uses.
+def used(config, splits: Sequence[datasets.Split]) -> dict[str, str]:
+    """Fingerprints by name of the splits that a run uses, and of its calibrated camera."""
+    found = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
+    if config.data.physics:
+        found["data.physics"] = _digest(Path(config.data.physics).read_bytes())
+    return found
 
-    Raises InputError where that cannot be, where another training holds it, and where a split is no
-    longer what it was when the run began.
+
+def make(config, data: dict[str, str]) -> Path:
+    """Make the run folder, with config.json, and what it uses (`used`) in data.json.
+
+    What a kill left half written there is removed. Raises InputError where that cannot be, where
+    another training holds it, and where the data is no longer what it was when the run began.
     """
     run_dir = Path(config.run_dir)
-    data, used = run_dir / "data.json", {f"{s.name}/{s.split}": fingerprint(s) for s in splits}
-    before = _read(data) if data.exists() else used
-    changed = [name for name in used if before.get(name) != used[name]]
+    kept = run_dir / "data.json"
+    before = _read(kept) if kept.exists() else data
+    changed = [name for name in data if before.get(name) != data[name]]
     if changed:
         raise InputError(
-            f"{', '.join(changed)}: not the photographs that {run_dir} began with; "
+            f"{', '.join(changed)}: not what {run_dir} began with; "
             "prepare them as they were, or start a new run with --config.run_dir=…"
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with held(run_dir):
-            for path, content in ((data, used), (run_dir / "config.json", config.to_dict())):
+            for pattern in DRAFTS:
+                for path in run_dir.glob(pattern):
+                    path.unlink()
+            for path, content in ((kept, data), (run_dir / "config.json", config.to_dict())):
                 if not path.exists() or path.read_text() != _text(content):
                     files.replace(path, _text(content))
     except OSError as error:
-        remedy = "make room" if files.disk_full(error) else "name another with --config.run_dir=…"
+        if files.disk_full(error):
+            raise _full(run_dir, error) from error
         raise InputError(
-            f"run folder {run_dir} cannot be written ({error.strerror}); {remedy}"
+            f"run folder {run_dir} cannot be written ({error.strerror}); "
+            "name another with --config.run_dir=…"
         ) from error
     return run_dir
 
@@ -138,24 +154,31 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
 
 @contextlib.contextmanager
 def full_disk_told(run_dir: Path) -> Iterator[None]:
-    """Raise InputError for what a full disk answers within."""
+    """Raise InputError for what a full disk answers within, through whatever library."""
     try:
         yield
-    except (OSError, InputError) as error:
-        reason = files.disk_full(error)
-        if not reason or "make room" in str(error):
+    except Exception as error:
+        if not files.disk_full(error) or "make room" in str(error):
             raise
-        steps = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()]
-        last = f"{run_dir}/checkpoints/{max(steps)}" if steps else "none was written"
-        raise InputError(
-            f"the disk of run folder {run_dir} is full ({reason}); last whole checkpoint: {last}; "
-            "make room, then go on with --config.resume=true"
-        ) from error
+        raise _full(run_dir, error) from error
+
+
+def _full(run_dir: Path, error: Exception) -> InputError:
+    steps = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()]
+    last = f"{run_dir}/checkpoints/{max(steps)}" if steps else "none was written"
+    return InputError(
+        f"the disk of run folder {run_dir} is full ({files.disk_full(error)}); last whole checkpoint: "
+        f"{last}; make room, then go on with --config.resume=true"
+    )
 
 
 def fingerprint(split: datasets.Split) -> str:
     """A digest of its photographs' names, order and content."""
-    return hashlib.blake2b(json.dumps(split.examples).encode(), digest_size=16).hexdigest()
+    return _digest(json.dumps(split.examples).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _read(path: Path) -> dict:

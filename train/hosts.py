@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -278,21 +278,27 @@ def first_then_others(task: Callable[[], None]) -> None:
     together(lambda: None if is_first() else task())
 
 
-def check_same(config) -> None:
-    """Raise InputError on every process where one has other options than process 0, `OWN` aside."""
+def check_joined(config) -> None:
+    """Raise RuntimeError where the config wants several processes, and this is not within `joined`."""
     if config.parallel.distributed and not jax.distributed.is_initialized():
         raise RuntimeError("parallel.distributed: train within hosts.joined(config)")
+
+
+def check_same(what: str, mine: dict[str, Any], remedy: str, free: Collection[str] = ()) -> None:
+    """Raise InputError on every process where one has something else than process 0.
+
+    mine: by name, as JSON can say it; free: names that may differ. what, remedy: for the message.
+    """
     if jax.process_count() == 1:
         return
-    mine = config.to_dict()
     theirs = told(mine)
 
     def compare():
-        changed = differences(theirs, mine, OWN)
+        changed = differences(theirs, mine, free)
         if changed:
             raise InputError(
-                f"process 0 was started with other options than process {jax.process_index()} "
-                f"({', '.join(changed)}); start all with the same"
+                f"process {jax.process_index()} has other {what} than process 0 "
+                f"({', '.join(changed)}); {remedy}"
             )
 
     together(compare)

@@ -20,6 +20,7 @@ from train import (
     checkpoint,
     debug,
     evaluate,
+    files,
     folder,
     hosts,
     parallel,
@@ -61,15 +62,18 @@ def train(config, stopping: Stopping | None = None) -> Path:
     With `config.parallel.distributed`, within `hosts.joined`. Raises Stopped where it was told to.
     """
     build.validate(config)
-    hosts.check_same(config)
-    console = Console(quiet=not hosts.is_first())
+    hosts.check_joined(config)
+    hosts.check_same("options", config.to_dict(), "start all with the same", hosts.OWN)
+    console = watch.Log(quiet=not hosts.is_first())
     hosts.first(lambda: assembly.check(config))
     devices = hosts.together(lambda: assembly.chosen(config))
     hosts.meet(devices)
     hosts.first_then_others(lambda: sources.prepared(config, console))
     made = hosts.together(lambda: assembly.assembled(config))
     run_dir = Path(config.run_dir)
-    hosts.first(lambda: folder.make(config, [*made.splits, *made.judged]))
+    data = folder.used(config, [*made.splits, *made.judged])
+    hosts.check_same("data", data, "prepare the same for all")
+    hosts.first(lambda: folder.make(config, data))
     folder.check_shared(run_dir)
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
@@ -132,7 +136,9 @@ def run_steps(run: Run, state, start: int):
         except Exception:
             if not run.stopping.heard or jax.process_count() > 1:
                 raise
-            stop_after(run, state, step - 1, pending)  # a signal may have ended the readers first
+            # a signal may have ended the readers first
+            stop_after(run, state, step - 1, pending, exposures)
+        run.checkpoints.check()
         before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
         with run.profile.step(step, state):
             state, (logs, found) = mapped.step(state, *mapped.shard((crops, places)))
@@ -158,9 +164,8 @@ def run_steps(run: Run, state, start: int):
             if speed:
                 values |= {"images_per_second": speed * len(places) * jax.process_count()}
             run.bar.show(step, values, (total - step) / speed if speed else math.inf)
-            run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
-            exposures = 0
-        weights = weights_of(config, mapped.collect(state.average), step)
+        if judge or save or stop:
+            weights = weights_of(config, mapped.collect(state.average), step)
         if judge and not stop:
             try:
                 scores = evaluation(run, weights, step)
@@ -168,10 +173,13 @@ def run_steps(run: Run, state, start: int):
                 stop = True
         if log or judge:
             run.metrics.write(step, values | scores)
-        best = scores.get("eval/psnr", -math.inf) > run.checkpoints.best()
-        if save or best or stop:
-            run.metrics.flush()  # what a checkpoint goes on from is not written again
-            run.checkpoints.save(step, mapped.collect(state), weights, scores.get("eval/psnr"))
+        psnr = scores.get("eval/psnr")
+        keep = save or stop or (psnr is not None and psnr > run.checkpoints.best())
+        if log or keep:  # no resumption counts again what was before a checkpoint
+            run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
+            exposures = 0
+        if keep:
+            save_all(run, state, step, weights, psnr)
         if stop:
             run.checkpoints.wait()
             raise run.stopping.stopped(f"after step {step} of {total}, with a checkpoint")
@@ -199,13 +207,18 @@ def make_up(run: Run, state, start: int) -> None:
     run.checkpoints.judge(start, scores["eval/psnr"])
 
 
-def stop_after(run: Run, state, step: int, pending: tuple | None) -> NoReturn:
+def save_all(run: Run, state, step: int, weights, psnr: float | None = None) -> None:
+    """Have a checkpoint written, which counts once what was logged so far is on the disk too."""
+    beside = run.metrics.files() or ()  # of process 0 alone
+    run.checkpoints.save(step, run.mapped.collect(state), weights, psnr, beside=beside)
+
+
+def stop_after(run: Run, state, step: int, pending: tuple | None, exposures) -> NoReturn:
     """Write a checkpoint of a step that was taken, and raise Stopped."""
     if pending is not None:
         check_finite(run, *pending)
-    weights = weights_of(run.config, run.mapped.collect(state.average), step)
-    run.metrics.flush()
-    run.checkpoints.save(step, run.mapped.collect(state), weights)
+    run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
+    save_all(run, state, step, weights_of(run.config, run.mapped.collect(state.average), step))
     run.checkpoints.wait()
     raise run.stopping.stopped(f"after step {step} of {run.config.train.steps}, with a checkpoint")
 
@@ -250,7 +263,7 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
         )
     if config.log.images and hosts.is_first():
         picture = watch.stages_picture(weights, run.pairs[:1])
-        run.metrics.picture(step, "stages", picture)
+        run.metrics.picture(step, "pictures/stages", picture)
         watch.write_picture(Path(config.run_dir) / "stages.png", picture)
     found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
     return {f"eval/{name}": float(value) for name, value in found.items()}
@@ -264,6 +277,7 @@ def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, some))
     results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
     evaluate.write_table(run_dir / "evaluation.csv", results)
+    files.secure_all(path for path in run_dir.iterdir() if path.is_file())
     console.print(evaluate.comparison_table(results))
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 

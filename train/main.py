@@ -5,18 +5,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-from ml_collections import config_flags
-from rich.console import Console
-
-from pdn_jax.cli import explained
-from pdn_jax.types import InputError
+from train import ending
 
 USAGE = "python -m train.main --config configs/base.py [--config.key=value …]"
 
 
 def parse(argv: Sequence[str]):
     """The config that the command line asks for; InputError says what was meant."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from pdn_jax.types import InputError
+
     values, argv = flags.FlagValues(), [USAGE, *argv]
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
@@ -46,22 +46,26 @@ def main(argv: Sequence[str]) -> int:
         config = parse(argv)
         from train import hosts
         from train.loop import train
-        from train.stopping import EXIT_CODE, Stopped, Stopping
+        from train.stopping import Stopped, Stopping
+        from train.watch import Log
 
-        with Stopping(Console(), ends=True) as stopping, hosts.joined(config, stopping):
+        with Stopping(Log(), ends=True) as stopping, hosts.joined(config, stopping):
             try:
                 train(config, stopping)
             except Stopped as stop:
                 if hosts.is_first():
                     with contextlib.suppress(OSError):  # nobody reads any more
                         print(f"pdn_jax: {stop}", file=sys.stderr, flush=True)
-                return EXIT_CODE
+                return ending.EXIT_CODE
         return 0
+
+    from pdn_jax.cli import explained
 
     return explained(run)
 
 
 if __name__ == "__main__":
+    ending.take()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
         with contextlib.suppress(OSError):

@@ -105,13 +105,11 @@ def on_one(make_step: MakeStep, devices: Sequence[jax.Device]) -> Mapped:
 STRATEGIES = {"pmap": by_pmap, "shard_map": by_shard_map, "single": on_one}
 
 
-def choose_devices(
-    strategy: str, wanted: int, batch_size: int, accumulate: int, batch: str = "train.batch_size"
-) -> list:
+def choose_devices(strategy: str, wanted: int, batch_size: int, accumulate: int) -> list:
     """The devices to use, process by process, as many of each; `wanted` of each, or all for 0.
 
     Raises InputError for what does not fit, and for a batch that does not divide: it names both
-    numbers, and calls the batch by the name `batch`.
+    numbers.
     """
     if strategy not in STRATEGIES:
         raise InputError(
@@ -136,10 +134,17 @@ def choose_devices(
         )
     devices = [device for own in there for device in own[: wanted or len(own)]]
     devices = devices[:1] if strategy == "single" else devices
-    if batch_size % (len(devices) * accumulate):
-        of = f" of {processes} processes" if processes > 1 else ""
+    shares = len(devices) * accumulate
+    if batch_size % shares:
         raise InputError(
-            f"{batch}={batch_size} does not divide into {len(devices)} devices{of} times "
-            f"train.accumulate={accumulate}; use a multiple of {len(devices) * accumulate}"
+            f"train.batch_size={batch_size} does not divide into {described(devices, accumulate)}; "
+            f"use a multiple of {shares}"
         )
     return devices
+
+
+def described(devices: Sequence[jax.Device], accumulate: int) -> str:
+    """'4 devices of 2 processes times train.accumulate=1': what a batch is divided into."""
+    processes = jax.process_count()
+    of = f" of {processes} processes" if processes > 1 else ""
+    return f"{len(devices)} devices{of} times train.accumulate={accumulate}"

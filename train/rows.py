@@ -46,13 +46,6 @@ def append(path: Path, row: Row, names: Sequence[str]) -> None:
         csv.DictWriter(file, names).writerow(row)
 
 
-def secure(path: Path) -> None:
-    """Have what was appended on the disk, whatever becomes of the machine."""
-    if path.exists():
-        with path.open("a") as file:
-            files.secure(file)
-
-
 def write(path: Path, rows: Sequence[Row]) -> None:
     """The file as a whole: there is the old one or the new one at any moment, never a part."""
     file = io.StringIO()

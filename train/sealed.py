@@ -119,8 +119,8 @@ def write_seal(folder: Path, seal: dict[str, Any]) -> None:
 
 def read_seal(folder: Path) -> dict[str, Any]:
     """A seal; raises ValueError where it is not what was written."""
-    seal = dict(json.loads((folder / SEAL).read_text()))
-    if seal.pop("seal", None) != _fingerprint(seal):
+    seal = json.loads((folder / SEAL).read_text())
+    if not isinstance(seal, dict) or seal.pop("seal", None) != _fingerprint(seal):
         raise ValueError("the seal is not what was written")
     return seal
 

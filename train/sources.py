@@ -126,9 +126,16 @@ def shapes(config) -> list[tuple[int, int, int, int]]:
     if not options.final_size:
         return [(0, steps, size, options.crop_size)]
     change = steps - round(options.final * steps)
-    fewer = max(1, round(size * (options.crop_size / options.final_size) ** 2))
-    parts = [(0, change, size, options.crop_size), (change, steps, fewer, options.final_size)]
+    parts = [
+        (0, change, size, options.crop_size),
+        (change, steps, last_batch(config, size), options.final_size),
+    ]
     return [part for part in parts if part[0] < part[1]]
+
+
+def last_batch(config, size: int) -> int:
+    """Crops of `data.final_size` with about as many pixels as `size` of `data.crop_size`; 1 or more."""
+    return max(1, round(size * (config.data.crop_size / config.data.final_size) ** 2))
 
 
 def parts(

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, SIGINT and the notices of platforms that take machines back.
+"""Being told to stop: signals, and the notices of platforms that take machines back.
 
     with Stopping(console, ends=True) as stopping:
         …
@@ -17,7 +17,6 @@ import dataclasses
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,10 +26,7 @@ import jax
 import orbax.checkpoint as ocp
 from rich.console import Console
 
-from train import witness
-
-EXIT_CODE = 75
-"""What a training exits with that was stopped and can be gone on with; EX_TEMPFAIL of sysexits.h."""
+from train import ending, witness
 
 GRACE = 8.0
 """Seconds between a signal and the hard end."""
@@ -38,10 +34,6 @@ GRACE = 8.0
 AGAIN = 1.0
 """Seconds after a signal from which another is one more. `timeout`, terminals and schedulers send the
 same one to a process and to its group, so that it may come twice at once."""
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-GO_ON = "go on with the same command and --config.resume=true"
 
 
 class Stopped(Exception):
@@ -66,7 +58,7 @@ class Watched:
 class Stopping:
     """A context in which signals ask for a stop instead of ending the process; for the main thread.
 
-    ends: whether the process may be ended from here, with `EXIT_CODE`: at a second signal, before
+    ends: whether the process may be ended from here, as `ending.end` does: at a second signal, before
     `begin`, and where the main thread does not come round. In a notebook it may not; there a second
     signal is a KeyboardInterrupt. In a thread other than the main one only `ask` asks.
 
@@ -94,7 +86,8 @@ class Stopping:
     def ask(self, reason: str) -> None:
         """Ask for a stop."""
         self.reason = reason
-        self.console.print(f"{reason}: finishing this step, then a checkpoint", soft_wrap=True)
+        said = f"{reason}: stopping, with a checkpoint of what is done"
+        ending.say(lambda: self.console.print(said, soft_wrap=True))
 
     def asked(self) -> bool:
         """Whether to stop here; several processes hear the same where they ask equally often."""
@@ -114,7 +107,7 @@ class Stopping:
 
     def stopped(self, where: str) -> "Stopped":
         """What to raise: why, where, and how to go on."""
-        return Stopped(f"{self.reason or self.heard}: stopped {where}; {GO_ON}")
+        return Stopped(f"{self.reason or self.heard}: stopped {where}; {ending.GO_ON}")
 
     # --- signals
 
@@ -124,7 +117,7 @@ class Stopping:
             return
         if jax.distributed.is_initialized() and self._tell_jax is None:
             self._tell_jax = native_handler(signal.SIGTERM)
-        for number in SIGNALS:
+        for number in ending.signals():
             self._before.setdefault(number, signal.signal(number, self._handle))
 
     def _handle(self, *_) -> None:
@@ -155,7 +148,9 @@ class Stopping:
         while number := os.read(self._read, 1):
             if number[0] == 0:
                 return
-            if number[0] in SIGNALS:
+            if number[0] in self._before:
+                if number[0] == signal.SIGHUP:
+                    ending.hung_up()
                 self._hear(signal.Signals(number[0]).name)
 
     def _limit(self) -> None:
@@ -170,12 +165,7 @@ class Stopping:
 
     def _end(self, said: str) -> NoReturn:
         witness.dismiss()
-        try:
-            print(f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:  # also where nobody reads any more
-            os._exit(EXIT_CODE)
+        ending.end(said)
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():
@@ -188,7 +178,8 @@ class Stopping:
         return self
 
     def __exit__(self, *_) -> None:
-        self._done.set()
+        if not (self.ends and self.heard):  # what is still to be printed may not hold it up either
+            self._done.set()
         if self._before:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

@@ -1,5 +1,8 @@
 """What a run shows and leaves: progress, metrics.csv, boards, a profile, the picture of the stages."""
 
+import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,6 +29,16 @@ ROWS = 8
 """Pairs at most on the picture of a run."""
 
 
+class Log(Console):
+    """Where a training says what it does. It goes on where nobody reads any more, as after `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich's hook."""
+        self.quiet = True
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 class Metrics:
     """metrics.csv and the boards of a run folder, written as they come; a context that closes them.
 
@@ -43,7 +56,8 @@ class Metrics:
         self.boards: list[TensorBoard | WeightsAndBiases] = []
         if project:
             self.boards.append(WeightsAndBiases(project, run_dir, options=options or {}))
-        self.boards.append(TensorBoard(run_dir, start=start))
+        self._tensorboard = TensorBoard(run_dir, start=start)
+        self.boards.append(self._tensorboard)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One row, or more of the last; the file is rewritten whole when a new column appears."""
@@ -70,9 +84,9 @@ class Metrics:
             for board in self.boards:
                 board.histogram(step, name, counts, edges)
 
-    def flush(self) -> None:
-        """The rows to the disk, so that no power cut can take them."""
-        rows.secure(self.path)
+    def files(self) -> list[Path]:
+        """What a checkpoint goes on from and does not write again."""
+        return [path for path in (self.path, self._tensorboard.path) if path.exists()]
 
     def __enter__(self) -> "Metrics":
         return self
