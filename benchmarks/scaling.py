@@ -6,7 +6,8 @@ The first table trains on the same crops with 1, 2, 4 and 8 devices, each number
 own that pretends to have as many (`--xla_force_host_platform_device_count`). They share the cores of
 this machine, so the times show what sharing costs, never a speed-up. The all-reduced bytes are those
 of the operands of every all-reduce in the compiled step. The last columns are how far the loss of any
-step is from that of the first row, relatively, and the weights at the end, absolutely.
+step is from that of the first row, relatively, and the weights at the end, absolutely. The last row is
+one more run of the first with the crops in reverse order, so that what it is off by is rounding alone.
 
 The second table is arithmetic. An all-reduce of P float32 parameters around a ring of n devices, each
 with B bytes/s to the next, takes at least 2 (n − 1) · (hop + 4 P / (n B)) seconds; a crop takes 6 FLOPs
@@ -65,7 +66,7 @@ TOLERATED = 0.1
 
 
 class Setting(NamedTuple):
-    """What is trained, and how; change: `config.model.change`."""
+    """What is trained, and how; change: `config.model.change`; reverse: the crops in reverse order."""
 
     variant: str
     batch: int
@@ -74,6 +75,7 @@ class Setting(NamedTuple):
     accumulate: int = 1
     steps: int = 20
     change: tuple = ()
+    reverse: bool = False
 
 
 class Found(NamedTuple):
@@ -120,7 +122,8 @@ def run(setting: Setting) -> Iterator[Found]:
     shape = (setting.batch, setting.crop // 8, setting.crop // 8, 3)
     blocks = np.random.default_rng(0).integers(60, 200, shape)
     crops = {"normal": np.kron(blocks, np.ones((1, 8, 8, 1))).astype(np.uint8)}
-    batch = mapped.shard((crops, np.arange(setting.batch)))
+    places = np.arange(setting.batch)[:: -1 if setting.reverse else 1]
+    batch = mapped.shard(({name: value[places] for name, value in crops.items()}, places))
     seconds, losses = [], []
     for _ in range(setting.steps):
         start = time.perf_counter()
@@ -140,15 +143,23 @@ def pretending(devices: int) -> dict[str, str]:
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join([*others, forced])}
 
 
-def on_devices(setting: Setting, devices: Sequence[int]) -> dict[int, Found]:
-    """What was found on each number of devices; raises InputError for a batch that does not divide."""
+def on_devices(setting: Setting, devices: Sequence[int]) -> dict[str, Found]:
+    """What was found on each number of devices, and on the first with the crops in reverse order.
+
+    Raises InputError for a batch that does not divide.
+    """
     for many in devices:
         if setting.batch % (many * setting.accumulate):
             raise InputError(
                 f"--batch {setting.batch} does not divide into {many} devices times --accumulate "
                 f"{setting.accumulate}; use a multiple of {many * setting.accumulate}"
             )
-    return {many: workers.apart(run, setting, environment=pretending(many)) for many in devices}
+
+    def on(many: int, setting: Setting) -> Found:
+        return workers.apart(run, setting, environment=pretending(many))
+
+    found = {str(many): on(many, setting) for many in devices}
+    return found | {f"{devices[0]}, reversed": on(devices[0], setting._replace(reverse=True))}
 
 
 def differences(found: Found, one: Found) -> tuple[float, float]:
@@ -158,8 +169,8 @@ def differences(found: Found, one: Found) -> tuple[float, float]:
     return float(loss.max()), float(np.abs(found.weights - one.weights).max())
 
 
-def measured_table(found: dict[int, Found]) -> Table:
-    """A row for each number of devices."""
+def measured_table(found: dict[str, Found]) -> Table:
+    """A row for each number of devices, and for the crops in reverse order."""
     table = Table("devices")
     columns = ("ms a step", "of the first", "all-reduces", "bytes", "4 × parameters")
     for name in (*columns, "loss off by", "weights"):
@@ -171,7 +182,7 @@ def measured_table(found: dict[int, Found]) -> Table:
         median = statistics.median(its.seconds[1:])
         cells = f"{1e3 * median:.1f}", f"{median / base:.2f}", str(its.reductions)
         sizes = f"{its.reduced:,}", f"{4 * its.weights.size:,}"
-        table.add_row(str(many), *cells, *sizes, *(f"{d:.0e}" for d in differences(its, first)))
+        table.add_row(many, *cells, *sizes, *(f"{d:.0e}" for d in differences(its, first)))
     return table
 
 

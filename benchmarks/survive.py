@@ -63,13 +63,16 @@ def steps_of(run_dir: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def writing(run_dir: Path) -> bool:
-    """Whether a checkpoint is being written at this moment."""
-    folder = run_dir / "checkpoints"
+def drafts(run_dir: Path) -> set[tuple[str, int]]:
+    """Checkpoints that are not whole, by name and inode."""
     try:
-        return any("tmp" in path.name for path in folder.iterdir())
-    except OSError:
-        return False
+        return {
+            (path.name, path.stat().st_ino)
+            for path in (run_dir / "checkpoints").iterdir()
+            if "tmp" in path.name
+        }
+    except OSError:  # one that has become whole meanwhile
+        return set()
 
 
 def start(argv: list[str], log: Path) -> subprocess.Popen:
@@ -80,7 +83,7 @@ def start(argv: list[str], log: Path) -> subprocess.Popen:
 
 def kill_once(argv: list[str], run_dir: Path, log: Path, rng: random.Random, moment: str) -> str:
     """Start, wait for one of `MOMENTS`, kill; what was killed, '' if the run had ended."""
-    before = (steps_of(run_dir) or [0])[-1]
+    before, old = (steps_of(run_dir) or [0])[-1], drafts(run_dir)
     running, begin = start(argv, log), time.monotonic()
     later = rng.uniform(0.0, STARTING if moment == "starting" else TRAINING)
     ready = begin if moment == "starting" else 0.0
@@ -91,10 +94,11 @@ def kill_once(argv: list[str], run_dir: Path, log: Path, rng: random.Random, mom
             raise InputError(f"no checkpoint in {PATIENCE:.0f} s; see {log}")
         if not ready and (steps_of(run_dir) or [0])[-1] > before:
             ready = now
-        if ready and (writing(run_dir) if moment == "writing" else now - ready > later):
+        if ready and (drafts(run_dir) - old if moment == "writing" else now - ready > later):
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-            left = "a half-written checkpoint" if writing(run_dir) else "no half-written one"
+            half = drafts(run_dir) - old  # not what an earlier kill has left
+            left = "a half-written checkpoint" if half else "no half-written one"
             when = f"{now - begin:.1f} s after its start"
             return f"killed {when}, with checkpoints {steps_of(run_dir)} and {left}"
         time.sleep(0.001)

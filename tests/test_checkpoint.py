@@ -1,10 +1,12 @@
 """Checkpoints: which are kept, damage that is noticed, a disk that is full, weights within."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -17,7 +19,7 @@ from test_inference import tiny
 from pdn_jax import inference
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import checkpoint
+from train import restored
 from train.checkpoint import Checkpoints
 from train.sealed import SealHandler, read_seal, write_seal
 
@@ -49,8 +51,8 @@ def test_newest_few_the_best_and_every_nth_are_kept(tmp_path):
             save(checkpoints, step, psnr)
     with opened(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps() == [2, 4, 5]
-        step, restored = checkpoints.restore(STATE)
-        assert (step, int(restored["step"])) == (5, 5)
+        step, found = checkpoints.restore(STATE)
+        assert (step, int(found["step"])) == (5, 5)
         for step in (6, 7):
             save(checkpoints, step)
     with opened(tmp_path, keep=1, keep_every=3) as checkpoints:
@@ -66,8 +68,8 @@ def test_what_is_there_is_not_written_again(tmp_path):
         save(checkpoints, 1)
         checkpoints.save(1, at(5), tiny())
         checkpoints.wait()
-        _, restored = checkpoints.restore(STATE)
-    assert int(restored["step"]) == 1
+        _, found = checkpoints.restore(STATE)
+    assert int(found["step"]) == 1
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -120,8 +122,8 @@ def test_any_damaged_file_of_the_newest_is_noticed(tmp_path, capsys, damage, par
         shutil.copytree(model, folder)
         damage(folder / file.relative_to(model))
         with opened(folder, console=Console()) as checkpoints:
-            step, restored = checkpoints.restore(STATE)
-            jax.tree.map(np.testing.assert_array_equal, restored, at(step))
+            step, found = checkpoints.restore(STATE)
+            jax.tree.map(np.testing.assert_array_equal, found, at(step))
             said = " ".join(capsys.readouterr().out.split())
             assert (step == 1) == ("checkpoints/2 is damaged" in said)
             assert checkpoints.steps() == ([1, 2] if step == 2 else [1])
@@ -140,26 +142,102 @@ def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
     assert "what is read is not what was written" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, monkeypatch):
-    """A second try, then the one before, and the newest stays."""
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """A list of errors, raised one after the other as the second of two checkpoints is read: its seal
+    where the list starts so, or else the largest file of its state."""
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    errors, read = [], checkpoint.read_seal
-    monkeypatch.setattr("train.checkpoint.time.sleep", lambda seconds: None)
+    errors, read_seal, read_bytes = [], restored.read_seal, Path.read_bytes
+    largest = max(files_of(tmp_path / "checkpoints/2", "state"), key=lambda p: p.stat().st_size)
 
-    def failing(folder):
-        if folder.parent.name == "2" and errors:
+    def seal(folder):
+        if folder.parent.name == "2" and errors and errors[0] == "seal" and len(errors) > 1:
             raise errors.pop()
-        return read(folder)
+        return read_seal(folder)
 
-    monkeypatch.setattr(checkpoint, "read_seal", failing)
+    def content(path):
+        if path == largest and errors and errors[0] != "seal":
+            raise errors.pop()
+        return read_bytes(path)
+
+    monkeypatch.setattr("train.restored.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(restored, "read_seal", seal)
+    monkeypatch.setattr(Path, "read_bytes", content)
+    return errors
+
+
+@pytest.mark.parametrize("part", ["seal", "state"])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()], ids=type)
+def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, failing, part, error):
+    """A second try, then the one before, and the newest stays."""
     with opened(tmp_path) as checkpoints:
-        errors[:] = [OSError(5, "Input/output error")]
+        failing[:] = [*([part] if part == "seal" else []), error]
         assert checkpoints.restore(STATE)[0] == 2
-        errors[:] = [OSError(5, "Input/output error")] * 2
+        failing[:] = [*([part] if part == "seal" else []), error, error]
         assert checkpoints.restore(STATE)[0] == 1
+        assert checkpoints.steps() == [1]
+    with opened(tmp_path) as checkpoints:
         assert checkpoints.steps() == [1, 2]
+        assert checkpoints.restore(STATE)[0] == 2
+
+
+def test_what_could_not_be_read_is_written_again(tmp_path, failing):
+    """Until then it is none of the newest."""
+    failing[:] = 2 * [OSError(5, "Input/output error")]
+    with opened(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.restore(STATE)[0] == 1
+        save(checkpoints, 3)
+        save(checkpoints, 4)
+        checkpoints.wait()
+        assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
+        checkpoints.save(2, at(7), tiny(), 20.0)
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3, 4]  # the best
+    shutil.rmtree(tmp_path / "checkpoints/3")
+    shutil.rmtree(tmp_path / "checkpoints/4")
+    with opened(tmp_path) as checkpoints:
+        assert checkpoints.is_judged(2)
+        step, state = checkpoints.restore(STATE)
+    assert (step, int(state["step"])) == (2, 7)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", '"seal"', "{}"])
+def test_a_seal_that_is_something_else_is_damage(tmp_path, content):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    (tmp_path / "checkpoints/2/seal/seal.json").write_text(content)
+    with opened(tmp_path) as checkpoints:
+        assert checkpoints.restore(STATE)[0] == 1
+
+
+def test_a_write_that_fails_is_told_at_the_next_look(tmp_path, monkeypatch):
+    """Not only when another one is due."""
+    release = threading.Event()
+
+    def full(*_):
+        release.wait(60)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def look(checkpoints):
+        save(checkpoints, 2)
+        checkpoints.check()
+        assert checkpoints.writing()
+        release.set()
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            checkpoints.check()
+            time.sleep(0.01)
+
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+        checkpoints.wait()
+        checkpoints.check()
+        monkeypatch.setattr(SealHandler, "write", full)
+        with pytest.raises(InputError, match=r"last whole checkpoint: .*checkpoints/1;"):
+            look(checkpoints)
 
 
 def test_a_write_is_not_waited_for(tmp_path, monkeypatch):
@@ -185,9 +263,12 @@ def test_all_is_on_the_disk_before_a_checkpoint_counts(tmp_path, monkeypatch):
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
+    row = tmp_path / "metrics.csv"
+    row.write_text("step,loss\n")
     with opened(tmp_path) as checkpoints:
-        save(checkpoints, 1)
+        checkpoints.save(1, at(1), tiny(), beside=[row])
     before = {file for file, counts in secured if not counts}
+    assert row.stat().st_ino in before
     written = [path for path in (tmp_path / "checkpoints/1").rglob("*") if path.is_file()]
     assert len(written) > 5
     late = {path.name for path in written if path.stat().st_ino not in before}
@@ -243,8 +324,8 @@ def test_a_state_without_its_weights_file_is_better_than_none(tmp_path, capsys):
         assert checkpoints.restore(STATE)[0] == 2
     cut(tmp_path / "checkpoints/2/weights/weights.safetensors")
     with opened(tmp_path, console=Console()) as checkpoints:
-        step, restored = checkpoints.restore(STATE)
-        assert (step, int(restored["step"])) == (2, 2)
+        step, found = checkpoints.restore(STATE)
+        assert (step, int(found["step"])) == (2, 2)
         assert checkpoints.steps() == [2]
     said = " ".join(capsys.readouterr().out.split())
     assert "checkpoints/2 is damaged" in said
@@ -311,6 +392,6 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path, limit):
     assert "checkpoints/1;" in said
     assert "Traceback" not in done.stderr
     with opened(tmp_path) as checkpoints:
-        step, restored = checkpoints.restore(STATE)
+        step, found = checkpoints.restore(STATE)
     assert step == 1
-    jax.tree.map(np.testing.assert_array_equal, restored, at(1))
+    jax.tree.map(np.testing.assert_array_equal, found, at(1))

@@ -24,30 +24,52 @@ def config(tmp_path):
     return given
 
 
+def made(config, splits):
+    return folder.make(config, folder.used(config, splits))
+
+
 def test_the_same_data_is_gone_on_with(config):
-    run_dir = folder.make(config, [split("a", "b")])
+    run_dir = made(config, [split("a", "b")])
     assert json.loads((run_dir / "config.json").read_text())["model"]["variant"] == "tiny"
     assert list(json.loads((run_dir / "data.json").read_text())) == ["lol/train"]
-    assert folder.make(config, [split("a", "b")]) == run_dir
+    assert made(config, [split("a", "b")]) == run_dir
     (run_dir / "data.json").unlink()  # as a run has it that began before there was one
-    assert folder.make(config, [split("a", "c")]) == run_dir
+    assert made(config, [split("a", "c")]) == run_dir
 
 
 @pytest.mark.parametrize("photographs", ["ac", "a", "abc", "ba"])
 def test_data_that_was_built_again_is_noticed(config, photographs):
     """Other, fewer, more, or in another order."""
-    run_dir = folder.make(config, [split("a", "b"), split("c", name="sice")])
+    run_dir = made(config, [split("a", "b"), split("c", name="sice")])
     before = (run_dir / "data.json").read_bytes()
-    with pytest.raises(InputError, match=r"^lol/train: not the photographs that .*run began with"):
-        folder.make(config, [split(*photographs), split("c", name="sice")])
+    with pytest.raises(InputError, match=r"^lol/train: not what .*run began with"):
+        made(config, [split(*photographs), split("c", name="sice")])
     assert (run_dir / "data.json").read_bytes() == before
 
 
+def test_a_camera_that_was_calibrated_again_is_noticed(config, tmp_path):
+    config.data.physics = str(tmp_path / "calibrated.json")
+    (tmp_path / "calibrated.json").write_text("{}")
+    made(config, [split("a")])
+    (tmp_path / "calibrated.json").write_text("{ }")
+    with pytest.raises(InputError, match=r"^data\.physics: not what .*run began with"):
+        made(config, [split("a")])
+
+
+def test_what_a_kill_left_half_written_is_removed(config):
+    run_dir = made(config, [split("a")])
+    whole = {path.name for path in run_dir.iterdir()} | {"weights.safetensors"}
+    for name in ("weights.safetensors", ".weights.safetensors.7.tmp", "evaluation.csv.new"):
+        (run_dir / name).write_text("")
+    made(config, [split("a")])
+    assert {path.name for path in run_dir.iterdir()} == whole
+
+
 def test_a_damaged_list_of_data_is_one_line(config):
-    run_dir = folder.make(config, [split("a")])
+    run_dir = made(config, [split("a")])
     (run_dir / "data.json").write_text("[1]")
     with pytest.raises(InputError, match=r"data\.json cannot be read"):
-        folder.make(config, [split("a")])
+        made(config, [split("a")])
 
 
 @pytest.mark.parametrize("left", [[], ["config.json.new"], ["data.json", "config.json.new"]])
@@ -86,11 +108,11 @@ def test_a_folder_that_another_host_does_not_see_is_refused(tmp_path, monkeypatc
 
 
 def test_a_refused_training_changes_nothing_of_one_at_work(config, tmp_path):
-    run_dir = folder.make(config, [split("a")])
+    run_dir = made(config, [split("a")])
     before = (run_dir / "config.json").read_bytes()
     config.log.every += 1
     with folder.held(run_dir), pytest.raises(InputError, match="another training is at work"):
-        folder.make(config, [split("a")])
+        made(config, [split("a")])
     assert (run_dir / "config.json").read_bytes() == before
 
 
@@ -102,6 +124,11 @@ def test_a_refused_training_changes_nothing_of_one_at_work(config, tmp_path):
             InputError,
             r"is full \(No space left\); last .*/7;",
         ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: profile; No space left on device"),
+            InputError,
+            r"is full \(No space left on device\); last .*/7;",
+        ),
         (FileNotFoundError("gone"), FileNotFoundError, "gone"),
         (InputError("make room, says another"), InputError, "^make room, says another$"),
     ],
@@ -112,3 +139,17 @@ def test_a_full_disk_is_told_once(tmp_path, error, kind, said):
     (tmp_path / "checkpoints" / "9.half").mkdir()
     with pytest.raises(kind, match=said), folder.full_disk_told(tmp_path):
         raise error
+
+
+def test_a_full_disk_is_told_where_the_run_goes_on_too(config, monkeypatch):
+    """With another option, which `config.json` is to say."""
+    run_dir = made(config, [split("a")])
+    (run_dir / "checkpoints/7").mkdir(parents=True)
+    config.log.every += 1
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(folder.files, "replace", full)
+    with pytest.raises(InputError, match=r"is full \(No space left\); last .*checkpoints/7;"):
+        made(config, [split("a")])

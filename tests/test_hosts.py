@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +21,8 @@ from PIL import Image as PILImage
 from configs import debug
 from pdn_jax import weights
 from pdn_jax.types import InputError
-from train import hosts, loop, parallel
-from train.stopping import EXIT_CODE
+from train import hosts, loop, parallel, prepare
+from train.ending import EXIT_CODE
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 7200
@@ -188,6 +189,28 @@ def test_processes_with_other_options_are_refused(photographs, tmp_path):
     assert (code, other) == (2, 2), err + complaint
     assert "process 1 of 2 stops; it says why" in err
     assert "seed: 0 there, 3 here, train.steps: 20 there, 7 here" in complaint
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_with_other_photographs_are_refused(photographs, tmp_path):
+    """Prepared on each host by itself, under the same name."""
+    given = options(photographs, tmp_path / "run") | {"data.mixture": (("mine", 1.0),)}
+    del given["data.sources"]
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        source = folder / "photographs"
+        shutil.copytree(photographs, source)
+        if folder is folders[1]:
+            PILImage.open(source / "train/b.png").rotate(180).save(source / "train/b.png")
+        where = ["--source", str(source), "--data-dir", str(folder)]
+        prepare.run(["photos", "--name", "mine", *where])
+    processes = both(given, [{"data.directory": str(folder)} for folder in folders])
+    try:
+        (code, _, err), (other, _, complaint) = map(ended, processes)
+    finally:
+        stopped(processes)
+    assert (code, other) == (2, 2), err + complaint
+    assert "process 1 has other data than process 0 (mine/train: " in complaint
     assert not (tmp_path / "run").exists()
 
 

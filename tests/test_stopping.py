@@ -12,13 +12,14 @@ import pytest
 from rich.console import Console
 from test_survive import SMALLEST
 
-from train.stopping import AGAIN, EXIT_CODE, Stopped, Stopping, native_handler
+from train.ending import EXIT_CODE
+from train.stopping import AGAIN, Stopped, Stopping, native_handler
 
 ROOT = Path(__file__).parents[1]
 QUIET = Console(quiet=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_and_handlers_come_back(number):
     before = signal.getsignal(number)
     with Stopping(QUIET) as stopping:
@@ -72,9 +73,67 @@ def test_a_main_thread_that_never_comes_round_is_ended(begin, grace, apart, said
     out, err = running.communicate(timeout=30)
     assert running.returncode == EXIT_CODE
     assert time.monotonic() - sent < 10
-    assert ("SIGTERM: finishing this step" in out) == bool(begin)
+    assert ("SIGTERM: stopping, with a checkpoint" in out) == bool(begin)
     assert f"pdn_jax: {said}" in err
     assert "--config.resume=true" in err
+
+
+TALK = """
+while True:
+        stopping.console.print("x" * 1000)
+"""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_main_thread_that_cannot_print_is_ended(again):
+    """A terminal on Ctrl-S, or a pipe that nobody empties: neither is waited for, in either stream."""
+    code = BUSY.format(begin="stopping.begin(stopping.console)", grace=1, work=TALK.strip())
+    read, write = os.pipe()
+    try:
+        running = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write
+        )
+        assert os.read(read, 6) == b"ready\n"
+        time.sleep(1.0)  # 64 KiB are full by then
+        for _ in range(1 + again):
+            running.send_signal(signal.SIGTERM)
+            time.sleep(AGAIN + 0.1)
+        assert running.wait(10) == EXIT_CODE
+    finally:
+        running.kill()
+        os.close(read)
+        os.close(write)
+
+
+def test_what_nohup_has_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping(QUIET) as stopping:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            assert not stopping.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_the_program_is_loaded_has_its_exit_code(tmp_path, number):
+    """Before anything heavy is imported: told by the modules that Python says it imports."""
+    command = [sys.executable, "-v", *training(tmp_path / "run")[1:]]
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for line in running.stderr:
+        if line.startswith("import 'train.ending'"):
+            break
+    for line in running.stderr:
+        if line.startswith("import 'pdn_jax"):
+            running.send_signal(number)
+            break
+    rest = running.stderr.read()
+    assert running.wait(60) == EXIT_CODE
+    assert f"pdn_jax: {number.name}: ended before the first step" in rest
+    assert "Traceback" not in rest
+    assert not (tmp_path / "run").exists()
+    running.stderr.close()
 
 
 def test_in_a_notebook_nothing_ends_but_by_an_exception():

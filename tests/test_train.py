@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from tensorboard.backend.event_processing import plugin_event_accumulator as server
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pdn_jax
@@ -102,7 +103,18 @@ def test_tensorboard_reads_the_scalars_and_images(finished):
     board = EventAccumulator(str(finished / "tensorboard")).Reload()
     losses = [event.value for event in board.Scalars("loss")]
     np.testing.assert_allclose(losses, [float(row["loss"]) for row in rows(finished)], rtol=1e-4)
-    assert len(board.Images("stages")) == 2
+    assert len(board.Images("pictures/stages")) == 2
+
+
+def test_no_name_in_tensorboard_is_of_two_kinds(finished):
+    """Its server shows none of such a name, neither the picture nor the curve."""
+    tags = EventAccumulator(str(finished / "tensorboard")).Reload().Tags()
+    kinds = [tags[kind] for kind in ("scalars", "images", "histograms")]
+    assert all(kinds)
+    assert len(set().union(*kinds)) == sum(map(len, kinds))
+    board = server.EventAccumulator(str(finished / "tensorboard")).Reload()
+    assert set(board.PluginTagToContent("images")) == {"pictures/stages"}
+    assert "stages" in board.PluginTagToContent("scalars")
 
 
 def exposures(run_dir):
@@ -278,7 +290,9 @@ def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):
 
     assert f"a profile of steps 13 to 18 is in {run_dir / 'profile'}" in capsys.readouterr().out
     assert len(list(run_dir.glob("profile/**/*.xplane.pb"))) == 1
-    assert exposures(run_dir) == {4: 4, 8: 16, 12: 16, 16: 16, 19: 12}
+    assert exposures(run_dir) == (
+        dict.fromkeys((3, 12, 15), 12) | dict.fromkeys((6, 8, 9, 18), 8) | {4: 4, 16: 4, 19: 4}
+    )
     begun = [call[1] for call in wandb.calls if call[0] == "init"]
     assert [call["project"] for call in begun] == ["dark", "dark"]
     assert begun[0]["id"] == begun[1]["id"]
@@ -288,7 +302,7 @@ def test_a_watched_run(photographs, tmp_path, monkeypatch, wandb, capsys):
     for _, step, values in (call for call in wandb.calls if call[0] == "log"):
         logged[step] = logged.get(step, {}) | values
     assert {"loss", "log_exposure", "balance/cosine"} <= set(logged[16])
-    assert {"stages", "eval/psnr"} <= set(logged[18])
+    assert {"pictures/stages", "stages", "eval/psnr"} <= set(logged[18])
     for row in rows(run_dir):
         for name in ("loss", "balance/ratio", "eval/ssim"):
             if row[name]:
@@ -533,6 +547,11 @@ def test_help_says_where_the_options_stand(capsys):
         ([*BASE, "--config.log.wandb=dark"], "not installed: pip install wandb"),
         ([*BASE, "--config.data.workers=-1"], "data.workers is -1; expected at least 0"),
         ([*BASE, "--config.train.batch_size=3", "--config.train.accumulate=2"], "batch_size=3"),
+        (
+            [*BASE, "--config.data.final_size=256", "--config.train.batch_size=8"],
+            "train.batch_size=8 makes 2 crop(s) of 256 pixels in the last part (data.final_size), "
+            "which do not divide into 4 devices times train.accumulate=1; use train.batch_size=16",
+        ),
         ([*BASE, "--config.run_dir=/proc/no/run"], "/proc/no/run"),
         ([*BASE, "--config.eval.every=0"], "eval.every is 0; expected at least 1"),
         ([*BASE, "--config.data.crop_size=100"], "data.crop_size is 100; expected a multiple of 8"),

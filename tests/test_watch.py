@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboardX.record_writer import RecordWriter
 
 from pdn_jax.types import InputError
 from train import boards, files, rows, watch
+
+ROOT = Path(__file__).parents[1]
 
 
 def filled(run_dir, steps, *, start=0):
@@ -114,10 +119,49 @@ def test_what_was_written_no_kill_can_take(tmp_path):
     with watch.Metrics(tmp_path, start=0) as metrics:
         for step in range(1, 4):
             metrics.write(step, {"loss": 0.5})
-        metrics.flush()
         found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
         assert [event.step for event in found.Scalars("loss")] == [1, 2, 3]
         assert len(rows.read(metrics.path)) == 3
+
+
+def test_what_is_watched_waits_for_no_disk(tmp_path, monkeypatch):
+    """But for a new column, which rewrites the file; a checkpoint has all on the disk before it counts."""
+    with watch.Metrics(tmp_path, start=0) as metrics:
+        metrics.write(1, {"loss": 0.5})
+        monkeypatch.setattr(files.os, "fsync", None)
+        metrics.write(2, {"loss": 0.4})
+        metrics.picture(2, "pictures/stages", np.zeros((4, 5, 3), np.uint8))
+        metrics.histogram(2, "log_exposure", np.asarray([0, 3, 1, 0]), EDGES)
+        (events,) = (tmp_path / "tensorboard").iterdir()
+        assert metrics.files() == [tmp_path / "metrics.csv", events]
+
+
+def test_a_record_is_one_that_tensorboardx_writes(tmp_path):
+    writer = RecordWriter(str(tmp_path / "theirs"))
+    writer.write(b"content")
+    writer.close()
+    assert boards.record(b"content") == (tmp_path / "theirs").read_bytes()
+
+
+GONE = """
+import sys
+from train.watch import Log
+log = Log()
+for line in range(20000):
+    log.print(line)
+print("went on", file=sys.stderr)
+"""
+
+
+def test_a_training_goes_on_where_nobody_reads_any_more():
+    """As after `| head -1`."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = subprocess.Popen([sys.executable, "-c", GONE], cwd=ROOT, **pipes)
+    assert running.stdout.readline() == "0\n"
+    running.stdout.close()
+    assert running.stderr.read() == "went on\n"
+    assert running.wait(60) == 0
+    running.stderr.close()
 
 
 def test_weights_and_biases_is_given_everything(wandb, tmp_path):

@@ -58,7 +58,8 @@ def check(config) -> None:
 
 def chosen(config) -> list:
     """The devices; raises InputError for a batch of any part of the training that does not divide."""
-    options, accumulate = config.parallel, config.train.accumulate
+    options = config.parallel
+    accumulate = config.train.accumulate
     devices = parallel.choose_devices(
         options.strategy, options.devices, config.train.batch_size, accumulate
     )

@@ -9,8 +9,7 @@ A checkpoint is trusted only where what is read back has the digests that it was
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,15 @@ from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import files, hosts
 from train.kept import policy
+from train.restored import Damaged, sound_state
 from train.sealed import (
     SealHandler,
     SealSave,
     WeightsHandler,
     WeightsSave,
-    digest,
-    fingerprint,
     hush_late_answers,
-    layout,
     read_seal,
+    state_handler,
     write_seal,
 )
 
@@ -205,7 +203,7 @@ class Checkpoints:
         steps, damaged, usable = self.steps(), [], None
         for step in reversed(steps):
             try:
-                return step, self._sound(step, like), damaged
+                return step, sound_state(self.folder / str(step), like), damaged
             except Damaged as error:
                 what = "cannot be read" if error.may_pass else "is damaged"
                 self.console.print(
@@ -234,30 +232,6 @@ class Checkpoints:
                 + " start again in another run_dir"
             )
         return None
-
-    def _sound(self, step: int, like: Any) -> Any:
-        """The state of that step; raises Damaged, or InputError where it is of another config."""
-        folder = self.folder / str(step)
-        shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        seal = _read(lambda: read_seal(folder / "seal"))
-        _read(lambda: _touch(folder / "state"))  # what a disk complains of, as Python says it
-        if seal["layout"] != layout(shapes):
-            raise InputError(
-                f"{folder} does not hold the state of this config; "
-                "resume with the config it was written with"
-            )
-        plan = ocp.checkpoint_utils.construct_restore_args(shapes)
-        wanted = ocp.args.PyTreeRestore(shapes, restore_args=plan)
-        state = _read(lambda: state_handler().restore(folder / "state", args=wanted))
-        if digest(state) != seal["state"]:
-            raise Damaged("what is read is not what was written")
-        try:
-            weights = _read(lambda: weight_files.load(folder / "weights"))
-        except Damaged as error:
-            raise Damaged(str(error), state=state, may_pass=error.may_pass) from error
-        if fingerprint(weights) != seal["weights"]:
-            raise Damaged("its weights are not those that were written", state=state)
-        return state
 
     def steps(self) -> list[int]:
         """The steps that there are checkpoints of, oldest first; without those that could not be read."""
@@ -295,45 +269,3 @@ class Checkpoints:
             if kind is None:  # else the first error is the one to hear of
                 self._explain(error)
                 raise
-
-
-class Damaged(Exception):
-    """A checkpoint that is not what was written; may_pass: or a disk that cannot be read just now.
-
-    state: the train state, where that is what was written.
-    """
-
-    def __init__(self, reason: str, *, state: Any = None, may_pass: bool = False):
-        super().__init__(reason)
-        self.state, self.may_pass = state, may_pass
-
-
-def state_handler() -> ocp.PyTreeCheckpointHandler:
-    """Orbax's handler of the train state; what it reads, each process reads without the others."""
-    # Floats hardly shrink, and the training wants the processor.
-    return ocp.PyTreeCheckpointHandler(use_compression=False)
-
-
-def _read(task: Callable[[], Any]) -> Any:
-    """What a task reads; raises Damaged, after a second try where the disk itself complains."""
-    for last in (False, True):
-        try:
-            return task()
-        except Exception as error:
-            cause = error.__cause__ if isinstance(error, InputError) else error
-            disk = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-            passing = disk or isinstance(cause, MemoryError)
-            if last or not passing:
-                raise Damaged(_first_line(error), may_pass=passing) from error
-            time.sleep(1.0)
-
-
-def _touch(folder: Path) -> None:
-    """Read every file in a folder; orbax's errors do not say whether it was the disk."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.read_bytes()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

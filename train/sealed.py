@@ -43,6 +43,12 @@ def layout(state: Any) -> str:
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 
+def state_handler() -> ocp.PyTreeCheckpointHandler:
+    """Orbax's handler of the train state; what it reads, each process reads without the others."""
+    # Floats hardly shrink, and the training wants the processor.
+    return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+
 class Beside(ocp.AsyncCheckpointHandler):
     """Has something written beside the training, once the folder is there, by process 0 alone."""
 
