@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.variant = "small"  # a name in pdn_jax.model.VARIANTS
     config.model.change = ()  # the network's (keyword, value) that differ from the variant's
-    config.model.dtype = "float32"  # of the convolutions: float32 or bfloat16
+    config.model.dtype = "float32"  # of the network's layers: float32 or bfloat16
     config.model.weights = ""  # to start from: tiny, small, base, a file or run; '' for random
 
     config.data = ConfigDict()

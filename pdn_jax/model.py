@@ -72,8 +72,8 @@ class ProgressiveDualNetwork(nn.Module):
     stages: S. width: of the enhancement module. widths, depths, blocks: per denoising level,
     coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
     of what they compute on as one. noise_map: whether the denoising module is told how much noise
-    the brightening has made. dtype: of the convolutions (bfloat16 halves memory on
-    accelerators); parameters and the exposure curve stay float32.
+    the brightening has made. dtype: of the layers (bfloat16 halves memory on
+    accelerators); parameters, exposure, noise and the exposure curve stay float32.
     """
 
     stages: int
