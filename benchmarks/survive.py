@@ -27,6 +27,7 @@ from rich.console import Console
 
 from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
+from train import files
 
 STEPS, EVERY = 240, 4
 MOMENTS = ("starting", "writing", "training")
@@ -58,9 +59,7 @@ def command(run_dir: Path, steps: int, more: list[str]) -> list[str]:
 
 def steps_of(run_dir: Path) -> list[int]:
     """Steps of whole checkpoints, oldest first."""
-    folder = run_dir / "checkpoints"
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return files.numbered(run_dir / "checkpoints")
 
 
 def drafts(run_dir: Path) -> set[tuple[str, int]]:
@@ -136,10 +135,10 @@ def compare(one: Path, two: Path, console: Console) -> bool:
     console.print(
         f"loss of every step: {'identical' if same_losses else 'different'}, {len(losses(one))} steps"
     )
-    files = [json.loads((run / "config.json").read_text()) for run in (one, two)]
-    for config in files:
+    configs = [json.loads((run / "config.json").read_text()) for run in (one, two)]
+    for config in configs:
         config.pop("run_dir")
-    return all(all(found) for found in parts.values()) and same_losses and files[0] == files[1]
+    return all(all(found) for found in parts.values()) and same_losses and configs[0] == configs[1]
 
 
 def survive(folder: Path, options: argparse.Namespace, console: Console) -> bool:

@@ -214,6 +214,55 @@ def test_processes_with_other_photographs_are_refused(photographs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+FULL = """
+import errno, time
+from pathlib import Path
+from rich.console import Console
+from test_checkpoint import at, opened, save
+from configs import debug
+from train import hosts
+from train.sealed import {handler}
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+config = debug.get_config()
+config.parallel.update(
+    distributed=True, coordinator="127.0.0.1:{port}", processes=2, process={process}
+)
+with hosts.joined(config), opened(Path({folder!r})) as checkpoints:
+    save(checkpoints, 1)
+    checkpoints.wait()
+    {handler}.{write} = full
+    save(checkpoints, 2)
+    while True:
+        checkpoints.check()
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("failing", ["SealHandler.write", "StateHandler.async_save"])
+def test_a_full_disk_ends_several_processes_at_once(tmp_path, failing):
+    """Told by process 0, which writes, before it waits for the others as orbax does for 20 minutes."""
+    handler, write = failing.split(".")
+    port, pipes = free_port(), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    processes = []
+    for process in range(2):
+        given = {"handler": handler, "write": write, "port": port, "process": process}
+        command = [sys.executable, "-c", FULL.format(folder=str(tmp_path), **given)]
+        processes.append(subprocess.Popen(command, cwd=ROOT / "tests", env=environment, **pipes))
+    begin = time.monotonic()
+    try:
+        (code, _, err), (other, _, _) = map(ended, processes)
+    finally:
+        stopped(processes)
+    assert time.monotonic() - begin < 300
+    assert code == 2, err
+    assert other != 0
+    assert re.search("no checkpoint could be written .*No space left.*checkpoints/1;", err)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 from test_survive import SMALLEST
 
+from train import ending
 from train.ending import EXIT_CODE
 from train.stopping import AGAIN, Stopped, Stopping, native_handler
 
@@ -19,8 +21,17 @@ ROOT = Path(__file__).parents[1]
 QUIET = Console(quiet=True)
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup():
+    """SIGHUP as it is by itself, also for the processes that a test starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_asks_and_handlers_come_back(number):
+def test_a_signal_asks_and_handlers_come_back(number, monkeypatch):
+    monkeypatch.setattr(ending, "hung_up", lambda: None)  # this terminal is there
     before = signal.getsignal(number)
     with Stopping(QUIET) as stopping:
         assert not stopping.asked()
@@ -84,25 +95,53 @@ while True:
 """
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_main_thread_that_cannot_print_is_ended(again):
-    """A terminal on Ctrl-S, or a pipe that nobody empties: neither is waited for, in either stream."""
-    code = BUSY.format(begin="stopping.begin(stopping.console)", grace=1, work=TALK.strip())
+@pytest.mark.parametrize(("grace", "times"), [(1, 1), (60, 2)])
+def test_a_main_thread_that_cannot_print_is_ended(grace, times):
+    """A terminal on Ctrl-S, or a pipe that nobody empties: neither is waited for, in either stream;
+    at one signal after the grace, at two before."""
+    code = BUSY.format(begin="stopping.begin(stopping.console)", grace=grace, work=TALK.strip())
     read, write = os.pipe()
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write)
     try:
-        running = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write
-        )
-        assert os.read(read, 6) == b"ready\n"
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(read, 1)
         time.sleep(1.0)  # 64 KiB are full by then
-        for _ in range(1 + again):
+        for _ in range(times):
             running.send_signal(signal.SIGTERM)
-            time.sleep(AGAIN + 0.1)
-        assert running.wait(10) == EXIT_CODE
+            time.sleep(AGAIN + 0.2)
+        assert running.wait(20) == EXIT_CODE
     finally:
         running.kill()
+        running.wait()
         os.close(read)
         os.close(write)
+
+
+HUNG_UP = """
+while not stopping.asked():
+        time.sleep(0.01)
+    print("to nobody", flush=True)
+    print("to nobody", file=sys.stderr, flush=True)
+    raise SystemExit(7)
+"""
+
+
+def test_a_terminal_that_is_gone_can_be_printed_to(monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    code = BUSY.format(begin="stopping.begin(Console())", grace=60, work=HUNG_UP.strip())
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", code]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs)
+    try:
+        os.close(theirs)
+        assert b"ready" in os.read(ours, 100)
+        os.close(ours)
+        running.send_signal(signal.SIGHUP)
+        assert running.wait(20) == 7
+    finally:
+        running.kill()
+        running.wait()
 
 
 def test_what_nohup_has_ignored_stays_ignored():
@@ -121,19 +160,26 @@ def test_a_signal_while_the_program_is_loaded_has_its_exit_code(tmp_path, number
     """Before anything heavy is imported: told by the modules that Python says it imports."""
     command = [sys.executable, "-v", *training(tmp_path / "run")[1:]]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    for line in running.stderr:
-        if line.startswith("import 'train.ending'"):
-            break
-    for line in running.stderr:
-        if line.startswith("import 'pdn_jax"):
-            running.send_signal(number)
-            break
-    rest = running.stderr.read()
-    assert running.wait(60) == EXIT_CODE
-    assert f"pdn_jax: {number.name}: ended before the first step" in rest
+    limit = threading.Timer(120, running.kill)
+    limit.start()
+    try:
+        for line in running.stderr:
+            if line.startswith("import 'train.ending'"):
+                break
+        for line in running.stderr:
+            if line.startswith("import 'pdn_jax"):
+                running.send_signal(number)
+                break
+        rest = running.stderr.read()
+        assert running.wait() == EXIT_CODE
+    finally:
+        limit.cancel()
+        running.kill()
+        running.wait()
+        running.stderr.close()
+    assert f"pdn_jax: {number.name}: ended, with no step under way" in rest
     assert "Traceback" not in rest
     assert not (tmp_path / "run").exists()
-    running.stderr.close()
 
 
 def test_in_a_notebook_nothing_ends_but_by_an_exception():

@@ -33,13 +33,14 @@ class TensorBoard:
         folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{start}"
         self.path = folder / name
-        self._file = self.path.open("ab", buffering=0)
+        self._file = self.path.open("ab")
         self._write(0, file_version="brain.Event:2")
         self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, step: int, **content: Any) -> None:
         event = Event(step=step, wall_time=time.time(), **content).SerializeToString()
         self._file.write(record(event))
+        self._file.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""

@@ -27,11 +27,12 @@ from train.restored import Damaged, sound_state
 from train.sealed import (
     SealHandler,
     SealSave,
+    StateHandler,
+    StateSave,
     WeightsHandler,
     WeightsSave,
     hush_late_answers,
     read_seal,
-    state_handler,
     write_seal,
 )
 
@@ -57,8 +58,9 @@ class Checkpoints:
     def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
         self._psnr: dict[int, float] = {}
         self._unread: set[int] = set()  # left as they are, until their step is written again
-        self._writing: int | None = None
+        self._writing = 0
         self._beside: Sequence[Path] = ()
+        self._failures: list[BaseException] = []
         self.folder = (run_dir / FOLDER).resolve()
         self.console = console
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
@@ -66,9 +68,9 @@ class Checkpoints:
         self._manager = Manager(
             self.folder,
             item_handlers={
-                "state": state_handler(),
-                "weights": WeightsHandler(),
-                "seal": SealHandler(),
+                "state": StateHandler(self._failures),
+                "weights": WeightsHandler(self._failures),
+                "seal": SealHandler(self._failures),
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy(keep, keep_every, psnr=self._psnr, unread=self._unread),
@@ -96,6 +98,7 @@ class Checkpoints:
         are to be on the disk when this checkpoint counts. Where this step is there already, nothing
         is done. Raises InputError for a full disk, also for a write that an earlier call began.
         """
+        self.check()
         held = jax.tree.map(np.array, state)
         try:
             self._manager.wait_until_finished()
@@ -109,7 +112,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(held),
+                    state=StateSave(held),
                     weights=WeightsSave(weights),
                     seal=SealSave(held, weights, psnr),
                 ),
@@ -122,8 +125,12 @@ class Checkpoints:
     def _secure(self) -> None:
         """Orbax's hook: all is written, and about to be given the name that makes it count."""
         if jax.process_index() == 0:
-            for draft in self.folder.glob(f"{self._writing}.*"):
-                files.secure_all([*draft.rglob("*"), draft, self.folder, *self._beside])
+            try:
+                for draft in self.folder.glob(f"{self._writing}.*"):
+                    files.secure_all([*draft.rglob("*"), draft, self.folder, *self._beside])
+            except OSError as error:
+                self._failures.append(error)
+                raise
 
     def best(self) -> float:
         """The highest PSNR of any checkpoint, of those that were deleted since too; or −∞."""
@@ -142,6 +149,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until every write is done; raises InputError for a full disk."""
+        self.check()
         try:
             self._manager.wait_until_finished()
         except Exception as error:
@@ -150,9 +158,10 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raise as `wait`, without waiting, for a write that has failed meanwhile."""
-        if self._writing is not None and not self.writing():
-            self._writing = None
-            self.wait()
+        if self._failures:
+            error = self._failures[0]
+            self._explain(error)
+            raise error
 
     def writing(self) -> bool:
         """Whether a write is under way."""
@@ -169,7 +178,7 @@ class Checkpoints:
 
     def newest(self) -> str:
         """Where the newest whole checkpoint lies, for a message."""
-        steps = self.steps()
+        steps = [step for step in files.numbered(self.folder) if step not in self._unread]
         return str(self.folder / str(steps[-1])) if steps else "none was written"
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
@@ -260,6 +269,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
+        if self._failures and jax.process_count() > 1:
+            return  # the others would be waited for, who wait for this one
         try:
             try:
                 self.wait()

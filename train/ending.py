@@ -27,7 +27,7 @@ def take() -> None:
     """From now on a signal ends the program as `end` does, until another handler is there for it."""
 
     def handle(number, _):
-        end(f"{signal.Signals(number).name}: ended before the first step")
+        end(f"{signal.Signals(number).name}: ended, with no step under way")
 
     for number in signals():
         signal.signal(number, handle)
@@ -48,8 +48,8 @@ def end(said: str) -> NoReturn:
 
     def speak():
         try:
-            words = f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}"
-            print(words, file=sys.stderr, flush=True)
+            # Not through sys.stderr, which the main thread may be in the middle of.
+            os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
             sys.stdout.flush()
         except OSError:
             pass  # nobody listens any more

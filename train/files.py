@@ -39,11 +39,16 @@ def secure_all(paths: Iterable[Path]) -> None:
             os.close(handle)
 
 
+def numbered(folder: Path) -> list[int]:
+    """What lies in a folder and is called by a whole number, in order: its whole checkpoints."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
 def disk_full(error: BaseException | None) -> str:
     """What a full disk said, somewhere among an error's causes; '' where it is something else."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
-            return str(error.strerror)
+            return f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}"
         for said in ("No space left on device", "Disk quota exceeded", "File too large"):
             if said in str(error):
                 return said

@@ -24,8 +24,11 @@ FREE = (
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
 two: other devices agree to rounding, and the learning rate is there for a run that diverged."""
 
-DRAFTS = (f"*{files.DRAFT}", ".*.tmp")
-"""Names of files that a kill left half written."""
+DRAFTS = (
+    *(f"{name}{files.DRAFT}" for name in ("config.json", "data.json", "metrics.csv")),
+    *(f"evaluation.csv{files.DRAFT}", ".weights.safetensors.*.tmp", ".stages.png.*.tmp"),
+)
+"""Names of what a training writes, half written, as a kill may leave it."""
 
 
 def check(config) -> None:
@@ -68,7 +71,7 @@ def make(config, data: dict[str, str]) -> Path:
     run_dir = Path(config.run_dir)
     kept = run_dir / "data.json"
     before = _read(kept) if kept.exists() else data
-    changed = [name for name in data if before.get(name) != data[name]]
+    changed = [name for name in data if before.get(name, data[name]) != data[name]]
     if changed:
         raise InputError(
             f"{', '.join(changed)}: not what {run_dir} began with; "
@@ -79,7 +82,7 @@ def make(config, data: dict[str, str]) -> Path:
         with held(run_dir):
             for pattern in DRAFTS:
                 for path in run_dir.glob(pattern):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
             for path, content in ((kept, data), (run_dir / "config.json", config.to_dict())):
                 if not path.exists() or path.read_text() != _text(content):
                     files.replace(path, _text(content))
@@ -164,8 +167,8 @@ def full_disk_told(run_dir: Path) -> Iterator[None]:
 
 
 def _full(run_dir: Path, error: Exception) -> InputError:
-    steps = [int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()]
-    last = f"{run_dir}/checkpoints/{max(steps)}" if steps else "none was written"
+    steps = files.numbered(run_dir / "checkpoints")
+    last = f"{run_dir}/checkpoints/{steps[-1]}" if steps else "none was written"
     return InputError(
         f"the disk of run folder {run_dir} is full ({files.disk_full(error)}); last whole checkpoint: "
         f"{last}; make room, then go on with --config.resume=true"

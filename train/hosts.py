@@ -177,20 +177,21 @@ def leave(error: BaseException, met: bool) -> NoReturn:
     def again():
         raise error
 
-    try:
-        code = explained(again)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-        print(
-            "pdn_jax: this process ends, and the others of the run with it; where another was lost "
-            f"first, its own log says why; {GO_ON}",
-            file=sys.stderr,
-        )
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads any more
+        try:
+            code = 1
+            code = explained(again)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+            print(
+                "pdn_jax: this process ends, and the others of the run with it; where another was "
+                f"lost first, its own log says why; {GO_ON}",
+                file=sys.stderr,
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
     if met and code == 2:
         linger()
     witness.dismiss()

@@ -277,7 +277,7 @@ def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, some))
     results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
     evaluate.write_table(run_dir / "evaluation.csv", results)
-    files.secure_all(path for path in run_dir.iterdir() if path.is_file())
+    files.secure_all([run_dir / "stages.png", run_dir / "evaluation.csv", *run.metrics.files()])
     console.print(evaluate.comparison_table(results))
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 

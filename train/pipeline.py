@@ -255,7 +255,7 @@ def check_sizes(split: Split, size: int) -> None:
 
 def follow_parent(index: int, count: int) -> None:
     """Have a worker process leave signals to its parent, and end when that is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
 

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train.sealed import digest, fingerprint, layout, read_seal, state_handler
+from train.sealed import StateHandler, digest, fingerprint, layout, read_seal
 
 
 class Damaged(Exception):
@@ -37,11 +37,12 @@ def sound_state(folder: Path, like: Any) -> Any:
             f"{folder} does not hold the state of this config; "
             "resume with the config it was written with"
         )
-    # Orbax's errors do not say whether it was the disk, those of Python do.
-    _read(lambda: [path.read_bytes() for path in (folder / "state").rglob("*") if path.is_file()])
+    for path in (folder / "state").rglob("*"):
+        if path.is_file():  # orbax's errors do not say whether it was the disk, those of Python do
+            _read(path.read_bytes)
     plan = ocp.checkpoint_utils.construct_restore_args(shapes)
     wanted = ocp.args.PyTreeRestore(shapes, restore_args=plan)
-    state = _read(lambda: state_handler().restore(folder / "state", args=wanted))
+    state = _read(lambda: StateHandler().restore(folder / "state", args=wanted))
     if digest(state) != seal["state"]:
         raise Damaged("what is read is not what was written")
     try:

@@ -43,14 +43,49 @@ def layout(state: Any) -> str:
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=16).hexdigest()
 
 
-def state_handler() -> ocp.PyTreeCheckpointHandler:
+class Noted:
+    """A write under way, orbax's future: an error of it is in `failures` as soon as it is raised.
+
+    Orbax tells of it only when all processes have met, which may take as long as its patience.
+    """
+
+    def __init__(self, future: ocp.future.Future, failures: list[BaseException]):
+        self._future, self._failures = future, failures
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Orbax's hook."""
+        try:
+            return self._future.result(timeout)
+        except BaseException as error:
+            self._failures.append(error)
+            raise
+
+
+class StateHandler(ocp.PyTreeCheckpointHandler):
     """Orbax's handler of the train state; what it reads, each process reads without the others."""
-    # Floats hardly shrink, and the training wants the processor.
-    return ocp.PyTreeCheckpointHandler(use_compression=False)
+
+    def __init__(self, failures: list[BaseException] | None = None):
+        # Floats hardly shrink, and the training wants the processor.
+        super().__init__(use_compression=False)
+        self._failures = [] if failures is None else failures
+
+    async def async_save(self, directory, *given, **named):
+        """Orbax's hook: the writes under way."""
+        writes = await super().async_save(directory, *given, **named)
+        return [Noted(write, self._failures) for write in writes or ()]
+
+
+@ocp.args.register_with_handler(StateHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class StateSave(ocp.args.PyTreeSave):
+    """What `StateHandler` is to write."""
 
 
 class Beside(ocp.AsyncCheckpointHandler):
     """Has something written beside the training, once the folder is there, by process 0 alone."""
+
+    def __init__(self, failures: list[BaseException] | None = None):
+        self._failures = [] if failures is None else failures
 
     def write(self, folder: Path, args: Any) -> None:
         """Write what `args` says."""
@@ -63,7 +98,8 @@ class Beside(ocp.AsyncCheckpointHandler):
             if jax.process_index() == 0:
                 self.write(Path(directory), args)
 
-        return [ocp.future.CommitFutureAwaitingContractedSignals(write())]
+        written = ocp.future.CommitFutureAwaitingContractedSignals(write())
+        return [Noted(written, self._failures)]
 
     def save(self, directory, args) -> None:
         """Orbax's hook, for a write that is waited for; its manager here never does."""

@@ -1,6 +1,7 @@
 """What a run shows and leaves: progress, metrics.csv, boards, a profile, the picture of the stages."""
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -30,13 +31,22 @@ ROWS = 8
 
 
 class Log(Console):
-    """Where a training says what it does. It goes on where nobody reads any more, as after `| head`."""
+    """Where a training says what it does. It goes on where nobody reads any more: `| head`, a closed
+    terminal."""
 
     def on_broken_pipe(self) -> None:
         """Rich's hook."""
         self.quiet = True
         with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:  # what a terminal says that is gone
+                raise
+            self.on_broken_pipe()
 
 
 class Metrics:
