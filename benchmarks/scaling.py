@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.steps < 2:
         raise InputError("--steps is 1; expected at least 2, since the first holds the compilation")
-    fields = {name: getattr(options, name) for name in Setting._fields if name != "change"}
+    fields = {name: value for name, value in vars(options).items() if name in Setting._fields}
     console = Console()
     if options.devices:
         found = on_devices(Setting(**fields), options.devices)

@@ -223,7 +223,7 @@ from configs import debug
 from train import hosts
 from train.sealed import {handler}
 
-def full(*_):
+def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 config = debug.get_config()
