@@ -32,7 +32,8 @@ from pdn_jax import weights as weight_files
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
-from train import build, evaluate, loop, parallel, sources
+from train import build, evaluate, loop, parallel
+from train.data import mixture
 
 
 def candidate(
@@ -114,9 +115,9 @@ def trained(config, steps: int, dev: list[str]) -> dict[str, float]:
     method = evaluate.model_method(weight_files.load(run_dir))
     found = {}
     for name in dev:
-        split = sources.opened(name, "dev", config.data.directory)
+        split = mixture.opened(name, "dev", config.data.directory)
         config.eval.most = 0
-        pairs = sources.pairs(config, [split], degradation.camera())
+        pairs = mixture.pairs(config, [split], degradation.camera())
         scores = evaluate.score(method, pairs)
         found |= {f"{name} PSNR": scores.mean("psnr"), f"{name} SSIM": scores.mean("ssim")}
     return found
@@ -156,7 +157,7 @@ def check(options) -> None:
     The options that rows depend on are kept beside the table, as OUT.json.
     """
     for name in options.dev:
-        sources.opened(name, "dev", options.data_dir)
+        mixture.opened(name, "dev", options.data_dir)
     kept = options.out.with_suffix(".json")
     asked = {name: getattr(options, name) for name in ("dev", "minutes", "crop", "batch")}
     asked = json.dumps(asked | {"mixture": dict(options.mixture)}, sort_keys=True)

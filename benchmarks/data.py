@@ -24,7 +24,9 @@ from benchmarks.count import positive_integer
 from benchmarks.train import configured, make_training, seconds_of
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
-from train import build, datasets, parallel, pipeline, prepare
+from train import build, parallel
+from train.data import crops, store
+from train.tools import prepare
 
 SIZE = 600, 400
 MIB = 2**20
@@ -32,7 +34,7 @@ MIB = 2**20
 
 def make_pairs(folder: Path, copies: int) -> None:
     """Prepare pairs of PNG files as data set 'made': packaged photographs, and darkened with noise."""
-    photos, rng = datasets.open_split("packaged", "train", folder), np.random.default_rng(0)
+    photos, rng = store.open_split("packaged", "train", folder), np.random.default_rng(0)
     for index, copy in itertools.product(range(len(photos)), range(copies)):
         image = PILImage.fromarray(photos.frame(index, 0)).resize(SIZE)
         normal = np.roll(np.asarray(image), 50 * copy, axis=1)
@@ -48,17 +50,17 @@ def make_pairs(folder: Path, copies: int) -> None:
 
 def reading(splits, *, batch: int, crop: int, budget: int, threads: int, workers: int, seconds):
     """(seconds to the first batch, crops/s while decoding, crops/s after, bytes held)."""
-    cache = pipeline.Cache(budget)
-    dataset = pipeline.batches(
+    cache = crops.Cache(budget)
+    dataset = crops.batches(
         splits,
         [1.0] * len(splits),
         seed=0,
         batch_size=batch,
-        crops=pipeline.Crops(crop, 0.3, 3),
+        crops=crops.Crops(crop, 0.3, 3),
         cache=cache,
     )
     started = time.perf_counter()
-    with pipeline.stream(dataset, 0, threads=threads, workers=workers) as batches:
+    with crops.stream(dataset, 0, threads=threads, workers=workers) as batches:
         next(batches)
         first = time.perf_counter() - started
         once = max(1, sum(map(len, splits)) // batch)
@@ -113,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         if not options.data:
             make_pairs(Path(folder), options.copies)
             where = str(Path(folder) / "built")
-        splits = [datasets.open_split(name, "train", where) for name in names]
+        splits = [store.open_split(name, "train", where) for name in names]
         table = Table(title=f"{', '.join(names)}: {options.crop}×{options.crop} crops per second")
         table.add_column("", no_wrap=True)
         for column in ("first batch", "decoding", "then", "MiB held"):

@@ -30,7 +30,8 @@ from pdn_jax import degradation
 from pdn_jax.cli import explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
-from train import build, data, parallel, pipeline, sources
+from train import build, parallel
+from train.data import crops, mixture, synthesis
 from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
@@ -72,11 +73,11 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
     return step, mapped
 
 
-def photographs(config) -> Iterator[data.Crops]:
+def photographs(config) -> Iterator[synthesis.Crops]:
     """The training batches, from the first on, prefetched as in training."""
-    batches = sources.parts(config, *sources.mixture(config))[0].batches
-    with pipeline.stream(batches, 0, threads=config.data.threads) as crops:
-        yield from crops
+    batches = mixture.parts(config, *mixture.mixture(config))[0].batches
+    with crops.stream(batches, 0, threads=config.data.threads) as found:
+        yield from found
 
 
 def seconds_of(step: Callable, mapped: parallel.Mapped, batches: Iterator, steps: int) -> float:

@@ -13,7 +13,8 @@ from benchmarks.count import macs
 from pdn_jax import balance, degradation, losses
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
-from train import build, data
+from train import build
+from train.data import synthesis
 from train.step import init_state, make_train_step, rematerialised
 
 AGREE = 1e-3
@@ -31,7 +32,7 @@ class Setting(NamedTuple):
     def keys(self):
         """The key of each crop."""
         places = np.arange(len(self.crops["normal"]))
-        return data.image_keys(jax.random.key(self.config.seed), 0, places)
+        return synthesis.image_keys(jax.random.key(self.config.seed), 0, places)
 
     def batch(self):
         """The crops, darkened."""

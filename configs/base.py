@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.data.cache = 2.0  # GiB of decoded images held, over all workers of a process
     config.data.jpeg = 0.0  # part of the dark crops that go through a JPEG, on the host
     config.data.jpeg_quality = (40, 95)  # range of its quality, 1 to 95
-    config.data.physics = ""  # json of train.calibrate: draw as its pairs, know their physics
+    config.data.physics = ""  # json of calibrate_camera: draw as its pairs, know their physics
     config.data.fitted = True  # with physics: real pairs have a negative direction by their own
     config.data.wide = 0.0  # with physics: part drawn from the ranges below all the same
     config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255

@@ -27,6 +27,7 @@ ARROWS = {
     "__init__": set(),
     "__main__": {"cli"},
     "types": set(),
+    "files": set(),
     "image": {"types"},
     "fitting": {"types", "image"},
     "physics": {"types", "image", "fitting"},

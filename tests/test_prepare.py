@@ -1,4 +1,4 @@
-"""`python -m train.prepare`: every layout and every bad input, what is read back, nothing lost."""
+"""`python -m train.tools.prepare`: every layout and every bad input, what is read back, nothing lost."""
 
 import io
 import os
@@ -14,8 +14,9 @@ from PIL import Image
 
 from pdn_jax import cli, photo
 from pdn_jax.types import InputError
-from train import datasets, prepare
-from train.datasets import store
+from train.data import store
+from train.data.prepare import builders
+from train.tools import prepare
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,12 +98,12 @@ def test_every_layout_of_pairs(tmp_path, home, capsys, places, splits):
         for seed in range(3):
             pair(tmp_path / "source", *place.format(seed, seed).split(), 3 * part + seed)
     run("paired", "--source", tmp_path / "source", "--name", "lol")
-    plan = datasets.plan("lol")
+    plan = store.plan("lol")
     expected = splits or {"train": 3, "test": 3}
     assert {split: len(examples) for split, examples in plan["examples"].items()} == expected
     seen = 0
     for split in expected:
-        opened = datasets.open_split("lol", split)
+        opened = store.open_split("lol", split)
         for example, (_, low, normal) in zip(opened.examples, opened.pairs(), strict=True):
             files = [frame["file"] for frame in example["frames"]]
             np.testing.assert_array_equal(low, photo.read(tmp_path / "source" / files[0]))
@@ -120,7 +121,7 @@ def test_a_table_of_pairs_with_splits(tmp_path, home, capsys):
     lines.append("../x.png,n/0.png,a,train")
     (tmp_path / "source" / "pairs.csv").write_text("\n".join(["low,high,scene,split", *lines]))
     run("paired", "--source", tmp_path / "source", "--name", "own")
-    names = {s: [e["name"] for e in es] for s, es in datasets.plan("own")["examples"].items()}
+    names = {s: [e["name"] for e in es] for s, es in store.plan("own")["examples"].items()}
     assert names == {"train": ["d/0 é", "d/1 é"], "dev": ["d/2 é"], "mine": ["d/3 é"]}
     printed = capsys.readouterr().out
     assert "own (paired), split by the source" in printed
@@ -146,7 +147,7 @@ def test_brackets(tmp_path, home, capsys):
     assert "splits.csv, s9: no such scene" in printed
     assert "pairs whose" not in printed
     for split, seed in (("train", 0), ("dev", 1)):
-        opened = datasets.open_split("b", split)
+        opened = store.open_split("b", split)
         assert [frame["file"] for frame in opened.examples[0]["frames"]] == [
             f"s{seed}/{name}.jpg" for name in "abc"
         ]
@@ -165,7 +166,7 @@ def test_brackets_of_a_table(tmp_path, home):
     rows = [f"{seed}{place}.png,scene {seed}" for seed in range(2) for place in range(2)]
     (tmp_path / "t.csv").write_text("\r\n".join(["file,scene", *rows]))
     run("brackets", "--source", tmp_path / "s", "--name", "b", "--csv", tmp_path / "t.csv")
-    opened = datasets.open_split("b", "train")
+    opened = store.open_split("b", "train")
     assert [example["scene"] for example in opened.examples] == ["scene 0", "scene 1"]
     np.testing.assert_array_equal(opened.frame(1, 0), photo.read(tmp_path / "s" / "10.png"))
     np.testing.assert_array_equal(opened.frame(1, -1), photo.read(tmp_path / "s" / "11.png"))
@@ -182,9 +183,9 @@ def test_photographs(tmp_path, home, capsys):
     assert "photographs in two splits (kept): 2" in printed
     assert "train/2.jpg (train) and test/copy.bmp (test): same pixels" in printed
     assert "train/1.jpg (train) and test/a\\n[b].jpg (test): looks the same" in printed
-    opened = datasets.open_split("mine", "dev")
+    opened = store.open_split("mine", "dev")
     np.testing.assert_array_equal(opened.frame(0, -1), scene(3))
-    assert [len(datasets.open_split("mine", split)) for split in ("train", "dev", "test")] == [
+    assert [len(store.open_split("mine", split)) for split in ("train", "dev", "test")] == [
         3,
         1,
         2,
@@ -264,7 +265,7 @@ def test_every_odd_input_is_read_right_or_refused_by_name_and_the_rest_is_built(
     run("paired", "--source", odd, "--name", "odd")
     assert state(odd) == before
     printed = capsys.readouterr().out
-    plan = datasets.plan("odd")
+    plan = store.plan("odd")
     found = dict(plan["refused"])
     assert found.keys() == REFUSED.keys()
     for name, reason in REFUSED.items():
@@ -275,7 +276,7 @@ def test_every_odd_input_is_read_right_or_refused_by_name_and_the_rest_is_built(
 
     kept, names = {}, set()
     for split in plan["examples"]:
-        opened = datasets.open_split("odd", split)
+        opened = store.open_split("odd", split)
         for example, (name, low, normal) in zip(opened.examples, opened.pairs(), strict=True):
             names.add(name)
             files = [odd / frame["file"] for frame in example["frames"]]
@@ -298,7 +299,16 @@ def test_every_odd_input_is_read_right_or_refused_by_name_and_the_rest_is_built(
 def test_printing_survives_odd_names_and_a_poor_terminal(odd, home):
     pair(odd, "low/\n\x1b[31m夜.png", "high/\n\x1b[31m夜.png", 30)
     save(odd / "low" / "\x1b[31mx\ny.png", scene(31))
-    command = [sys.executable, "-m", "train.prepare", "paired", "--source", odd, "--name", "odd"]
+    command = [
+        sys.executable,
+        "-m",
+        "train.tools.prepare",
+        "paired",
+        "--source",
+        odd,
+        "--name",
+        "odd",
+    ]
     result = subprocess.run(
         command,
         cwd=ROOT,
@@ -381,8 +391,8 @@ def test_a_second_run_reads_no_photograph_and_changes_nothing(
     def never(*_):
         raise AssertionError("a photograph was read")
 
-    monkeypatch.setattr("train.datasets.facts.photo.decode", never)
-    monkeypatch.setattr("train.datasets.survey.facts", never)
+    monkeypatch.setattr("train.data.prepare.image_stats.photo.decode", never)
+    monkeypatch.setattr("train.data.prepare.survey.facts", never)
     run(*asked)
     assert state(tmp_path) == before
     assert capsys.readouterr().out == "lol is built already: nothing to do\n" + first
@@ -407,15 +417,14 @@ def test_a_set_of_something_else_is_only_replaced_when_asked(source, home, capsy
     assert state(home) == before
     pair(source, "low/new.png", "high/new.png", 9)
     run(*asked, "--rebuild")
-    assert sum(map(len, datasets.plan("lol")["examples"].values())) == 4
+    assert sum(map(len, store.plan("lol")["examples"].values())) == 4
     (store.find("lol") / "metadata.json").write_text("{")
     assert "damaged" in refused(capsys, *asked)
     run(*asked, "--rebuild")
-    assert sum(map(len, datasets.plan("lol")["examples"].values())) == 4
+    assert sum(map(len, store.plan("lol")["examples"].values())) == 4
 
 
 def test_a_source_that_changes_while_it_is_read_is_refused(source, home, capsys, monkeypatch):
-    from train.datasets import builders
 
     real = builders.build
 
@@ -498,7 +507,7 @@ def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
         f"""
         import os, signal
         from train import prepare
-        from train.datasets import builders
+        from train.data.prepare import builders
 
         records, count = builders.PairedLowLight.records, 0
 
@@ -517,24 +526,25 @@ def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
     (left,) = home.iterdir()
     assert left.name.startswith(store.STAGING)
     assert list(left.rglob("*array_record*"))
-    assert datasets.names() == []
+    assert store.names() == []
     with pytest.raises(InputError, match="no data set 'lol'"):
-        datasets.plan("lol")
+        store.plan("lol")
     run(*asked)
     assert [path.name for path in home.iterdir()] == ["paired_low_light"]
-    assert len(datasets.open_split("lol", "train")) == 1
+    assert len(store.open_split("lol", "train")) == 1
 
 
 def test_nothing_of_this_needs_tensorflow(source, home):
     result = python(
         f"""
         import sys
-        from train import datasets, prepare
+        from train import prepare
+        from train.data import store
         prepare.run(["paired", "--source", {str(source)!r}, "--name", "lol"])
-        assert len(list(datasets.open_split("lol", "train").pairs())) == 1
+        assert len(list(store.open_split("lol", "train").pairs())) == 1
 
         import tensorflow_datasets as tfds
-        path = datasets.plan("lol")["path"]
+        path = store.plan("lol")["path"]
         for record in tfds.builder_from_directory(path).as_data_source("train"):
             assert record["low"].shape == (24, 32, 3)
         assert "tensorflow" not in sys.modules
@@ -553,12 +563,12 @@ def test_plain_tfds_reads_the_same(odd, home, tmp_path):
     run("photos", "--source", tmp_path / "b", "--name", "p")
 
     def plain(name):
-        builder = tfds.builder_from_directory(datasets.plan(name)["path"])
+        builder = tfds.builder_from_directory(store.plan(name)["path"])
         return builder.as_data_source("train")
 
     records = plain("odd")
     for record, (name, low, normal) in zip(
-        records, datasets.open_split("odd", "train").pairs(), strict=True
+        records, store.open_split("odd", "train").pairs(), strict=True
     ):
         assert record["name"].decode() == name
         np.testing.assert_array_equal(record["low"], low)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from configs import debug
 from pdn_jax import cli
-from train import curves, evaluate, report, rows
+from train import evaluate, rows
+from train.tools import curves, report
 
 ROOT = Path(__file__).parents[1]
 VALUES = ("loss", "restored", "learning_rate", "balance/ratio", "balance/cosine", "balance/weight")
@@ -152,7 +153,7 @@ def test_other_tables_are_shown_too(run_dir):
 def test_it_touches_no_device(run_dir):
     """So that it can be run beside a training that holds them all."""
     environment = os.environ | {"JAX_PLATFORMS": "none_such"}
-    command = [sys.executable, "-m", "train.report", str(run_dir)]
+    command = [sys.executable, "-m", "train.tools.report", str(run_dir)]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -14,7 +14,8 @@ from configs import base
 from pdn_jax import degradation
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import build, data, parallel
+from train import build, parallel
+from train.data import synthesis
 from train.optimizer import decayed, make_optimizer, schedule
 from train.step import EXPOSURE_EDGES, exposure_counts, init_state, make_train_step
 
@@ -127,7 +128,7 @@ def test_exposures_found_are_counted_over_the_global_batch():
     alike."""
     step = 18
     low = build.synthesiser(parts(), CAMERA)(
-        data.image_keys(jax.random.key(0), step, jnp.arange(8)), crops(step)
+        synthesis.image_keys(jax.random.key(0), step, jnp.arange(8)), crops(step)
     ).low
     found = np.log(NETWORK.apply(alone().states[step].params, low).exposure)
     wanted, _ = np.histogram(found, EXPOSURE_EDGES)
@@ -227,8 +228,8 @@ def test_draws_do_not_depend_on_devices():
     config = parts()
     synthesise = build.synthesiser(config, CAMERA)
     root = jax.random.key(0)
-    whole = synthesise(data.image_keys(root, 3, jnp.arange(4)), crops(0, 4))
+    whole = synthesise(synthesis.image_keys(root, 3, jnp.arange(4)), crops(0, 4))
     part = synthesise(
-        data.image_keys(root, 3, jnp.arange(2, 4)), {"normal": crops(0, 4)["normal"][2:]}
+        synthesis.image_keys(root, 3, jnp.arange(2, 4)), {"normal": crops(0, 4)["normal"][2:]}
     )
     np.testing.assert_allclose(whole.low[2:], part.low, atol=1e-6)

@@ -20,8 +20,10 @@ from configs import debug
 from pdn_jax import cli, degradation, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import Batch, InputError
-from train import calibrated, evaluate, loop, prepare, report, stopping
+from train import evaluate, loop, preemption
+from train.data import calibrated_camera
 from train.main import main, parse
+from train.tools import prepare, report
 
 ROOT = Path(__file__).parents[1]
 
@@ -200,7 +202,7 @@ def stop_after_four(config, monkeypatch):
     class Stopped(Exception):
         pass
 
-    write = loop.watch.Metrics.write
+    write = loop.metrics.Metrics.write
 
     def stop_at_four(self, step, values):
         write(self, step, values)
@@ -208,7 +210,7 @@ def stop_after_four(config, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.watch.Metrics, "write", stop_at_four)
+        patch.setattr(loop.metrics.Metrics, "write", stop_at_four)
         with pytest.raises(Stopped):
             loop.train(config)
 
@@ -264,7 +266,7 @@ def test_an_evaluation_that_a_stop_dropped_is_made_up_for(photographs, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "evaluation", dropped)
-        with pytest.raises(stopping.Stopped, match="after step 4 of 6, with a checkpoint"):
+        with pytest.raises(preemption.Stopped, match="after step 4 of 6, with a checkpoint"):
             loop.train(config)
     assert len(rows(tmp_path / "run")) == 4
     assert not rows(tmp_path / "run")[-1]["eval/psnr"]
@@ -333,8 +335,8 @@ def mixture(tmp_path_factory):
         prepare.run([kind, *where, "--name", name])
     theta = degradation.neutral_physics(jnp.asarray(0.05))
     theta = theta.replace(shot_noise=jnp.asarray(1e-4), read_noise=jnp.asarray(1e-7))
-    fits = [calibrated.Fit(f"pairs/train/{i}", theta, {}) for i in range(2)]
-    calibrated.save(root / "cam.json", fits, data=["pairs"], split="train", window=0)
+    fits = [calibrated_camera.Fit(f"pairs/train/{i}", theta, {}) for i in range(2)]
+    calibrated_camera.save(root / "cam.json", fits, data=["pairs"], split="train", window=0)
     return root
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from pdn_jax.types import InputError
-from train import boards, build, datasets, folder, parallel, sources
+from train import boards, build, parallel, run_dir
+from train.data import mixture, store
 from train.step import init_state
 
 
@@ -18,8 +19,8 @@ class Made(NamedTuple):
     first step, or any that is shaped like it.
     """
 
-    splits: Sequence[datasets.Split]
-    judged: Sequence[datasets.Split]
+    splits: Sequence[store.Split]
+    judged: Sequence[store.Split]
     parts: Any
     pairs: Sequence
     degrade: Any
@@ -30,16 +31,16 @@ class Made(NamedTuple):
 
 def assembled(config) -> Made:
     """The data, the network, its step and its state; raises InputError for what cannot be."""
-    splits, weights = sources.mixture(config)
-    judged = sources.judged(config, splits)
+    splits, weights = mixture.mixture(config)
+    judged = mixture.judged(config, splits)
     model, degrade = build.network(config), build.camera(config)
     loss, optimizer = build.loss(config, degrade), build.optimizer(config)
-    fitted = sources.fitted(config, splits)
+    fitted = mixture.fitted(config, splits)
     return Made(
         splits=splits,
         judged=judged,
-        parts=sources.parts(config, splits, weights, (jax.process_index(), jax.process_count())),
-        pairs=sources.pairs(config, judged, degrade),
+        parts=mixture.parts(config, splits, weights, (jax.process_index(), jax.process_count())),
+        pairs=mixture.pairs(config, judged, degrade),
         degrade=degrade,
         fitted=fitted,
         make_step=build.step_maker(
@@ -51,7 +52,7 @@ def assembled(config) -> Made:
 
 def check(config) -> None:
     """Raise InputError for what would only be found missing once the work has begun."""
-    folder.check(config)
+    run_dir.check(config)
     if config.log.wandb:
         boards.wandb_library()
 
@@ -64,10 +65,10 @@ def chosen(config) -> list:
         options.strategy, options.devices, config.train.batch_size, accumulate
     )
     shares = len(devices) * accumulate
-    for _, _, crops, side in sources.shapes(config):
+    for _, _, crops, side in mixture.shapes(config):
         if crops % shares:
             fits = (size for size in itertools.count(shares, shares))
-            least = next(size for size in fits if sources.last_batch(config, size) % shares == 0)
+            least = next(size for size in fits if mixture.last_batch(config, size) % shares == 0)
             raise InputError(
                 f"train.batch_size={config.train.batch_size} makes {crops} crop(s) of {side} pixels "
                 f"in the last part (data.final_size), which do not divide into "
@@ -76,7 +77,7 @@ def chosen(config) -> list:
     return devices
 
 
-def described(splits: Sequence[datasets.Split]) -> str:
+def described(splits: Sequence[store.Split]) -> str:
     """'lol/train (485)': the splits and how many dark photographs each has."""
     return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
 

@@ -11,7 +11,8 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import again, calibrated, data
+from train import again
+from train.data import calibrated_camera, synthesis
 from train.optimizer import make_optimizer, schedule
 from train.step import make_train_step, rematerialised
 
@@ -186,7 +187,7 @@ def physics_sampler(config):
     )
     if not options.physics:
         return ranges
-    found, _ = calibrated.load_calibration(options.physics)
+    found, _ = calibrated_camera.load_calibration(options.physics)
     like = functools.partial(calibration.sample_like, calibration=found, field=options.field)
     if not options.wide:
         return like
@@ -207,12 +208,12 @@ def camera(config):
     return degradation.camera(config.data.grain)
 
 
-def synthesiser(config, degrade, fitted: data.Fitted | None = None):
+def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
     options = config.augment
     second = again.Again(options.part, options.stops, options.cast, tuple(options.snr))
     return functools.partial(
-        data.synthesise,
+        synthesis.synthesise,
         degrade=degrade,
         sample_physics=physics_sampler(config),
         fitted=fitted,

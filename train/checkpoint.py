@@ -21,7 +21,7 @@ from rich.console import Console
 
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import files, hosts
+from train import distributed, files
 from train.kept import policy
 from train.restored import Damaged, sound_state
 from train.sealed import (
@@ -190,9 +190,9 @@ class Checkpoints:
         `like` for a state. Raises InputError on all of them for checkpoints of another config, and
         where all are damaged.
         """
-        found = hosts.first(lambda: self._newest_sound(like))
+        found = distributed.first(lambda: self._newest_sound(like))
         step, damaged = (found[0], found[2]) if found else (None, [])
-        step, damaged, unread, judged = hosts.told(
+        step, damaged, unread, judged = distributed.told(
             [step, damaged, sorted(self._unread), list(self._psnr.items())]
         )
         self._psnr.clear()

@@ -27,8 +27,9 @@ from pdn_jax import cli, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
-from train import datasets, files
-from train.data import Pair, whole_pairs
+from train import files
+from train.data import store
+from train.data.synthesis import Pair, whole_pairs
 
 COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
@@ -163,7 +164,7 @@ def options_of(argv: list[str]):
     """The parsed command line; raises InputError unless it names one source of pairs."""
     parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True, help="a file, a run folder, or a shipped name")
-    parser.add_argument("--data", help="a built data set (see train.prepare)")
+    parser.add_argument("--data", help="a built data set (see train.tools.prepare)")
     parser.add_argument("--split", default="test", help="its split (default: test)")
     parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     parser.add_argument("--low", type=Path, help="or: folder of dark photographs")
@@ -185,7 +186,7 @@ def pairs_of(options) -> tuple[str, Iterable[Pair]]:
     """(what to call them, the pairs) that the command line asks for."""
     if options.data is None:
         return options.low.resolve().name, read_pairs(options.low, options.normal)
-    split = datasets.open_split(options.data, options.split, options.data_dir)
+    split = store.open_split(options.data, options.split, options.data_dir)
     return f"{split.name}-{split.split}", whole_pairs(split)
 
 

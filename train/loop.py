@@ -18,17 +18,16 @@ from train import (
     assembly,
     build,
     checkpoint,
-    debug,
+    distributed,
     evaluate,
     files,
-    folder,
-    hosts,
+    metrics,
+    nan_debug,
     parallel,
-    sources,
-    watch,
 )
+from train.data import mixture
+from train.preemption import Stopped, Stopping
 from train.step import EXPOSURE_EDGES
-from train.stopping import Stopped, Stopping
 
 
 class Diverged(InputError):
@@ -49,9 +48,9 @@ class Run:
     pairs: Sequence
     checkpoints: checkpoint.Checkpoints
     stopping: Stopping
-    metrics: watch.Metrics
-    profile: watch.Profile
-    bar: watch.Bar
+    metrics: metrics.Metrics
+    profile: metrics.Profile
+    bar: metrics.Bar
     names: Callable[[int], list[str]]
     replay: Callable
 
@@ -62,63 +61,63 @@ def train(config, stopping: Stopping | None = None) -> Path:
     With `config.parallel.distributed`, within `hosts.joined`. Raises Stopped where it was told to.
     """
     build.validate(config)
-    hosts.check_joined(config)
-    hosts.check_same("options", config.to_dict(), "start all with the same", hosts.OWN)
-    console = watch.Log(quiet=not hosts.is_first())
-    hosts.first(lambda: assembly.check(config))
-    devices = hosts.together(lambda: assembly.chosen(config))
-    hosts.meet(devices)
-    hosts.first_then_others(lambda: sources.prepared(config, console))
-    made = hosts.together(lambda: assembly.assembled(config))
+    distributed.check_joined(config)
+    distributed.check_same("options", config.to_dict(), "start all with the same", distributed.OWN)
+    console = metrics.Log(quiet=not distributed.is_first())
+    distributed.first(lambda: assembly.check(config))
+    devices = distributed.together(lambda: assembly.chosen(config))
+    distributed.meet(devices)
+    distributed.first_then_others(lambda: mixture.prepared(config, console))
+    made = distributed.together(lambda: assembly.assembled(config))
     run_dir = Path(config.run_dir)
-    data = folder.used(config, [*made.splits, *made.judged])
-    hosts.check_same("data", data, "prepare the same for all")
-    hosts.first(lambda: folder.make(config, data))
-    folder.check_shared(run_dir)
+    data = run_dir.used(config, [*made.splits, *made.judged])
+    distributed.check_same("data", data, "prepare the same for all")
+    distributed.first(lambda: run_dir.make(config, data))
+    run_dir.check_shared(run_dir)
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
     keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
     with (
-        folder.full_disk_told(run_dir),
-        hosts.first(lambda: folder.held(run_dir)) or hosts.Silent(),
+        run_dir.full_disk_told(run_dir),
+        distributed.first(lambda: run_dir.held(run_dir)) or distributed.Silent(),
         contextlib.nullcontext(stopping) if stopping else Stopping(console) as stopping,
         checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
     ):
         start, state = checkpoints.restore(made.state) or (0, made.state)
-        state = mapped.replicate(hosts.agree(state))
+        state = mapped.replicate(distributed.agree(state))
         console.print(
             f"{config.model.variant} on {assembly.described(made.splits)}, judged by "
             f"{assembly.described(made.judged)}, with {assembly.described_devices(config, devices)}, "
             f"into {run_dir}" + (f", resumed at step {start}" if start else "")
         )
-        stream = sources.stream(config, made.parts, start, made.degrade, made.fitted)
+        stream = mixture.stream(config, made.parts, start, made.degrade, made.fitted)
         with (
             contextlib.closing(stream),
-            hosts.first(lambda: metrics_of(config, start)) or hosts.Silent() as metrics,
-            watch.Profile(
-                config.log.profile and hosts.is_first(), run_dir, start, console
+            distributed.first(lambda: metrics_of(config, start)) or distributed.Silent() as written,
+            metrics.Profile(
+                config.log.profile and distributed.is_first(), run_dir, start, console
             ) as profile,
-            watch.Bar(config.train.steps, start, console) as bar,
+            metrics.Bar(config.train.steps, start, console) as bar,
         ):
             run = Run(
                 *(config, mapped, stream, made.pairs),
-                *(checkpoints, stopping, metrics, profile, bar),
-                names=lambda step: sources.names_at(made.splits, made.parts, step - 1),
+                *(checkpoints, stopping, written, profile, bar),
+                names=lambda step: mixture.names_at(made.splits, made.parts, step - 1),
                 replay=made.make_step(None),
             )
             stopping.begin(console)
             state = run_steps(run, state, start)
-        if hosts.is_first():
+        if distributed.is_first():
             finish(
                 run, weights_of(config, mapped.collect(state.average), config.train.steps), console
             )
     return run_dir
 
 
-def metrics_of(config, start: int) -> watch.Metrics:
+def metrics_of(config, start: int) -> metrics.Metrics:
     """What writes the numbers of the run."""
     options = {"project": config.log.wandb, "options": config.to_dict()}
-    return watch.Metrics(Path(config.run_dir), start=start, **options)
+    return metrics.Metrics(Path(config.run_dir), start=start, **options)
 
 
 def run_steps(run: Run, state, start: int):
@@ -127,7 +126,7 @@ def run_steps(run: Run, state, start: int):
     Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
     """
     config, mapped, total = run.config, run.mapped, run.config.train.steps
-    rate, clock = build.rate(config), watch.Clock(start)
+    rate, clock = build.rate(config), metrics.Clock(start)
     pending, exposures = None, 0
     make_up(run, state, start)
     for step in range(start + 1, total + 1):
@@ -238,7 +237,7 @@ def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[
             "--config.train.learning_rate"
         )
     else:
-        found = debug.first_bad_operation(run.replay, *again)
+        found = nan_debug.first_bad_operation(run.replay, *again)
         own = " on this process's crops" if jax.process_count() > 1 else ""
         advice = found or f"uncompiled, every operation of that step is finite{own}"
     raise Diverged(
@@ -261,11 +260,11 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
             f"{run.checkpoints.last_good(step + 1)}; "
             "resume with a lower --config.train.learning_rate"
         )
-    if config.log.images and hosts.is_first():
-        picture = watch.stages_picture(weights, run.pairs[:1])
+    if config.log.images and distributed.is_first():
+        picture = metrics.stages_picture(weights, run.pairs[:1])
         run.metrics.picture(step, "pictures/stages", picture)
-        watch.write_picture(Path(config.run_dir) / "stages.png", picture)
-    found = hosts.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
+        metrics.write_picture(Path(config.run_dir) / "stages.png", picture)
+    found = distributed.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
     return {f"eval/{name}": float(value) for name, value in found.items()}
 
 
@@ -273,8 +272,8 @@ def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(run.config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    some = run.stopping.watched(watch.some(run.pairs), alone=True)
-    watch.write_picture(run_dir / "stages.png", watch.stages_picture(weights, some))
+    some = run.stopping.watched(metrics.some(run.pairs), alone=True)
+    metrics.write_picture(run_dir / "stages.png", metrics.stages_picture(weights, some))
     results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
     evaluate.write_table(run_dir / "evaluation.csv", results)
     files.secure_all([run_dir / "stages.png", run_dir / "evaluation.csv", *run.metrics.files()])

@@ -44,16 +44,16 @@ def main(argv: Sequence[str]) -> int:
 
     def run():
         config = parse(argv)
-        from train import hosts
+        from train import distributed
         from train.loop import train
-        from train.stopping import Stopped, Stopping
-        from train.watch import Log
+        from train.metrics import Log
+        from train.preemption import Stopped, Stopping
 
-        with Stopping(Log(), ends=True) as stopping, hosts.joined(config, stopping):
+        with Stopping(Log(), ends=True) as stopping, distributed.joined(config, stopping):
             try:
                 train(config, stopping)
             except Stopped as stop:
-                if hosts.is_first():
+                if distributed.is_first():
                     with contextlib.suppress(OSError):  # nobody reads any more
                         print(f"pdn_jax: {stop}", file=sys.stderr, flush=True)
                 return ending.EXIT_CODE

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from pdn_jax.enhancement import MAX_BRIGHTENING
 from pdn_jax.losses import Bidirectional
 from pdn_jax.types import PerImage
-from train.data import Crops, image_keys
+from train.data.synthesis import Crops, image_keys
 
 EXPOSURE_EDGES = np.linspace(-MAX_BRIGHTENING, 0.0, 49)
 """ln κ̂ between the bins that the exposures found are counted in: all that the network can find."""

@@ -1,0 +1,82 @@
+"""Files that are whole at any moment: written beside under another name, synced, then renamed."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+DRAFT = ".pdn-"
+"""What the names of files begin with that are not whole yet; 17 characters in all."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk answers that has no room left."""
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write to, which takes the place of `path` when the context ends well.
+
+    There is the old file or the new one at any moment, never a part of either. The draft lies in the
+    same folder and is removed where anything is raised; a kill leaves it (see `remove_drafts`).
+
+    Args:
+        path: the file to make or to replace.
+
+    Yields:
+        The draft, open for reading and writing; `.name` is its path.
+
+    Raises:
+        OSError: what the disk says.
+    """
+    path = Path(path)
+    draft = path.with_name(f"{DRAFT}{secrets.token_hex(4)}.tmp")
+    try:
+        with draft.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Make or replace a UTF-8 text file through `atomic_write`; raises OSError."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def remove_drafts(folder: str | Path) -> None:
+    """Remove what killed writers left in a folder; only where no other writer is at work in it."""
+    for draft in Path(folder).glob(f"{DRAFT}*.tmp"):
+        draft.unlink(missing_ok=True)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Flush files, folders and their names to the disk, where the disk can do that; raises OSError."""
+    paths = list(paths)
+    for path in [*paths, *{path.parent for path in paths}.difference(paths)]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(handle)
+
+
+def disk_full(error: BaseException | None) -> str:
+    """What a full disk said, somewhere among an error's causes; '' where it is something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}"
+        for said in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if said in str(error):
+                return said
+        error = error.__cause__ or error.__context__
+    return ""

@@ -1,0 +1,244 @@
+"""Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from pdn_jax import degradation
+from pdn_jax import image as im
+from train.again import Again, together
+from train.data import store, synthesis
+from train.tools import prepare
+
+CAMERA = degradation.camera()
+
+
+def synthesise(indices, step=0, seed=0):
+    crops = {"normal": jnp.full((len(indices), 32, 32, 3), 128, jnp.uint8)}
+    keys = synthesis.image_keys(jax.random.key(seed), jnp.asarray(step), jnp.asarray(indices))
+    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics)
+
+
+def test_synthesis_is_keyed_by_seed_step_and_place():
+    whole = synthesise([0, 1, 2, 3])
+    half = synthesise([2, 3])
+    np.testing.assert_array_equal(whole.low[2:], half.low)
+    assert not np.array_equal(whole.low[0], whole.low[1])
+    assert not np.array_equal(whole.low, synthesise([0, 1, 2, 3], step=1).low)
+    assert not np.array_equal(whole.low, synthesise([0, 1, 2, 3], seed=1).low)
+
+
+def test_synthesis_darkens_to_eight_bits():
+    batch = synthesise([0, 1, 2])
+    np.testing.assert_allclose(batch.normal, 128 / 255, rtol=1e-6)
+    assert batch.low.max() < 0.5
+    levels = np.asarray(batch.low) * 255
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    assert batch.physics.exposure.shape == (3,)
+
+
+def mixed(**more):
+    """Two synthetic and two real images; the real ones have records 2 and 1."""
+    crops = {
+        "normal": jnp.full((4, 32, 32, 3), 128, jnp.uint8),
+        "low": jnp.asarray([0, 7, 0, 9], jnp.uint8)[:, None, None, None]
+        * jnp.ones((4, 32, 32, 3), jnp.uint8),
+        "record": jnp.asarray([0, 2, 0, 1]),
+    }
+    keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
+    return synthesis.synthesise(keys, crops | more, CAMERA, degradation.sample_physics)
+
+
+def test_real_dark_photographs_stay_as_they_are():
+    batch, drawn = mixed(), synthesise([0, 1, 2, 3])
+    np.testing.assert_array_equal(batch.low[0], drawn.low[0])
+    np.testing.assert_array_equal(batch.low[2], drawn.low[2])
+    np.testing.assert_allclose(batch.low[1], 7 / 255, rtol=1e-6)
+    np.testing.assert_allclose(batch.low[3], 9 / 255, rtol=1e-6)
+    np.testing.assert_array_equal(batch.known, [1, 0, 1, 0])
+    assert batch.physics.shot_noise[1] == 0.0
+    assert batch.physics.exposure[0] == drawn.physics.exposure[0]
+
+
+def test_fitted_physics_goes_to_its_own_record():
+    exposures = jnp.asarray([1.0, 0.1, 0.2])
+    fitted = synthesis.Fitted(degradation.neutral_physics(exposures), jnp.asarray([0.0, 1.0, 0.0]))
+    keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
+    crops = {
+        "normal": jnp.full((4, 32, 32, 3), 128, jnp.uint8),
+        "low": jnp.full((4, 32, 32, 3), 7, jnp.uint8),
+        "record": jnp.asarray([0, 2, 0, 1]),
+    }
+    batch = synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted)
+    np.testing.assert_allclose(batch.physics.exposure[1], 0.2)
+    np.testing.assert_allclose(batch.physics.exposure[3], 0.1)
+    np.testing.assert_array_equal(batch.known, [1, 0, 1, 1])
+
+
+def test_frames_between_become_part_of_the_batch():
+    between = jnp.full((4, 2, 32, 32, 3), 51, jnp.uint8)
+    np.testing.assert_allclose(mixed(between=between).between, 0.2, rtol=1e-6)
+    assert mixed().between is None
+
+
+# --- photographed again --------------------------------------------------------------------------
+
+
+def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
+    """Real pairs of a flat grey, gone through the camera again; θ of the first is exact."""
+    normal, low = 128, dark
+    crops = {
+        "normal": jnp.full((count, 16, 16, 3), normal, jnp.uint8),
+        "low": jnp.full((count, 16, 16, 3), low, jnp.uint8),
+        "record": jnp.ones(count, jnp.int32),
+    }
+    light = [im.linearize(jnp.asarray(value / 255.0)) for value in (low, normal)]
+    first = degradation.neutral_physics(jnp.stack([jnp.ones(()), light[0] / light[1]]))
+    first = first.replace(shot_noise=jnp.full((2,), 1e-6), read_noise=jnp.full((2,), 1e-9))
+    fitted = synthesis.Fitted(first, jnp.asarray([0.0, 1.0]))
+    keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
+    again = Again(part, stops, cast, snr)
+    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, again)
+
+
+def test_a_part_of_the_real_ones_is_photographed_again():
+    for part in (0.0, 0.3, 1.0):
+        batch = twice(part, count=200)
+        changed = np.any(np.asarray(batch.low) != np.float32(20 / 255), axis=(1, 2, 3))
+        assert changed.mean() == pytest.approx(part, abs=0.1)
+        untouched = ~changed
+        np.testing.assert_allclose(batch.physics.shot_noise[untouched], 1e-6)
+
+
+def test_both_cameras_together_are_one():
+    """What was made of the truth by both has the mean and the variance that their common θ says."""
+    batch = twice(count=200)
+    expected = CAMERA.mean(batch.normal, batch.physics)
+    spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
+    residual = np.asarray(batch.low - expected)
+    bias = residual.mean(axis=(1, 2)) / (spread.mean(axis=(1, 2)) / 16 + 0.3 / 255)
+    assert np.abs(bias).max() < 5.0
+    ratio = residual.std(axis=(1, 2, 3)) / spread.mean(axis=(1, 2, 3))
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+    np.testing.assert_array_equal(batch.known, 1.0)
+    light = np.asarray(im.linearize(jnp.asarray(20 / 255)) / im.linearize(jnp.asarray(128 / 255)))
+    stops = np.log2(np.asarray(batch.physics.exposure) / light)
+    assert -1.0 <= stops.min() < -0.8
+    assert 0.8 < stops.max() <= 1.0
+
+
+def test_a_second_photograph_stays_darker_than_the_truth():
+    batch = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
+    light = np.asarray(im.linearize(batch.low).mean(axis=(1, 2, 3)))
+    assert light.max() < 0.82 * float(im.linearize(batch.normal).mean())
+    assert light.min() < 0.2 * light.max()
+    kept = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
+    assert np.asarray(kept.low).mean(axis=(1, 2, 3)).min() > 2.5 / 255
+
+
+def test_noise_that_nobody_knows_stays_unknown():
+    first = degradation.neutral_physics(jnp.asarray(0.1))
+    second = first.replace(shot_noise=jnp.asarray(1e-3), read_noise=jnp.asarray(1e-4))
+    assert float(together(first, second).shot_noise) == 0.0
+
+
+# --- JPEG ----------------------------------------------------------------------------------------
+
+
+def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40, 60)):
+    rng = np.random.default_rng(5)
+    dark = rng.integers(0, 60, (4, 32, 32, 3), dtype=np.uint8)
+    places = np.asarray(places)
+    stream = synthesis.compress(
+        iter([{"normal": dark[places]}] * count),
+        lambda step, crops: crops["normal"].astype(np.float32) / 255.0,
+        start=start,
+        places=places,
+        seed=3,
+        share=share,
+        quality=quality,
+    )
+    return dark[places], [batch["compressed"] for batch in stream]
+
+
+def test_a_share_of_the_dark_images_goes_through_a_jpeg():
+    dark, batches = compressed(count=100)
+    changed = np.array(
+        [[not np.array_equal(a, b) for a, b in zip(x, dark, strict=True)] for x in batches]
+    )
+    assert changed.mean() == pytest.approx(0.5, abs=0.08)
+    _, batches = compressed(count=2, share=1.0, quality=(50, 50))
+    np.testing.assert_array_equal(batches[0][1], degradation.jpeg(dark[1], 50))
+
+
+def test_compression_depends_on_seed_step_and_place_alone():
+    _, whole = compressed(count=6)
+    _, rest = compressed(start=3, count=3)
+    np.testing.assert_array_equal(whole[3:], rest)
+    _, share = compressed(count=6, places=(1, 3))
+    np.testing.assert_array_equal(np.asarray(whole)[:, [1, 3]], share)
+
+
+def test_the_step_takes_what_was_compressed():
+    given = jnp.full((4, 32, 32, 3), 13, jnp.uint8)
+    np.testing.assert_allclose(mixed(compressed=given).low, 13 / 255, rtol=1e-6)
+
+
+# --- whole pairs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name in "abcde":
+        for folder in ("photos/dev", "pairs/dev/low", "pairs/dev/gt"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            PILImage.fromarray(image).save(root / folder / f"{name}.png")
+    where = ["--data-dir", str(root / "built")]
+    prepare.run(["photos", "--source", str(root / "photos"), "--name", "photos", *where])
+    prepare.run(["paired", "--source", str(root / "pairs"), "--name", "pairs", *where])
+    return root
+
+
+def pairs(built, name, seed=0, most=0, draws=2):
+    split = store.open_split(name, "dev", built / "built")
+    return list(
+        synthesis.whole_pairs(
+            split,
+            seed=seed,
+            draws=draws,
+            degrade=CAMERA,
+            sample_physics=degradation.sample_physics,
+            most=most,
+        )
+    )
+
+
+def test_photographs_are_darkened_by_the_seed(built):
+    one, two, other = (pairs(built, "photos", seed) for seed in (0, 0, 1))
+    assert len(one) == 10
+    for (name, low, normal), (again, same, _), (_, different, _) in zip(
+        one, two, other, strict=True
+    ):
+        assert name == again
+        np.testing.assert_array_equal(low, same)
+        assert not np.array_equal(low, different)
+        assert low.mean() < normal.mean()
+
+
+def test_some_photographs_are_darkened_as_among_all(built):
+    every, some = pairs(built, "photos"), pairs(built, "photos", most=3)
+    assert [name for name, _, _ in some] == [every[i][0] for i in (0, 1, 4, 5, 8, 9)]
+
+
+def test_real_pairs_are_what_the_files_hold(built):
+    found = pairs(built, "pairs")
+    assert len(found) == 5
+    for name, low, normal in found:
+        letter = name[-1]
+        for image, folder in ((low, "low"), (normal, "gt")):
+            with PILImage.open(built / "pairs" / "dev" / folder / f"{letter}.png") as file:
+                np.testing.assert_array_equal(np.rint(255 * image).astype(np.uint8), file)

@@ -1,0 +1,1 @@
+"""What a batch is made of: built data sets, crops, synthesis, the mixture of them."""

@@ -1,0 +1,295 @@
+"""Crops from built data sets, by grain: the batch of a step is a function of (seed, step) alone.
+
+An element holds uint8 crops `normal` [h, w, 3]; where the mixture has real dark photographs, also
+`low` and `record` (0 for a photograph, which is darkened later; else 1 + the place of the dark
+photograph among all real ones); where it has brackets, also `between` [b, h, w, 3], real exposures
+from dark to light between `low` and `normal`. All of one element are cropped, flipped and turned
+alike. Degradation is not done here but on the device (`data.synthesise`).
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+from PIL import Image as PILImage
+
+from pdn_jax.types import InputError
+from train.data.store import Split
+
+
+class Crops(NamedTuple):
+    """How crops are taken: `size` pixels a side; from photographs a square of at least `smallest`
+    of the shorter side, reduced to that; `between` real exposures of a bracket. Of the real dark
+    photographs' crops, a part `scaled` is taken at another scale, from `enlarged`·size to all."""
+
+    size: int
+    smallest: float
+    between: int
+    scaled: float = 0.0
+    enlarged: float = 1.0
+
+
+# --- decoded images ------------------------------------------------------------------------------
+
+
+class Cache:
+    """Decoded images by key, held until `budget` bytes are used; the others are decoded each time.
+
+    Nothing is ever thrown out: with every image as likely as the other, what is held stays right.
+    """
+
+    def __init__(self, budget: int):
+        self.budget, self.used = budget, 0
+        self.held: dict = {}
+        self.lock = threading.Lock()
+
+    def get(self, key, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The image of that key, from `make` where it is not held."""
+        image = self.held.get(key)
+        if image is None:
+            image = make()
+            with self.lock:
+                if key not in self.held and self.used + image.nbytes <= self.budget:
+                    self.held[key] = image
+                    self.used += image.nbytes
+        return image
+
+    def __getstate__(self) -> dict:
+        """Only the budget goes to another process."""
+        return {"budget": self.budget}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["budget"])
+
+
+def reduced(image: np.ndarray, shorter: int) -> np.ndarray:
+    """The image with its shorter side at most that many pixels, and never enlarged."""
+    height, width = image.shape[:2]
+    scale = shorter / min(height, width)
+    if scale >= 1.0:
+        return image
+    size = max(shorter, round(scale * width)), max(shorter, round(scale * height))
+    return np.asarray(PILImage.fromarray(image).resize(size, PILImage.Resampling.BICUBIC))
+
+
+# --- crops ---------------------------------------------------------------------------------------
+
+
+def crop(images: Sequence[np.ndarray], rng: np.random.Generator, size: int, side: int) -> list:
+    """One random side×side square of all the images, resized to size×size, flipped and turned alike."""
+    top, left = (int(rng.integers(length - side + 1)) for length in images[0].shape[:2])
+    turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+    parts = []
+    for image in images:
+        part = image[top : top + side, left : left + side]
+        if side != size:
+            square = PILImage.fromarray(np.ascontiguousarray(part))
+            part = np.asarray(square.resize((size, size), PILImage.Resampling.BICUBIC))
+        part = np.rot90(part, turns)
+        parts.append(np.ascontiguousarray(part[:, ::-1] if mirrored else part))
+    return parts
+
+
+def photograph_side(image: np.ndarray, rng: np.random.Generator, crops: Crops) -> int:
+    """Side of a photograph's crop, log-uniform from `smallest` of its shorter side to all of it."""
+    shorter = min(image.shape[:2])
+    return log_uniform(rng, min(shorter, max(crops.size, crops.smallest * shorter)), shorter)
+
+
+def pair_side(image: np.ndarray, rng: np.random.Generator, crops: Crops) -> int:
+    """Side of a real pair's crop: as it is, or a part `scaled` of the time enlarged or reduced."""
+    if rng.random() >= crops.scaled:
+        return crops.size
+    return log_uniform(rng, crops.enlarged * crops.size, min(image.shape[:2]))
+
+
+def log_uniform(rng: np.random.Generator, least: float, most: float) -> int:
+    """A whole number whose logarithm is uniform."""
+    return round(float(np.exp(rng.uniform(np.log(least), np.log(most)))))
+
+
+def between(example: dict, low: int, count: int) -> list[int]:
+    """`count` frames between frame `low` and the target, evenly spread; the target where none is."""
+    target = len(example["frames"]) - 1
+    inner = np.arange(low + 1, target)
+    if not len(inner):
+        return [target] * count
+    places = np.round(np.linspace(0, len(inner) - 1, count)).astype(int)
+    return [int(inner[place]) for place in places]
+
+
+class Cropping(grain.transforms.RandomMap):
+    """(source, item) -> an element of crops."""
+
+    def __init__(self, splits: Sequence[Split], crops: Crops, cache: Cache):
+        self.splits, self.crops, self.cache = tuple(splits), crops, cache
+        counts = [0 if split.kind == "photos" else len(split) for split in splits]
+        self.first = np.concatenate([[1], 1 + np.cumsum(counts)]).astype(int)
+        self.real = any(counts)
+        brackets = any(split.kind == "brackets" for split in splits)
+        self.between = crops.between if brackets else 0
+
+    def image(self, source: int, example: int, index: int) -> np.ndarray:
+        """A decoded image, from the cache; photographs no larger than crops can make use of."""
+        split = self.splits[source]
+
+        def make():
+            image = split.frame(example, index)
+            if split.kind == "photos":
+                return reduced(image, round(self.crops.size / self.crops.smallest))
+            return image
+
+        return self.cache.get(
+            (source, example, index % len(split.examples[example]["frames"])), make
+        )
+
+    def random_map(self, element, rng):
+        """Grain's hook."""
+        source, place = element
+        split, size = self.splits[source], self.crops.size
+        example, low = split.items[place]
+        if split.kind == "photos":
+            image = self.image(source, example, 0)
+            (normal,) = crop([image], rng, size, photograph_side(image, rng, self.crops))
+            dark, inner, record = np.zeros_like(normal), [normal] * self.between, 0
+        else:
+            frames = between(split.examples[example], low, self.between)
+            images = [self.image(source, example, index) for index in (low, *frames, -1)]
+            side = pair_side(images[-1], rng, self.crops)
+            dark, *inner, normal = crop(images, rng, size, side)
+            record = int(self.first[source]) + place
+        found = {"normal": normal}
+        if self.real:
+            found |= {"low": dark, "record": np.int32(record)}
+        if self.between:
+            found["between"] = np.stack(inner)
+        return found
+
+
+class _From(grain.transforms.Map):
+    """Item -> (source, item)."""
+
+    def __init__(self, source: int):
+        self.source = source
+
+    def map(self, item):
+        return self.source, item
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def batches(
+    splits: Sequence[Split],
+    weights: Sequence[float],
+    *,
+    seed: int,
+    batch_size: int,
+    crops: Crops,
+    cache: Cache,
+    process: tuple[int, int] = (0, 1),
+) -> grain.MapDataset:
+    """An endless random-access data set: element `step` is a dict of uint8 crops [n, …].
+
+    The data sets take turns by their weights; each is gone through once per round, in an order
+    shuffled anew every round. process is (which, of how many): each reads its own share of every
+    batch, places which, which + how many, … of it (see `places`). Raises InputError for an image
+    smaller than the crop, or a batch that does not divide.
+    """
+    which, count = process
+    for split in splits:
+        check_sizes(split, crops.size)
+    return (
+        _mixed(splits, weights, seed, batch_size, count)
+        .random_map(Cropping(splits, crops, cache))
+        .slice(slice(which, None, count))
+        .batch(batch_size // count)
+    )
+
+
+def order(
+    splits: Sequence[Split], weights: Sequence[float], *, seed: int, batch_size: int
+) -> grain.MapDataset:
+    """(which split, which of its items) of every place in a whole batch, by step, as `batches` takes them."""
+    return _mixed(splits, weights, seed, batch_size, 1).batch(batch_size)
+
+
+def _mixed(splits, weights, seed: int, batch_size: int, count: int) -> grain.MapDataset:
+    """An endless (which split, which of its items)."""
+    if batch_size % count:
+        raise InputError(
+            f"train.batch_size={batch_size} does not divide among {count} processes; "
+            f"use a multiple of {count}"
+        )
+    rounds = [
+        grain.MapDataset.range(len(split)).seed(seed + index).shuffle().repeat().map(_From(index))
+        for index, split in enumerate(splits)
+    ]
+    mixed = rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
+    return mixed.seed(seed)
+
+
+def places(batch_size: int, process: tuple[int, int] = (0, 1)) -> np.ndarray:
+    """Places in the whole batch of what a process reads."""
+    which, count = process
+    return np.arange(which, batch_size, count)
+
+
+def check_sizes(split: Split, size: int) -> None:
+    """Raise InputError for an image from which no crop of that size can be taken."""
+    for example in split.examples:
+        frame = example["frames"][-1]
+        if min(frame["width"], frame["height"]) < size:
+            raise InputError(
+                f"{example['name']} in data set {split.name} is {frame['width']}×{frame['height']} "
+                f"pixels, smaller than data.crop_size={size}; lower data.crop_size"
+            )
+
+
+def follow_parent(index: int, count: int) -> None:
+    """Have a worker process leave signals to its parent, and end when that is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def stream(
+    dataset: grain.MapDataset, start: int, *, threads: int, workers: int = 0
+) -> Iterator[Iterator[dict[str, np.ndarray]]]:
+    """`with stream(…) as batches`: those from step `start` on, prefetched by `threads` threads.
+
+    With `workers`, in that many processes of as many threads. How many there are of either changes
+    nothing in what comes.
+    """
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    batches = dataset[start:].to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads its own, and this program sets none
+        # Through a pipe: what is left in shared memory at the end is warned of.
+        batches = grain.experimental.WithOptionsIterDataset(
+            batches, grain.experimental.DatasetOptions(min_shm_size=2**62)
+        )
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=follow_parent
+        )
+    iterator = iter(batches)
+    try:
+        yield iterator
+    finally:
+        iterator.close()

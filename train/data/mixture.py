@@ -1,0 +1,217 @@
+"""From the config to data: which splits to train on, which to judge by, their crops and their θ."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from pdn_jax.types import InputError, Physics
+from train import build
+from train.data import calibrated_camera, crops, store, synthesis
+from train.tools import prepare
+
+GIB = 2**30
+
+
+def prepared(config, console: Console) -> None:
+    """Build the data sets of `config.data.sources` that are not built yet."""
+    for entry in config.data.sources:
+        whole = isinstance(entry, tuple) and len(entry) == 3
+        if not whole or entry[0] not in ("paired", "brackets", "photos"):
+            raise InputError(
+                f"data.sources has {entry!r}; expected (kind, name, folder), kind one of "
+                "paired, brackets, photos"
+            )
+        kind, name, folder = map(str, entry)
+        where = ["--data-dir", config.data.directory] if config.data.directory else []
+        asked = prepare.options_of([kind, "--source", folder, "--name", name, *where])
+        prepare.report(name, prepare.prepare(asked, console), console)
+
+
+def mixture(config) -> tuple[list[store.Split], list[float]]:
+    """The splits of `config.data.mixture` and their weights; raises InputError for a bad entry."""
+    entries = config.data.mixture or tuple((name, 1.0) for _, name, _ in config.data.sources)
+    splits, weights = [], []
+    for entry in entries or (("packaged", 1.0),):
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise InputError(f"data.mixture has {entry!r}; expected (name, weight)")
+        name, weight = entry
+        if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+            raise InputError(f"data.mixture gives {name} the weight {weight!r}; expected above 0")
+        splits.append(opened(name, "train", config.data.directory))
+        weights.append(float(weight))
+    return splits, weights
+
+
+def opened(name: str, split: str, directory: str) -> store.Split:
+    """The split that 'name/split' or 'name' says, with `split` where it says none."""
+    name, _, said = name.partition("/")
+    return store.open_split(name, said or split, directory)
+
+
+def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
+    """What to judge by: `config.eval.data`, or the dev (else test) splits of what is trained on."""
+    directory = config.data.directory
+    if config.eval.data:
+        for name in config.eval.data:
+            if not isinstance(name, str):
+                raise InputError(f"eval.data has {name!r}; expected 'NAME' or 'NAME/SPLIT'")
+        return [opened(name, "dev", directory) for name in config.eval.data]
+    found = []
+    for name in dict.fromkeys(split.name for split in trained):
+        there = store.plan(name, directory)["examples"]
+        held_out = [split for split in ("dev", "test") if split in there]
+        found += [store.open_split(name, split, directory) for split in held_out[:1]]
+    if not found:
+        raise InputError(
+            f"{', '.join(split.name for split in trained)}: no dev or test split to judge by; "
+            "name one with --config.eval.data=\"('NAME/SPLIT',)\""
+        )
+    return found
+
+
+def pairs(config, splits: Sequence[store.Split], degrade) -> list[synthesis.Pair]:
+    """Whole pairs of the splits to judge by, in memory."""
+    return [
+        pair
+        for split in splits
+        for pair in synthesis.whole_pairs(
+            split,
+            seed=config.seed,
+            draws=config.eval.draws,
+            degrade=degrade,
+            sample_physics=build.physics_sampler(config),
+            most=config.eval.most,
+        )
+    ]
+
+
+def fitted(config, splits: Sequence[store.Split]) -> synthesis.Fitted | None:
+    """θ of every real pair of the splits from `config.data.physics`, in the order of `record`.
+
+    Without `config.data.fitted` none of them is known to the negative direction.
+    """
+    real = [split for split in splits if split.kind != "photos"]
+    if not (config.data.physics and real):
+        return None
+    _, known = calibrated_camera.load_calibration(config.data.physics)
+    names = [f"{split.name}/{split.item_name(item)}" for split in real for item in split.items]
+    nothing = jax.tree.map(np.asarray, synthesis.degradation.neutral_physics(jnp.ones(())))
+    rows: list[Physics] = [nothing, *(known.get(name, nothing) for name in names)]
+    used = known if config.data.fitted else ()
+    found = np.array([0.0, *(float(name in used) for name in names)], np.float32)
+    return synthesis.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), found)
+
+
+class Part(NamedTuple):
+    """A stretch of the training whose batches have one shape.
+
+    steps start … stop − 1; batches: by step; order: what is in them, see `pipeline.order`; places: in
+    the whole batch, of what this process reads.
+    """
+
+    start: int
+    stop: int
+    batches: grain.MapDataset
+    order: grain.MapDataset
+    places: np.ndarray
+
+
+def shapes(config) -> list[tuple[int, int, int, int]]:
+    """(first step, step after the last, crops in a batch, pixels a side) of each part of the training."""
+    options = config.data
+    steps, size = config.train.steps, config.train.batch_size
+    if not options.final_size:
+        return [(0, steps, size, options.crop_size)]
+    change = steps - round(options.final * steps)
+    parts = [
+        (0, change, size, options.crop_size),
+        (change, steps, last_batch(config, size), options.final_size),
+    ]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def last_batch(config, size: int) -> int:
+    """Crops of `data.final_size` with about as many pixels as `size` of `data.crop_size`; 1 or more."""
+    return max(1, round(size * (config.data.crop_size / config.data.final_size) ** 2))
+
+
+def parts(
+    config, splits: Sequence[store.Split], weights: Sequence[float], process=(0, 1)
+) -> list[Part]:
+    """The crops of `config.data`, by step, in parts of one shape each."""
+    options = config.data
+    more = config.augment
+    cache = crops.Cache(round(options.cache * GIB / max(1, options.workers)))
+    return [
+        Part(
+            start,
+            stop,
+            crops.batches(
+                splits,
+                weights,
+                seed=config.seed + start,
+                batch_size=count,
+                crops=crops.Crops(
+                    side, options.smallest_crop, options.between, more.scaled, more.enlarged
+                ),
+                cache=cache,
+                process=process,
+            ),
+            crops.order(splits, weights, seed=config.seed + start, batch_size=count),
+            crops.places(count, process),
+        )
+        for start, stop, count, side in shapes(config)
+    ]
+
+
+def names_at(splits: Sequence[store.Split], parts: Sequence[Part], step: int) -> list[str]:
+    """What the batch before `step` steps were done is made of: 'DATA/photograph' by its place."""
+    (part,) = (part for part in parts if part.start <= step < part.stop)
+    which, places = part.order[step]
+    return [
+        f"{splits[source].name}/{splits[source].item_name(splits[source].items[place])}"
+        for source, place in zip(which, places, strict=True)
+    ]
+
+
+def stream(config, parts: Sequence[Part], start: int, degrade, known) -> Iterator:
+    """(crops, their places) of every step from `start` on; its reader closes it."""
+    for part in parts:
+        if start >= part.stop:
+            continue
+        first = max(start, part.start)
+        with crops.stream(
+            part.batches, first, threads=config.data.threads, workers=config.data.workers
+        ) as plain:
+            batches = compressed(config, plain, first, part.places, degrade, known)
+            for _ in range(first, part.stop):
+                yield next(batches), part.places
+
+
+def compressed(
+    config, stream: Iterator, start: int, places: np.ndarray, degrade, known
+) -> Iterator[synthesis.Crops]:
+    """The stream with JPEG in it, where `config.data.jpeg` asks for any."""
+    options = config.data
+    if not options.jpeg:
+        return stream
+    synthesise, root = build.synthesiser(config, degrade, known), jax.random.key(config.seed)
+
+    @jax.jit
+    def darken(step, crops):
+        return synthesise(synthesis.image_keys(root, step, places), crops).low
+
+    return synthesis.compress(
+        stream,
+        darken,
+        start=start,
+        places=places,
+        seed=config.seed,
+        share=options.jpeg,
+        quality=tuple(options.jpeg_quality),
+    )

@@ -1,0 +1,1 @@
+"""Folders of photographs to built data sets: listed, measured, split, written with TFDS."""

@@ -1,0 +1,280 @@
+"""A run on one page that opens offline: how far it is, its curves, its picture, its scores.
+
+    python -m train.tools.report RUN_FOLDER [--out page.html]
+
+reads what the run has written so far, also of one that still goes on or was stopped, and touches
+no device. The page holds everything that it shows.
+"""
+
+import base64
+import csv
+import html
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from pdn_jax import cli
+from pdn_jax.types import InputError
+from train import rows
+from train.options import flattened
+from train.tools import curves
+
+PICTURE = "stages.png"
+
+
+class Run(NamedTuple):
+    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, the
+    picture of the stages, None where there is none yet, and what could not be read, and why."""
+
+    folder: Path
+    options: dict[str, Any]
+    rows: list[rows.Row]
+    tables: dict[str, list[dict[str, str]]]
+    picture: Image.Image | None
+    unread: Sequence[str] = ()
+
+
+# --- what there is -----------------------------------------------------------------------------
+
+
+def read_run(folder: Path) -> Run:
+    """A run folder; raises InputError where it is none. Any other file may be missing or damaged."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name the run_dir of a training")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} has no config.json, so it is no run; name a training's run_dir")
+    unread: list[str] = []
+
+    def tried(path: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+        try:
+            return read(path)
+        except (OSError, ValueError, SyntaxError, csv.Error) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            unread.append(f"{path.name} cannot be read: {reason}")
+            return otherwise
+
+    options = tried(path, read_options, {})
+    found = tried(folder / "metrics.csv", rows.read, [])
+    tables = {
+        path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
+    }
+    picture = tried(folder / PICTURE, read_picture, None)
+    return Run(folder, options, found, {n: t for n, t in tables.items() if t}, picture, unread)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """A run's options by their dotted names; raises ValueError where there are none."""
+    options = json.loads(path.read_text())
+    if not isinstance(options, dict):
+        raise ValueError("it holds no options")
+    return flattened(options)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `train.evaluate` wrote; raises ValueError where it is none."""
+    with path.open(newline="", errors="replace") as file:
+        reader = csv.DictReader(file)
+        found = list(reader)
+    if not found or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
+        raise ValueError("it is no table of scores")
+    return found
+
+
+def read_picture(path: Path) -> Image.Image | None:
+    """A picture in RGB, None where there is none."""
+    if not path.exists():
+        return None
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Label -> what a look at the run should show first."""
+    total = run.options.get("train.steps", "?")
+    step = int(run.rows[-1]["step"]) if run.rows else 0
+    found = {"steps": f"{step} of {total}", "network": str(run.options.get("model.variant", "?"))}
+    judged = [row for row in run.rows if row.get("eval/psnr")]
+    if judged:
+        best = max(judged, key=lambda row: float(row["eval/psnr"]))
+        found["PSNR now"] = f"{float(judged[-1]['eval/psnr']):.2f} dB"
+        found["best PSNR"] = f"{float(best['eval/psnr']):.2f} dB at step {best['step']}"
+    speeds = [row["images_per_second"] for row in run.rows if row.get("images_per_second")]
+    if speeds:
+        found["images/s"] = f"{float(speeds[-1]):.3g}"
+    return found
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #222;
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p { margin: .5rem 0; color: #555; }
+dl { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
+dl div { border: 1px solid #ddd; border-radius: .4rem; padding: .4rem .8rem; }
+dt { font-size: .8rem; color: #666; }
+dd { margin: 0; font-weight: 600; }
+.curves { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.curves img { width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+.wide img { display: block; max-width: none; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+summary { cursor: pointer; margin: .5rem 0; }
+"""
+
+
+def page(run: Run) -> str:
+    """The whole page, HTML."""
+    title = html.escape(run.folder.resolve().name)
+    parts = [f"<h1>{title}</h1>", *(f"<p>{_text(said)}</p>" for said in run.unread)]
+    parts += [_facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
+    parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
+    parts += [_scores(name, table) for name, table in run.tables.items()]
+    if not run.tables:
+        parts.append("<p>The table of scores is written when the run ends.</p>")
+    parts += ["<h2>Options</h2>", _options(run.options)]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _facts(found: dict[str, str]) -> str:
+    cells = [f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in found.items()]
+    return f"<dl>{''.join(cells)}</dl>"
+
+
+def _curves(found: Sequence[rows.Row]) -> str:
+    drawn = curves.drawings(found)
+    if not drawn:
+        return "<p>Nothing has been logged yet.</p>"
+    images = [
+        f'<img alt="{_text(name)}" src="{_data("image/svg+xml", svg)}">'
+        for name, svg in drawn.items()
+    ]
+    return f'<div class="curves">{"".join(images)}</div>'
+
+
+def _picture(picture: Image.Image | None) -> str:
+    if picture is None:
+        return "<p>The picture is written at the first evaluation.</p>"
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90, subsampling=0)
+    said = "Rows of photographs: low, every stage, every level, restored, truth"
+    image = f'<img alt="{said}" src="{_data("image/jpeg", buffer.getvalue())}">'
+    return f'<p>{said}.</p><div class="wide">{image}</div>'
+
+
+def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
+    """The means with their intervals, and every photograph folded away."""
+    columns = [c for c in table[0] if c not in ("method", "photograph", "scene")]
+    cells = {(row["method"], row["photograph"]): row for row in table}
+    means = []
+    for method in dict.fromkeys(row["method"] for row in table):
+        mean, low, high = (
+            cells.get((method, part), {}) for part in ("mean", "interval low", "interval high")
+        )
+        means.append([method, *(_interval(mean, low, high, column) for column in columns)])
+    each = [
+        [f"{row['method']}: {row['photograph']}", *(_number(row[column]) for column in columns)]
+        for row in table
+        if row["photograph"] not in ("mean", "interval low", "interval high")
+    ]
+    heads = [column.replace("_", "-") for column in columns]
+    return (
+        f"<p>{_text(name)}: means over the photographs, their 95 % interval in brackets. "
+        "What is called gt-mean leans on the truth.</p>"
+        + _table(["method", *heads], means)
+        + f"<details><summary>{len(each)} single scores</summary>"
+        + _table(["photograph", *heads], each)
+        + "</details>"
+    )
+
+
+def _interval(mean: dict, low: dict, high: dict, column: str) -> str:
+    span = f" ({_number(low.get(column))} – {_number(high.get(column))})"
+    known = low and high and low.get(column) != high.get(column)  # of one photograph it is not
+    return _number(mean.get(column)) + (span if known else "")
+
+
+def _number(text: str | None) -> str:
+    """Four digits of a number; what is none as it is."""
+    try:
+        return f"{float(text or ''):.4g}"
+    except ValueError:
+        return text or ""
+
+
+def _options(options: dict[str, Any]) -> str:
+    body = _table(["option", "value"], [[name, str(value)] for name, value in options.items()])
+    return f"<details><summary>{len(options)} options</summary>{body}</details>"
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in heads)
+    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in body]
+    lines = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        '<div class="wide"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> None:
+    """The page, whole or not at all; raises InputError where it cannot be."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name an html file with --out")
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); name another with --out"
+        ) from error
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    parser = cli.Parser(prog="python -m train.tools.report", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run_dir of a training")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in that folder)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an --out that exists")
+    options = parser.parse_args(argv)
+    if options.out and options.out.exists() and not options.overwrite:
+        raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
+    out = options.out or options.run / "report.html"
+    found = read_run(options.run)
+    write(out, page(found))
+    for said in found.unread:
+        print(f"left out: {said}", file=sys.stderr)
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))
