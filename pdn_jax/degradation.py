@@ -27,6 +27,7 @@ from pdn_jax.physics import fit_physics as fit_physics
 from pdn_jax.physics import sample_physics as sample_physics
 from pdn_jax.types import Physics, PRNGKey
 
+
 def linearize(gamma: float | None = None) -> Step:
     """sRGB values to linear light: the exact sRGB curve, or the power x^gamma. Source: IEC 61966-2-1.
 

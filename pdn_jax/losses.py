@@ -123,7 +123,9 @@ def bidirectional(
         (negative_loss, more), negative_slope = jax.value_and_grad(scores, argnums=2, has_aux=True)(
             backward, held, held.restored, batch
         )
-        statistics = balances.gradient_statistics(positive_loss, negative_loss, positive_slope, negative_slope)
+        statistics = balances.gradient_statistics(
+            positive_loss, negative_loss, positive_slope, negative_slope
+        )
         total = weights.positive * positive_loss + weights.negative * negative_loss
         slopes = (
             jax.tree.map(lambda slope: weights.positive * slope, stages_slope),

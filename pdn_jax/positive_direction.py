@@ -96,9 +96,7 @@ def restored_term(distance: Distance) -> Direction:
     Returns:
         The direction.
     """
-    return lambda output, restored, batch: {
-        "restored": per_image(distance(restored, batch.normal))
-    }
+    return lambda output, restored, batch: {"restored": per_image(distance(restored, batch.normal))}
 
 
 def structure_term(weight: float) -> Direction:

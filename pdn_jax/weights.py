@@ -136,7 +136,9 @@ def _facts(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         facts = json.loads(metadata[ENTRY])
     except ValueError as error:
-        raise InputError(f"{path} is damaged, its metadata is no JSON: copy it once more") from error
+        raise InputError(
+            f"{path} is damaged, its metadata is no JSON: copy it once more"
+        ) from error
     version = facts.get("format") if isinstance(facts, dict) else facts
     if version != FORMAT:
         raise InputError(

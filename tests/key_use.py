@@ -14,7 +14,18 @@ KEY = re.compile(r"(\w+_)?keys?(\[.+\])?")
 MAKERS = {"key", "PRNGKey", "wrap_key_data", "key_data", "key_impl"}
 """Functions of `jax.random` that make a key or look at one, and draw nothing from it."""
 
-HARMLESS = {"len", "zip", "enumerate", "str", "repr", "print", "isinstance", "sorted", "list", "set"}
+HARMLESS = {
+    "len",
+    "zip",
+    "enumerate",
+    "str",
+    "repr",
+    "print",
+    "isinstance",
+    "sorted",
+    "list",
+    "set",
+}
 """Functions that may be given whatever is called `key`."""
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
