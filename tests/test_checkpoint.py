@@ -82,6 +82,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         assert checkpoints.steps() == [1]
 
 
+@pytest.mark.slow
 def test_weights_of_a_checkpoint_enhance_a_photo(tmp_path):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
@@ -345,6 +346,7 @@ raise SystemExit(explained(run))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [100, 3000, 60000])
 def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path, limit):
     """Files of at most `limit` bytes: the json, the state or the weights no longer fit."""

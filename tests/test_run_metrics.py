@@ -96,7 +96,7 @@ def test_a_kill_while_the_file_is_rewritten_leaves_the_old_one(tmp_path, monkeyp
     assert read_back(tmp_path, 2) == [1, 2]
 
 
-# --- TensorBoard, Weights & Biases --------------------------------------------------------------------------------------
+# --- TensorBoard, Weights & Biases ---------------------------------------------------------------
 
 EDGES = np.asarray([-4.0, -3.0, -2.0, -1.0, 0.0])
 
@@ -154,6 +154,7 @@ print("went on", file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_nobody_reads_any_more():
     """As after `| head -1`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 from rich.console import Console
 from test_inference import tiny
 
@@ -18,6 +19,7 @@ SMALLEST = ["--config.data.crop_size=32", f"--config.model.change={NETWORK}"]
 """Options of a run whose steps are as short as can be."""
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_it_were_not(tmp_path, capsys):
     """Twice with SIGKILL, once as it starts, once in the middle of writing a checkpoint."""
     out = ["--out", str(tmp_path / "out")]

@@ -56,7 +56,7 @@ class Metrics:
         known, more = columns(self.rows), False
         if self.rows and self.rows[-1]["step"] == row["step"]:
             row, more = self.rows.pop() | row, True
-        self.append_row(row)
+        self.rows.append(row)
         if not more and known == columns(self.rows) and self.path.exists():
             append_row(self.path, row, known)
         else:
