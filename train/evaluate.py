@@ -23,11 +23,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, inference, metrics, photo
+from pdn_jax import cli, files, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
-from train import files
 from train.data import store
 from train.data.synthesis import Pair, whole_pairs
 
@@ -131,7 +130,7 @@ def write_table(path: Path, results: dict[str, Scores]) -> None:
         writer.writerow([method, "mean", "", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
         writer.writerow([method, "interval low", "", *(f"{low:.6f}" for low, _ in spans)])
         writer.writerow([method, "interval high", "", *(f"{high:.6f}" for _, high in spans)])
-    files.replace(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:
