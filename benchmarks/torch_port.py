@@ -180,13 +180,13 @@ class Network(nn.Module):
             apply_curve(start, enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION))
             for total in (totals if all_of_them else totals[-1:])
         ]
-        found = self.denoise(enhanced[-1], features, noise)
+        levels = self.denoise(enhanced[-1], features, noise)
         if not all_of_them:
-            found = found[-1:]
-        sizes = [2**level for level in reversed(range(len(found)))]
+            levels = levels[-1:]
+        sizes = [2**level for level in reversed(range(len(levels)))]
         denoised = tuple(
             image[..., : -(-height // size), : -(-width // size)]
-            for image, size in zip(found, sizes, strict=True)
+            for image, size in zip(levels, sizes, strict=True)
         )
         enhanced = tuple(image[..., :height, :width] for image in enhanced)
         return Output(enhanced, denoised, denoised[-1], sigmas)
