@@ -33,7 +33,7 @@ MIB = 2**20
 
 
 def make_pairs(folder: Path, copies: int) -> None:
-    """Prepare pairs of PNG files as data set 'made': packaged photographs, and darkened with noise."""
+    """Prepare pairs of PNG files as data set 'made': packaged photographs, darkened with noise."""
     photos, rng = store.open_split("packaged", "train", folder), np.random.default_rng(0)
     for index, copy in itertools.product(range(len(photos)), range(copies)):
         image = PILImage.fromarray(photos.frame(index, 0)).resize(SIZE)
@@ -79,7 +79,7 @@ def speed(batches, least: int, seconds: float, batch: int) -> float:
 
 
 def consumption(variant: str, batch: int, crop: int, steps: int) -> float:
-    """Crops per second that training takes, on one batch again and again."""
+    """Crops per second that training takes, on one batch over and over."""
     config = configured(variant, batch, crop, "gradient_ratio")
     devices = parallel.choose_devices(config.parallel.strategy, 0, batch, 1)
     step, mapped = make_training(
