@@ -8,7 +8,6 @@ from PIL import Image as PILImage
 
 from pdn_jax import degradation
 from pdn_jax import image as im
-from train.again import Again, together
 from train.data import store, synthesis
 from train.tools import prepare
 
@@ -83,11 +82,11 @@ def test_frames_between_become_part_of_the_batch():
     assert mixed().between is None
 
 
-# --- photographed again --------------------------------------------------------------------------
+# --- re-exposure augmentation --------------------------------------------------------------------
 
 
-def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
-    """Real pairs of a flat grey, gone through the camera again; θ of the first is exact."""
+def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
+    """Real pairs of a flat grey, through a second camera; θ of the first is exact."""
     normal, low = 128, dark
     crops = {
         "normal": jnp.full((count, 16, 16, 3), normal, jnp.uint8),
@@ -99,22 +98,22 @@ def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
     first = first.replace(shot_noise=jnp.full((2,), 1e-6), read_noise=jnp.full((2,), 1e-9))
     fitted = synthesis.Fitted(first, jnp.asarray([0.0, 1.0]))
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
-    again = Again(part, stops, cast, snr)
-    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, again)
+    options = synthesis.Reexposure(probability, stops, cast, snr)
+    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, options)
 
 
-def test_a_part_of_the_real_ones_is_photographed_again():
-    for part in (0.0, 0.3, 1.0):
-        batch = twice(part, count=200)
+def test_real_dark_photographs_are_reexposed_with_the_probability_given():
+    for probability in (0.0, 0.3, 1.0):
+        batch = reexposed(probability, count=200)
         changed = np.any(np.asarray(batch.low) != np.float32(20 / 255), axis=(1, 2, 3))
-        assert changed.mean() == pytest.approx(part, abs=0.1)
+        assert changed.mean() == pytest.approx(probability, abs=0.1)
         untouched = ~changed
         np.testing.assert_allclose(batch.physics.shot_noise[untouched], 1e-6)
 
 
-def test_both_cameras_together_are_one():
+def test_two_cameras_in_sequence_are_one():
     """What was made of the truth by both has the mean and the variance that their common θ says."""
-    batch = twice(count=200)
+    batch = reexposed(count=200)
     expected = CAMERA.mean(batch.normal, batch.physics)
     spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
     residual = np.asarray(batch.low - expected)
@@ -130,18 +129,77 @@ def test_both_cameras_together_are_one():
 
 
 def test_a_second_photograph_stays_darker_than_the_truth():
-    batch = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
+    batch = reexposed(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
     light = np.asarray(im.linearize(batch.low).mean(axis=(1, 2, 3)))
     assert light.max() < 0.82 * float(im.linearize(batch.normal).mean())
     assert light.min() < 0.2 * light.max()
-    kept = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
+    kept = reexposed(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
     assert np.asarray(kept.low).mean(axis=(1, 2, 3)).min() > 2.5 / 255
 
 
 def test_noise_that_nobody_knows_stays_unknown():
     first = degradation.neutral_physics(jnp.asarray(0.1))
     second = first.replace(shot_noise=jnp.asarray(1e-3), read_noise=jnp.asarray(1e-4))
-    assert float(together(first, second).shot_noise) == 0.0
+    assert float(synthesis.compose_physics(first, second).shot_noise) == 0.0
+
+
+def test_noise_of_two_cameras_in_sequence():
+    """σs·κ' + σs' and σr·κ'² + σr', measured: a first camera with read noise alone, then a darker one."""
+    first = degradation.neutral_physics(jnp.asarray(0.5)).replace(
+        shot_noise=jnp.asarray(1e-6), read_noise=jnp.asarray(4e-4)
+    )
+    second = degradation.neutral_physics(jnp.asarray(0.25)).replace(
+        shot_noise=jnp.asarray(1e-4), read_noise=jnp.asarray(1e-6)
+    )
+    linear = degradation.chain(degradation.expose(), degradation.shot_read_noise())
+    light = jnp.full((256, 256, 3), 0.4)
+    keys = jax.random.split(jax.random.key(0), 2)
+    seen = linear.sample(keys[1], linear.sample(keys[0], light, first), second)
+    both = synthesis.compose_physics(first, second)
+    np.testing.assert_allclose(linear.mean(light, both), 0.05, rtol=1e-5)
+    np.testing.assert_allclose(seen.mean(), 0.05, rtol=2e-3)
+    np.testing.assert_allclose(seen.var(), linear.variance(light, both).mean(), rtol=0.02)
+    assert float(both.read_noise) == pytest.approx(4e-4 / 16 + 1e-6, rel=1e-5)
+    assert float(both.shot_noise) == pytest.approx(1e-6 / 4 + 1e-4, rel=1e-5)
+
+
+# --- independence of what is drawn -------------------------------------------------------------
+
+
+def drawn_fields(count=4096):
+    """Name -> [count], every number that the synthesiser of `configs.real`'s kind draws, by image."""
+    key_of = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(7), place))
+    normal = jnp.full((16, 16, 3), 0.5)
+    low = jnp.full((16, 16, 3), 0.1)
+    options = synthesis.Reexposure(0.5, 1.0, 0.1, (15.0, 40.0))
+
+    def one(key):
+        keys = synthesis.streams(key)
+        first = degradation.sample_physics(keys["physics"], normal)
+        second, chosen = synthesis.draw_reexposure(keys["reexposure"], low, normal, options)
+        noise = jax.random.normal(keys["sample"], (2,))
+        return {
+            "exposure": first.exposure,
+            "gain": jnp.log(first.gains[0] / first.gains[1]),
+            "offset": first.offset[0] / first.exposure,
+            "gamma": first.gamma,
+            "field": first.illumination[0],
+            "noise": noise[0],
+            "second exposure": second.exposure,
+            "second gain": jnp.log(second.gains[0] / second.gains[1]),
+            "chosen": chosen.astype(jnp.float32),
+        }
+
+    return jax.jit(jax.vmap(one))(key_of(jnp.arange(count)))
+
+
+def test_fields_drawn_for_an_image_are_independent():
+    """Rank correlation of every pair; 0.07 is more than four standard deviations of 4,096 draws."""
+    drawn = drawn_fields()
+    ranks = np.stack([np.argsort(np.argsort(np.asarray(x))) for x in drawn.values()])
+    correlation = np.corrcoef(ranks) - np.eye(len(ranks))
+    worst = np.unravel_index(np.abs(correlation).argmax(), correlation.shape)
+    assert np.abs(correlation).max() < 0.07, [list(drawn)[place] for place in worst]
 
 
 # --- JPEG ----------------------------------------------------------------------------------------
@@ -203,7 +261,7 @@ def built(tmp_path_factory):
     return root
 
 
-def pairs(built, name, seed=0, most=0, draws=2):
+def pairs(built, name, seed=0, max_pairs=0, draws=2):
     split = store.open_split(name, "dev", built / "built")
     return list(
         synthesis.whole_pairs(
@@ -212,7 +270,7 @@ def pairs(built, name, seed=0, most=0, draws=2):
             draws=draws,
             degrade=CAMERA,
             sample_physics=degradation.sample_physics,
-            most=most,
+            max_pairs=max_pairs,
         )
     )
 
@@ -230,7 +288,7 @@ def test_photographs_are_darkened_by_the_seed(built):
 
 
 def test_some_photographs_are_darkened_as_among_all(built):
-    every, some = pairs(built, "photos"), pairs(built, "photos", most=3)
+    every, some = pairs(built, "photos"), pairs(built, "photos", max_pairs=3)
     assert [name for name, _, _ in some] == [every[i][0] for i in (0, 1, 4, 5, 8, 9)]
 
 

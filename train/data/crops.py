@@ -24,6 +24,11 @@ from pdn_jax.types import InputError
 from train.data.store import Split
 
 
+ROUNDS = 2**31
+"""Times that a split is gone through at most. Grain's endless `repeat()` has a length that len()
+refuses in batches of one."""
+
+
 class Crops(NamedTuple):
     """How crops are taken: `size` pixels a side; from photographs a square of at least `smallest`
     of the shorter side, reduced to that; `between` real exposures of a bracket. Of the real dark
@@ -139,16 +144,15 @@ class Cropping(grain.transforms.RandomMap):
     def image(self, source: int, example: int, index: int) -> np.ndarray:
         """A decoded image, from the cache; photographs no larger than crops can make use of."""
         split = self.splits[source]
+        frame = index % len(split.examples[example]["frames"])
+        # Everything that the pixels depend on is in the key: crops of another size share the cache.
+        shorter = round(self.crops.size / self.crops.smallest) if split.kind == "photos" else 0
 
-        def make():
-            image = split.frame(example, index)
-            if split.kind == "photos":
-                return reduced(image, round(self.crops.size / self.crops.smallest))
-            return image
+        def decode():
+            image = split.frame(example, frame)
+            return reduced(image, shorter) if shorter else image
 
-        return self.cache.get(
-            (source, example, index % len(split.examples[example]["frames"])), make
-        )
+        return self.cache.get((source, example, frame, shorter), decode)
 
     def random_map(self, element, rng):
         """Grain's hook."""
@@ -229,7 +233,11 @@ def _mixed(splits, weights, seed: int, batch_size: int, count: int) -> grain.Map
             f"use a multiple of {count}"
         )
     rounds = [
-        grain.MapDataset.range(len(split)).seed(seed + index).shuffle().repeat().map(_From(index))
+        grain.MapDataset.range(len(split))
+        .seed(seed + index)
+        .shuffle()
+        .repeat(ROUNDS)
+        .map(_From(index))
         for index, split in enumerate(splits)
     ]
     mixed = rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))

@@ -85,7 +85,7 @@ def pairs(config, splits: Sequence[store.Split], degrade) -> list[synthesis.Pair
             draws=config.eval.draws,
             degrade=degrade,
             sample_physics=build.physics_sampler(config),
-            most=config.eval.most,
+            max_pairs=config.eval.max_pairs,
         )
     ]
 
@@ -127,7 +127,7 @@ def shapes(config) -> list[tuple[int, int, int, int]]:
     steps, size = config.train.steps, config.train.batch_size
     if not options.final_size:
         return [(0, steps, size, options.crop_size)]
-    change = steps - round(options.final * steps)
+    change = steps - round(options.final_fraction * steps)
     parts = [
         (0, change, size, options.crop_size),
         (change, steps, last_batch(config, size), options.final_size),
