@@ -25,7 +25,8 @@ from benchmarks.train import configured, make_training, seconds_of
 from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from train import build, parallel
-from train.data import crops, store
+from train.data import crops, mixture, store
+from train.data.prefetch import prefetched
 from train.tools import prepare
 
 SIZE = 600, 400
@@ -51,16 +52,16 @@ def make_pairs(folder: Path, copies: int) -> None:
 def reading(splits, *, batch: int, crop: int, budget: int, threads: int, workers: int, seconds):
     """(seconds to the first batch, crops/s while decoding, crops/s after, bytes held)."""
     cache = crops.Cache(budget)
-    dataset = crops.batches(
+    dataset = mixture.batches(
         splits,
         [1.0] * len(splits),
         seed=0,
         batch_size=batch,
-        crops=crops.Crops(crop, 0.3, 3),
+        taken=crops.Crops(crop, 0.3, 3),
         cache=cache,
     )
     started = time.perf_counter()
-    with crops.stream(dataset, 0, threads=threads, workers=workers) as batches:
+    with prefetched(dataset, 0, threads=threads, workers=workers) as batches:
         next(batches)
         first = time.perf_counter() - started
         once = max(1, sum(map(len, splits)) // batch)

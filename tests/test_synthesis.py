@@ -1,5 +1,7 @@
 """Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -211,7 +213,7 @@ def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40,
     places = np.asarray(places)
     stream = synthesis.compress(
         iter([{"normal": dark[places]}] * count),
-        lambda step, crops: crops["normal"].astype(np.float32) / 255.0,
+        lambda keys, crops: SimpleNamespace(low=synthesis.as_float(crops["normal"])),
         start=start,
         places=places,
         seed=3,
@@ -278,10 +280,10 @@ def pairs(built, name, seed=0, max_pairs=0, draws=2):
 def test_photographs_are_darkened_by_the_seed(built):
     one, two, other = (pairs(built, "photos", seed) for seed in (0, 0, 1))
     assert len(one) == 10
-    for (name, low, normal), (again, same, _), (_, different, _) in zip(
+    for (name, low, normal), (other_name, same, _), (_, different, _) in zip(
         one, two, other, strict=True
     ):
-        assert name == again
+        assert name == other_name
         np.testing.assert_array_equal(low, same)
         assert not np.array_equal(low, different)
         assert low.mean() < normal.mean()
@@ -293,9 +295,9 @@ def test_some_photographs_are_darkened_as_among_all(built):
 
 
 def test_real_pairs_are_what_the_files_hold(built):
-    found = pairs(built, "pairs")
-    assert len(found) == 5
-    for name, low, normal in found:
+    real = pairs(built, "pairs")
+    assert len(real) == 5
+    for name, low, normal in real:
         letter = name[-1]
         for image, folder in ((low, "low"), (normal, "gt")):
             with PILImage.open(built / "pairs" / "dev" / folder / f"{letter}.png") as file:

@@ -31,8 +31,8 @@ Crops = dict[str, Array]
 STREAMS = ("physics", "sample", "reexposure")
 """Streams of random numbers that the key of an image is split into."""
 
-JPEG_STREAM = 1
-"""Stands between seed and step in the seeds of the JPEG draws, so that no other draw shares them."""
+HOST_STREAMS = ("order", "crops", "jpeg", "evaluation")
+"""Streams of random numbers that are drawn on the host, or that have a root key of their own."""
 
 
 class Fitted(NamedTuple):
@@ -40,6 +40,26 @@ class Fitted(NamedTuple):
 
     physics: Physics
     known: Array
+
+
+class Reexposure(NamedTuple):
+    """Real dark photographs through a second camera, the forward model itself.
+
+    probability: of a photograph to be chosen. stops: darker or brighter at most, in linear light.
+    cast: standard deviation of ln gain. snr: range in dB of mid-grey's after brightening, for the
+    noise that is added.
+    """
+
+    probability: float
+    stops: float
+    cast: float
+    snr: Sequence[float]
+
+
+def host_seed(stream: str, *counts: int) -> int:
+    """A seed of 31 bits for a stream and what counts in it, the run's seed first."""
+    entropy = np.random.SeedSequence([HOST_STREAMS.index(stream), *counts])
+    return int(entropy.generate_state(1)[0] >> 1)
 
 
 def image_keys(root: PRNGKey, step: jax.Array, indices: jax.Array) -> PRNGKey:
@@ -54,7 +74,7 @@ def synthesise(
     degrade: Step,
     sample_physics: PhysicsSampler,
     fitted: Fitted | None = None,
-    reexposure: "Reexposure | None" = None,
+    reexposure: Reexposure | None = None,
 ) -> Batch:
     """uint8 crops [n, …] to a `Batch`: photographs are darkened, each from its own key.
 
@@ -145,20 +165,6 @@ DARKEST = 3.0 / 255.0 / 12.92
 REEXPOSURE_STREAMS = ("exposure", "snr", "scatter", "gains", "chosen")
 
 
-class Reexposure(NamedTuple):
-    """Real dark photographs through a second camera, the forward model itself.
-
-    probability: of a photograph to be chosen. stops: darker or brighter at most, in linear light.
-    cast: standard deviation of ln gain. snr: range in dB of mid-grey's after brightening, for the
-    noise that is added.
-    """
-
-    probability: float
-    stops: float
-    cast: float
-    snr: Sequence[float]
-
-
 def draw_reexposure(
     key: PRNGKey, low: Image, normal: Image, options: Reexposure
 ) -> tuple[Physics, Scalar]:
@@ -210,7 +216,7 @@ def compose_physics(first: Physics, second: Physics) -> Physics:
 
 def compress(
     batches: Iterator[Crops],
-    darken: Callable[[int, Crops], Array],
+    synthesise: Callable[[PRNGKey, Crops], Batch],
     *,
     start: int,
     places: np.ndarray,
@@ -220,13 +226,19 @@ def compress(
 ) -> Iterator[Crops]:
     """Add to every batch its dark images as `compressed`: a `share` of them through a JPEG.
 
-    darken(step, crops) -> low [n, h, w, 3], as the step itself would make it. Quality is uniform in
-    `quality`. All is drawn from (seed, step, place in the global batch).
+    synthesise(keys, crops) makes them, as the step itself would. Quality is uniform in `quality`. All
+    is drawn from (seed, step, place in the global batch).
     """
+    root = jax.random.key(seed)
+
+    @jax.jit
+    def darken(step, crops):
+        return synthesise(image_keys(root, step, places), crops).low
+
     for step, crops in enumerate(batches, start):
         low = np.rint(255.0 * np.asarray(darken(step, crops))).astype(np.uint8)
         for index, place in enumerate(places):
-            rng = np.random.default_rng((seed, JPEG_STREAM, step, int(place)))
+            rng = np.random.default_rng(host_seed("jpeg", seed, step, int(place)))
             if rng.random() < share:
                 low[index] = degradation.jpeg(
                     low[index], int(rng.integers(*quality, endpoint=True))
@@ -263,6 +275,7 @@ def whole_pairs(
     if max_pairs and max_pairs < len(items):
         spread = np.linspace(0, len(items) - 1, max_pairs).round().astype(int)
         items = [items[place] for place in spread]
+    root = jax.random.key(host_seed("evaluation", seed))
     for place, item in items:
         normal, name = split.frame(item.example, -1), split.item_name(item)
         truth = normal.astype(np.float32) / 255.0
@@ -270,6 +283,6 @@ def whole_pairs(
             yield name, split.frame(item.example, item.low).astype(np.float32) / 255.0, truth
             continue
         for draw in range(draws):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), place), draw)
+            key = jax.random.fold_in(jax.random.fold_in(root, place), draw)
             low = np.asarray(_degrade_one(key, jnp.asarray(normal), degrade, sample_physics))
             yield f"{name} at {255 * low.mean():.0f}", low, truth
