@@ -1,5 +1,6 @@
 """Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -7,19 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from scipy.stats import rankdata
 
+from configs import base
 from pdn_jax import degradation
 from pdn_jax import image as im
-from train.data import store, synthesis
+from pdn_jax.physics import brightened_snr
+from train import build
+from train.data import calibrated_camera, store, synthesis
 from train.tools import prepare
 
 CAMERA = degradation.camera()
 
 
+FAST = {"xla_backend_optimization_level": 0}
+"""Compiles in a quarter of the time."""
+
+
+@functools.partial(jax.jit, compiler_options=FAST)
+def compiled(keys, crops, fitted=None, reexposure=None):
+    """`synthesise`, compiled once for all tests of the same shapes."""
+    sample = degradation.sample_physics
+    return synthesis.synthesise(keys, crops, CAMERA, sample, fitted, reexposure)
+
+
 def synthesise(indices, step=0, seed=0):
     crops = {"normal": jnp.full((len(indices), 32, 32, 3), 128, jnp.uint8)}
     keys = synthesis.image_keys(jax.random.key(seed), jnp.asarray(step), jnp.asarray(indices))
-    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics)
+    return compiled(keys, crops)
 
 
 def test_synthesis_is_keyed_by_seed_step_and_place():
@@ -32,12 +48,12 @@ def test_synthesis_is_keyed_by_seed_step_and_place():
 
 
 def test_synthesis_darkens_to_eight_bits():
-    batch = synthesise([0, 1, 2])
+    batch = synthesise([0, 1, 2, 3])
     np.testing.assert_allclose(batch.normal, 128 / 255, rtol=1e-6)
     assert batch.low.max() < 0.5
     levels = np.asarray(batch.low) * 255
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
-    assert batch.physics.exposure.shape == (3,)
+    assert batch.physics.exposure.shape == (4,)
 
 
 def mixed(**more):
@@ -49,7 +65,7 @@ def mixed(**more):
         "record": jnp.asarray([0, 2, 0, 1]),
     }
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
-    return synthesis.synthesise(keys, crops | more, CAMERA, degradation.sample_physics)
+    return compiled(keys, crops | more)
 
 
 def test_real_dark_photographs_stay_as_they_are():
@@ -72,7 +88,7 @@ def test_fitted_physics_goes_to_its_own_record():
         "low": jnp.full((4, 32, 32, 3), 7, jnp.uint8),
         "record": jnp.asarray([0, 2, 0, 1]),
     }
-    batch = synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted)
+    batch = compiled(keys, crops, fitted)
     np.testing.assert_allclose(batch.physics.exposure[1], 0.2)
     np.testing.assert_allclose(batch.physics.exposure[3], 0.1)
     np.testing.assert_array_equal(batch.known, [1, 0, 1, 1])
@@ -87,7 +103,7 @@ def test_frames_between_become_part_of_the_batch():
 # --- re-exposure augmentation --------------------------------------------------------------------
 
 
-def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
+def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=200, dark=20):
     """Real pairs of a flat grey, through a second camera; θ of the first is exact."""
     normal, low = 128, dark
     crops = {
@@ -101,12 +117,12 @@ def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, 
     fitted = synthesis.Fitted(first, jnp.asarray([0.0, 1.0]))
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
     options = synthesis.Reexposure(probability, stops, cast, snr)
-    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, options)
+    return compiled(keys, crops, fitted, options)
 
 
 def test_real_dark_photographs_are_reexposed_with_the_probability_given():
     for probability in (0.0, 0.3, 1.0):
-        batch = reexposed(probability, count=200)
+        batch = reexposed(probability)
         changed = np.any(np.asarray(batch.low) != np.float32(20 / 255), axis=(1, 2, 3))
         assert changed.mean() == pytest.approx(probability, abs=0.1)
         untouched = ~changed
@@ -115,7 +131,7 @@ def test_real_dark_photographs_are_reexposed_with_the_probability_given():
 
 def test_two_cameras_in_sequence_are_one():
     """What was made of the truth by both has the mean and the variance that their common θ says."""
-    batch = reexposed(count=200)
+    batch = reexposed()
     expected = CAMERA.mean(batch.normal, batch.physics)
     spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
     residual = np.asarray(batch.low - expected)
@@ -167,41 +183,81 @@ def test_noise_of_two_cameras_in_sequence():
 
 # --- independence of what is drawn -------------------------------------------------------------
 
-
-def drawn_fields(count=4096):
-    """Name -> [count], every number that the synthesiser of `configs.real`'s kind draws, by image."""
-    key_of = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(7), place))
-    normal = jnp.full((16, 16, 3), 0.5)
-    low = jnp.full((16, 16, 3), 0.1)
-    options = synthesis.Reexposure(0.5, 1.0, 0.1, (15.0, 40.0))
-
-    def one(key):
-        keys = synthesis.streams(key)
-        first = degradation.sample_physics(keys["physics"], normal)
-        second, chosen = synthesis.draw_reexposure(keys["reexposure"], low, normal, options)
-        noise = jax.random.normal(keys["sample"], (2,))
-        return {
-            "exposure": first.exposure,
-            "gain": jnp.log(first.gains[0] / first.gains[1]),
-            "offset": first.offset[0] / first.exposure,
-            "gamma": first.gamma,
-            "field": first.illumination[0],
-            "noise": noise[0],
-            "second exposure": second.exposure,
-            "second gain": jnp.log(second.gains[0] / second.gains[1]),
-            "chosen": chosen.astype(jnp.float32),
-        }
-
-    return jax.jit(jax.vmap(one))(key_of(jnp.arange(count)))
+DRAWS = 4096
+HALVES = slice(DRAWS), slice(DRAWS, None)
 
 
-def test_fields_drawn_for_an_image_are_independent():
-    """Rank correlation of every pair; 0.07 is more than four standard deviations of 4,096 draws."""
-    drawn = drawn_fields()
-    ranks = np.stack([np.argsort(np.argsort(np.asarray(x))) for x in drawn.values()])
-    correlation = np.corrcoef(ranks) - np.eye(len(ranks))
-    worst = np.unravel_index(np.abs(correlation).argmax(), correlation.shape)
-    assert np.abs(correlation).max() < 0.07, [list(drawn)[place] for place in worst]
+def fields(physics, light):
+    """What an image's θ was made of, each drawn by itself: name -> [n]."""
+    log_gains = jnp.log(physics.gains)
+    log_shot, log_read = jnp.log(physics.shot_noise), jnp.log(physics.read_noise)
+    return {
+        "exposure": physics.exposure,
+        "snr": brightened_snr(physics),
+        "scatter": log_read - 2.18 * log_shot,
+        "gain, red to green": log_gains[:, 0] - log_gains[:, 1],
+        "gain, blue to both": log_gains[:, 2],
+        **{f"offset {c}": physics.offset[:, c] / (physics.exposure * light) for c in range(3)},
+        "gamma": physics.gamma,
+        **{f"illumination {place}": physics.illumination[:, place] for place in range(5)},
+    }
+
+
+def drawn(tmp_path):
+    """Every number that the synthesiser of a config draws for an image: name -> [DRAWS].
+
+    Choices are drawn at 0.5, what they choose at 1, of the same keys: so it is known of all images.
+    """
+    low, grey = 60, jnp.full((2 * DRAWS, 8, 8, 3), 200, jnp.uint8)
+    dark = im.linearize(jnp.asarray(low / 255)) / im.linearize(jnp.asarray(200 / 255))
+    first = degradation.neutral_physics(jnp.stack([jnp.ones(()), dark]))
+    first = first.replace(shot_noise=jnp.full(2, 1e-20), read_noise=jnp.full(2, 1e-20))
+    fitted = synthesis.Fitted(first, jnp.ones(2))
+    camera = jax.tree.map(lambda leaf: np.asarray(leaf[1]), first)
+    known = [calibrated_camera.Fit(f"pairs/{place}", camera, {}) for place in range(2)]
+    calibrated_camera.save(tmp_path / "camera.json", known, data=["pairs"], split="train", window=0)
+    config = base.get_config()
+    config.data.physics, config.data.snr = str(tmp_path / "camera.json"), (5.0, 28.0)
+    config.augment.stops, config.augment.snr = 0.4, (15.0, 40.0)
+    keys = synthesis.image_keys(jax.random.key(0), 0, jnp.tile(jnp.arange(DRAWS), 2))
+    crops = {"normal": grey, "low": jnp.full_like(grey, low)}
+    crops["record"] = jnp.repeat(jnp.arange(2), DRAWS)
+
+    def batches(chance):
+        config.data.wide = config.augment.probability = chance
+        synthesise = jax.jit(build.synthesiser(config, CAMERA, fitted), compiler_options=FAST)
+        batch = synthesise(keys, crops)
+        noise = (batch.low - CAMERA.mean(batch.normal, batch.physics))[:, 0, 0, 0]
+        return [
+            jax.tree.map(lambda x, half=half: x[half], (batch.physics, noise)) for half in HALVES
+        ]
+
+    light = im.linearize(jnp.asarray(200 / 255))
+    (photographs, noise), (reexposed, _) = batches(1.0)
+    draws, second = fields(photographs, light), fields(reexposed, light)
+    draws["noise"] = noise
+    for name in ("exposure", "snr", "scatter", "gain, red to green", "gain, blue to both"):
+        draws[f"re-exposure, {name}"] = second[name]
+    (photographs, _), (reexposed, _) = batches(0.5)
+    draws["wide"], draws["re-exposed"] = photographs.gamma != 1.0, reexposed.exposure != dark
+    for place, stream in enumerate(synthesis.HOST_STREAMS):
+        seeds = [synthesis.host_seed(stream, 0, 0, draw) for draw in range(DRAWS)]
+        draws[f"host {place}"] = [np.random.default_rng(seed).random() for seed in seeds]
+    return {name: np.asarray(values, np.float64) for name, values in draws.items()}
+
+
+@pytest.mark.slow
+def test_all_that_is_drawn_for_an_image_is_independent(tmp_path):
+    """Rank correlations of every pair; their standard deviation is 1/√4096 = 0.016."""
+    draws = drawn(tmp_path)
+    assert len(draws) == 24 + len(synthesis.HOST_STREAMS) - 2
+    for name in ("wide", "re-exposed"):
+        assert draws[name].mean() == pytest.approx(0.5, abs=0.03)
+    assert all(values.std() > 0 for values in draws.values())
+    correlation = np.abs(np.corrcoef([rankdata(values) for values in draws.values()]))
+    np.fill_diagonal(correlation, 0.0)
+    worst = np.unravel_index(correlation.argmax(), correlation.shape)
+    assert correlation.max() < 0.06, [list(draws)[place] for place in worst]
 
 
 # --- JPEG ----------------------------------------------------------------------------------------
