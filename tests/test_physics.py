@@ -44,7 +44,7 @@ def test_a_field_that_is_not_given_is_neutral():
     assert {name: theta[name].shape for name in NEUTRAL} == {
         name: (2, *value.shape) for name, value in NEUTRAL.items()
     }
-    unchanged = CAMERA.sample(jax.random.key(0), photograph, theta)
+    unchanged = jax.jit(CAMERA.sample)(jax.random.key(0), photograph, theta)
     np.testing.assert_allclose(unchanged, jnp.maximum(photograph, im.FLOOR), atol=1e-3)
     assert Physics().gains.shape == (3,)
     halved = jax.tree.map(lambda leaf: leaf / 2, Physics(exposure=jnp.ones(4)))
@@ -76,7 +76,9 @@ def independent(theta):
     return {f"{name} {i}": np.asarray(c) for name, cs in fields.items() for i, c in enumerate(cs)}
 
 
-@pytest.mark.parametrize("keyed", ["one key", "a key for each"])
+@pytest.mark.parametrize(
+    "keyed", [pytest.param("one key", marks=pytest.mark.slow), "a key for each"]
+)
 def test_every_pair_of_drawn_fields_is_independent(keyed):
     """Rank correlations of 5,000 draws, also of the distances from the middle; 5 errors are 0.07."""
     count, grey, root = 5000, jnp.full((4, 4, 3), 0.6), jax.random.key(11)
