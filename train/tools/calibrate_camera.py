@@ -112,7 +112,8 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     weight = usable(low, normal)
     calm = weight / (1.0 + ((normal - im.blur(normal, 1.0)) / 0.02) ** 2)
     spread, correlation = noise(low, mean, calm)
-    physics = as_noisy(key, spread, normal, mean, calm, physics)
+    fit_key, check_key = jax.random.split(key)
+    physics = as_noisy(fit_key, spread, normal, mean, calm, physics)
     share = jnp.maximum(weight.mean(), 1e-3)
     batch = jax.tree.map(
         lambda leaf: leaf[None],
@@ -120,7 +121,7 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     )
     residual = losses.whitened(losses.l1())(DEGRADE, batch.normal, batch)[0] / share
     black = (weight * (mean < BLACK) * (low > LIT)).mean() / share
-    drawn = noise(DEGRADE.sample(key, normal, physics), mean, calm)
+    drawn = noise(DEGRADE.sample(check_key, normal, physics), mean, calm)
     values = (residual, black, spread, correlation, *drawn)
     return physics, dict(zip(EVIDENCE, values, strict=True))
 
