@@ -145,6 +145,7 @@ def own_kernel(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)  # the notebook finds the project by itself
 
 
+@pytest.mark.slow
 def test_quickstart_runs_from_top_to_bottom(own_kernel, tmp_path):
     notebook = nbformat.read(QUICKSTART, as_version=4)
     cells = {cell.id: cell for cell in notebook.cells}
