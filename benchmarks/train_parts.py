@@ -130,7 +130,7 @@ def part_times(setting: Setting, repeats: int) -> dict[str, timing.Timing]:
         return params, state, optax.incremental_update(params, average, 0.005)
 
     both, moments = jax.jit(both), optimizer.init(params)
-    gather = jax.jit(lambda a, b: balance.evidence(a.mean(), b.mean(), a, b))
+    gather = jax.jit(lambda a, b: balance.gradient_statistics(a.mean(), b.mean(), a, b))
     calls = {
         "whole step": trainer(setting),
         "data, on the device": lambda: synthesise(setting.keys, setting.crops),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.rows import Row
+from train.metrics import Row
 
 COLOURS = ("#2a6fbb", "#d9822b", "#3a8f5c", "#b5446e", "#7a5bb5", "#6b7280", "#a08a1f", "#2aa5b5")
 POINTS = 300

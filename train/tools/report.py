@@ -20,7 +20,7 @@ from PIL import Image
 
 from pdn_jax import cli, files
 from pdn_jax.types import InputError
-from train import rows
+from train import metrics
 from train.options import flattened
 from train.tools import curves
 
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     folder: Path
     options: dict[str, Any]
-    rows: list[rows.Row]
+    rows: list[metrics.Row]
     tables: dict[str, list[dict[str, str]]]
     picture: Image.Image | None
     unread: Sequence[str] = ()
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> Run:
             return otherwise
 
     options = tried(path, read_options, {})
-    logged = tried(folder / "metrics.csv", rows.read, [])
+    logged = tried(folder / "metrics.csv", metrics.read_rows, [])
     tables = {
         path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
     }
@@ -160,7 +160,7 @@ def _facts(shown: dict[str, str]) -> str:
     return f"<dl>{''.join(cells)}</dl>"
 
 
-def _curves(logged: Sequence[rows.Row]) -> str:
+def _curves(logged: Sequence[metrics.Row]) -> str:
     drawn = curves.drawings(logged)
     if not drawn:
         return "<p>Nothing has been logged yet.</p>"
