@@ -74,6 +74,7 @@ def project(tmp_path):
     folder = tmp_path / "a project"
     (folder / "colab").mkdir(parents=True)
     (folder / "train").mkdir()
+    (folder / "train" / "__init__.py").touch()
     (folder / "train" / "loop.py").touch()
     return folder
 
@@ -106,6 +107,7 @@ def test_the_project_is_found_in_a_folder_that_is_named(project, set_up, tmp_pat
     assert set_up(tmp_path, repository=project) == (project, [])
 
 
+@pytest.mark.slow
 def test_the_project_is_cloned_from_a_url_once(project, set_up, tmp_path):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", project]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "first"]):
