@@ -58,7 +58,7 @@ def test_redefines_nothing_of_the_project(path):
         kinds = (ast.FunctionDef, ast.ClassDef)
         return {node.name for node in ast.parse(source).body if isinstance(node, kinds)}
 
-    files = [file for folder in ("pdn_jax", "train") for file in (ROOT / folder).glob("*.py")]
+    files = [file for folder in ("pdn_jax", "train") for file in (ROOT / folder).rglob("*.py")]
     theirs = set().union(*(defined(file.read_text()) for file in files))
     ours = set().union(*(defined(python(cell.source)) for cell in code_cells(path)))
     assert {"enhance", "train"} <= theirs
