@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.data.mixture = ()  # of (name or name/split, weight); () for sources, or packaged
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
     config.data.final_size = 0  # crop_size of the last part, in batches of as many pixels; or 0
-    config.data.final = 0.25  # how much of the training that last part is
+    config.data.final_fraction = 0.25  # how much of the training that last part is
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.between = 3  # real exposures between a bracket's ends, as stage targets
     config.data.threads = 2  # host threads that crop ahead, in each process
@@ -50,7 +50,9 @@ def get_config() -> ConfigDict:
     config.data.grain = 0.0  # most that drawn noise is smeared over neighbours, as cameras do
 
     config.augment = ConfigDict()
-    config.augment.part = 0.0  # part of the real dark photographs that are photographed again
+    config.augment.probability = (
+        0.0  # part of the real dark photographs that are photographed again
+    )
     config.augment.stops = 1.0  # so much darker or brighter at most, in linear light
     config.augment.cast = 0.1  # standard deviation of ln channel gain of the second time
     config.augment.snr = (15.0, 40.0)  # range of the added noise's SNR, as data.snr, dB
@@ -89,7 +91,7 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every = 350  # steps
     config.eval.data = ()  # name or name/split to judge by; () for the mixture's own dev splits
-    config.eval.most = 8  # pairs of each, evenly spread; 0 for all
+    config.eval.max_pairs = 8  # pairs of each, evenly spread; 0 for all
     config.eval.draws = 2  # dark versions of each photograph without a dark partner
 
     config.checkpoint = ConfigDict()

@@ -55,7 +55,7 @@ def options(photographs, run_dir):
         ),
         "train.steps": 20,
         "eval.every": 4,
-        "eval.most": 1,
+        "eval.max_pairs": 1,
         "eval.draws": 1,
         "checkpoint.every": 4,
         "log.every": 1,

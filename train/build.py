@@ -11,7 +11,6 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import again
 from train.data import calibrated_camera, synthesis
 from train.optimizer import make_optimizer, schedule
 from train.step import make_train_step, rematerialised
@@ -32,7 +31,7 @@ AT_LEAST = {
     "train.remat": 0,
     "eval.every": 1,
     "eval.draws": 1,
-    "eval.most": 0,
+    "eval.max_pairs": 0,
     "checkpoint.every": 1,
     "checkpoint.keep": 2,
     "checkpoint.keep_every": 0,
@@ -60,10 +59,10 @@ POSITIVE = (
 )
 PARTS = (
     "data.smallest_crop",
-    "data.final",
+    "data.final_fraction",
     "data.jpeg",
     "data.wide",
-    "augment.part",
+    "augment.probability",
     "augment.scaled",
     "augment.enlarged",
     "loss.ramp",
@@ -193,12 +192,13 @@ def physics_sampler(config):
         return like
 
     def either(key, normal):
-        wide = jax.random.uniform(jax.random.fold_in(key, 3), normal.shape[:-3]) < options.wide
+        keys = dict(zip(("wide", "ranges", "like"), jax.random.split(key, 3), strict=True))
+        wide = jax.random.uniform(keys["wide"], normal.shape[:-3]) < options.wide
 
         def choose(a, b):
             return jnp.where(wide.reshape(*wide.shape, *(1,) * (a.ndim - wide.ndim)), a, b)
 
-        return jax.tree.map(choose, ranges(key, normal), like(key, normal))
+        return jax.tree.map(choose, ranges(keys["ranges"], normal), like(keys["like"], normal))
 
     return either
 
@@ -211,13 +211,15 @@ def camera(config):
 def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
     options = config.augment
-    second = again.Again(options.part, options.stops, options.cast, tuple(options.snr))
+    reexposure = synthesis.Reexposure(
+        options.probability, options.stops, options.cast, tuple(options.snr)
+    )
     return functools.partial(
         synthesis.synthesise,
         degrade=degrade,
         sample_physics=physics_sampler(config),
         fitted=fitted,
-        again=second if options.part else None,
+        reexposure=reexposure if options.probability else None,
     )
 
 

@@ -26,6 +26,7 @@ from pdn_jax import cli
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import folders, listing
+from train.data.prepare.install import install
 
 SHOWN = 20
 """Lines of a long list that are printed without --all."""
@@ -142,7 +143,8 @@ def prepare(options, console: Console) -> dict:
     if plan is not None:
         console.print(f"{options.name} is built already: nothing to do", highlight=False)
         return plan
-    from train.data.prepare import builders, survey
+    from train.data.prepare import builders
+    from train.data.prepare.plan import make_plan
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     columns += (TimeRemainingColumn(),)
@@ -151,7 +153,7 @@ def prepare(options, console: Console) -> dict:
 
         def build(staging: Path) -> Path:
             reading = bar.add_task("reading", total=len(source.records))
-            plan = survey.survey(
+            plan = make_plan(
                 options.kind,
                 options.source,
                 source,
@@ -171,7 +173,7 @@ def prepare(options, console: Console) -> dict:
                 )
             )
 
-        store.install(build, options.data_dir, replace=options.rebuild)
+        install(build, store.data_dir(options.data_dir), replace=options.rebuild)
     options.rebuild = False  # what another process has built meanwhile stays, and is said
     return built(options, wanted)
 
