@@ -36,6 +36,7 @@ from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
+from train.config import validate
 
 BYTES = {
     **{"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2},
@@ -115,7 +116,7 @@ def configured(setting: Setting):
 def run(setting: Setting) -> Iterator[Found]:
     """What `workers` runs: the steps of a setting on all the devices of this process."""
     config = configured(setting)
-    build.validate(config)
+    validate(config)
     devices = parallel.choose_devices(setting.strategy, 0, setting.batch, setting.accumulate)
     params = build.initial_params(config, build.network(config))
     mapped, state = train.assembled(config, params, devices)

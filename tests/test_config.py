@@ -3,8 +3,8 @@
 import json
 
 from configs import debug
+from train.config import differences, flattened
 from train.distributed import OWN
-from train.options import differences, flattened
 from train.run_dir import FREE
 
 

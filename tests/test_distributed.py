@@ -22,7 +22,7 @@ from configs import debug
 from pdn_jax import weights
 from pdn_jax.types import InputError
 from train import distributed, loop, parallel
-from train.ending import EXIT_CODE
+from train.preemption import EXIT_CODE
 from train.tools import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def options(photographs, run_dir):
         ),
         "train.steps": 20,
         "eval.every": 4,
-        "eval.most": 1,
+        "eval.max_pairs": 1,
         "eval.draws": 1,
         "checkpoint.every": 4,
         "log.every": 1,
@@ -325,14 +325,14 @@ def test_numbers_of_several_processes_mean_nothing_to_one(name, value):
 def test_training_alone_as_one_of_several_is_a_fault():
     config = debug.get_config()
     config.parallel.distributed = True
-    with pytest.raises(RuntimeError, match=r"within hosts\.joined"):
+    with pytest.raises(RuntimeError, match=r"within distributed\.joined"):
         loop.train(config)
 
 
 def test_one_process_agrees_with_itself():
     """Nothing is sent, no number changes, errors are raised as they are."""
     tree = {"a": 0.1, "b": np.arange(3)}
-    assert distributed.agree(tree) is tree
+    assert distributed.broadcast(tree) is tree
     done = []
     distributed.first_then_others(lambda: done.append(1))
     assert done == [1]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from test_survive import SMALLEST
+from train.ending import EXIT_CODE
 
 from train import ending
-from train.ending import EXIT_CODE
 from train.preemption import AGAIN, Stopped, Stopping, native_handler
 
 ROOT = Path(__file__).parents[1]

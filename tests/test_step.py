@@ -16,7 +16,6 @@ from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from train import build, parallel
 from train.data import synthesis
-from train.optimizer import decayed, make_optimizer, schedule
 from train.step import EXPOSURE_EDGES, exposure_counts, init_state, make_train_step
 
 CAMERA = degradation.camera()

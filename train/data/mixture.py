@@ -74,18 +74,18 @@ def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
     return found
 
 
-def pairs(config, splits: Sequence[store.Split], degrade) -> list[synthesis.Pair]:
-    """Whole pairs of the splits to judge by, in memory."""
+def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
+    """Whole pairs of the splits to judge by, in memory; what is drawn is drawn as `config.eval` says."""
     return [
         pair
         for split in splits
         for pair in synthesis.whole_pairs(
             split,
-            seed=config.seed,
+            seed=config.eval.seed,
             draws=config.eval.draws,
-            degrade=degrade,
-            sample_physics=build.physics_sampler(config),
-            most=config.eval.most,
+            degrade=build.eval_camera(config),
+            sample_physics=build.eval_sampler(config),
+            most=config.eval.max_pairs,
         )
     ]
 
@@ -127,7 +127,7 @@ def shapes(config) -> list[tuple[int, int, int, int]]:
     steps, size = config.train.steps, config.train.batch_size
     if not options.final_size:
         return [(0, steps, size, options.crop_size)]
-    change = steps - round(options.final * steps)
+    change = steps - round(options.final_fraction * steps)
     parts = [
         (0, change, size, options.crop_size),
         (change, steps, last_batch(config, size), options.final_size),
@@ -200,7 +200,7 @@ def compressed(
     options = config.data
     if not options.jpeg:
         return stream
-    synthesise, root = build.synthesiser(config, degrade, known), jax.random.key(config.seed)
+    synthesise, root = build.synthesiser(config, degrade, known), build.keys(config)["batches"]
 
     @jax.jit
     def darken(step, crops):
