@@ -23,7 +23,7 @@ from configs import base
 from pdn_jax import cli, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import main
+from train.config import parse as parse_options
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,12 +99,12 @@ def parse(monkeypatch, tmp_path):
         unknown = [word for word in rest if not word.startswith("--config.")]
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        main.parse(["--config", "configs/base.py", *rest])
+        parse_options(["--config", "configs/base.py", *rest])
         raise Parsed
 
     def run(name, argv):
         if name == "train.main":
-            return main.parse(argv)
+            return parse_options(argv)
         module = importlib.import_module("pdn_jax.cli" if name == "pdn_jax" else name)
         if hasattr(module, "options_of"):
             return module.options_of(argv)

@@ -21,7 +21,7 @@ from PIL import Image
 from pdn_jax import cli, files
 from pdn_jax.types import InputError
 from train import metrics
-from train.options import flattened
+from train.config import flattened
 from train.tools import curves
 
 PICTURE = "stages.png"
