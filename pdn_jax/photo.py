@@ -1,21 +1,32 @@
-"""Photo files in and out: paths, folders and pairs; `codec` turns the bytes into pixels.
+"""Photo files in and out, folders and pairs of them.
 
-A photo here is uint8 [h, w, 3], sRGB, upright. Every fault of a file or a path is an
-`InputError` that names it. With `weights` this is the only module that touches files.
+`read` and `write` are for pictures of 8 bits in sRGB, uint8 [h, w, 3], upright. `open` and `save` are
+for photographs with all that their files say: depth, colours, transparency, metadata (`photos`).
+Every fault of a file or a path is an `InputError` that names it.
 """
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pdn_jax.codec import EXTENSIONS as EXTENSIONS
-from pdn_jax.codec import SMALLEST as SMALLEST
-from pdn_jax.codec import Photo as Photo
-from pdn_jax.codec import decode as decode
-from pdn_jax.codec import is_plain as is_plain
+from pdn_jax.photos import reader, writer
+from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
+from pdn_jax.photos.presence import developed as developed
+from pdn_jax.photos.reader import SMALLEST as SMALLEST
+from pdn_jax.photos.reader import from_file as open
+from pdn_jax.photos.record import Photo as Photo
+from pdn_jax.photos.srgb import Pixels as Pixels
+from pdn_jax.photos.srgb import decode as decode
+from pdn_jax.photos.srgb import is_plain as is_plain
+from pdn_jax.photos.srgb import srgb as srgb
+from pdn_jax.photos.writer import encoded as encoded
+from pdn_jax.photos.writer import save as save
 from pdn_jax.types import InputError
+
+__all__ = ["open"]  # which is Python's own name otherwise
 
 Pair = tuple[Path, Path]
 
@@ -24,27 +35,18 @@ WRITERS = {
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
-"""Extension -> how Pillow is to save."""
+"""Extension -> how Pillow is to save a drawing or a plain picture."""
 
 
 # --- in --------------------------------------------------------------------------------------
 
 
-def read(path: str | Path) -> Photo:
+def read(path: str | Path) -> Pixels:
     """A photo file -> uint8 [h, w, 3], sRGB, upright; see `decode`.
 
     Raises InputError where there is no file to read and where `decode` does.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: give a photo file")
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: give a photo file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return decode(data, str(path))
+    return decode(reader.file_bytes(path), str(path))
 
 
 # --- out -------------------------------------------------------------------------------------
@@ -60,17 +62,17 @@ def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> No
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a photo is uint8 [h, w, 3], got {image.dtype} {list(image.shape)}")
     check_writable(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = io.BytesIO()
     try:
-        Image.fromarray(image).save(temporary, **WRITERS[path.suffix.lower()])
-        os.replace(temporary, path)
+        Image.fromarray(image).save(data, **WRITERS[path.suffix.lower()])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    save(path, writer.Written(data.getvalue(), ()))
 
 
-def check_writable(path: str | Path, overwrite: bool = False) -> None:
+def check_writable(
+    path: str | Path, overwrite: bool = False, extensions: tuple[str, ...] = tuple(WRITERS)
+) -> None:
     """Find out before the work is done whether `write` would refuse.
 
     Raises InputError for an unknown extension, a missing or unwritable folder, a folder in the
@@ -79,8 +81,10 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
-    if path.suffix.lower() not in WRITERS:
-        raise InputError(f"cannot write {path}: its extension must be one of {' '.join(WRITERS)}")
+    if path.suffix.lower() not in extensions:
+        raise InputError(
+            f"cannot write {path}: its extension must be one of {' '.join(extensions)}"
+        )
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
     if not os.access(path.parent, os.W_OK):
@@ -131,7 +135,7 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def read_pair(low: str | Path, normal: str | Path) -> tuple[Photo, Photo]:
+def read_pair(low: str | Path, normal: str | Path) -> tuple[Pixels, Pixels]:
     """Both photos of a pair; raises InputError where `read` does or where the sizes differ."""
     pair = read(low), read(normal)
     sizes = [f"{photo.shape[1]}×{photo.shape[0]}" for photo in pair]
