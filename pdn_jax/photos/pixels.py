@@ -91,12 +91,12 @@ def _swapped(arguments: str | tuple) -> str | tuple:
     return _swapped(arguments[0]), *arguments[1:]
 
 
-def _split(values: np.ndarray, key) -> Decoded:
-    """Colours and transparency apart; `key` is a colour that stands for transparent."""
+def _split(values: np.ndarray, clear) -> Decoded:
+    """Colours and transparency apart; `clear` is a colour that stands for it."""
     channels = values.shape[-1]
     if channels in (2, 4):
         return Decoded(values[..., :-1], values[..., -1])
-    if key is None or isinstance(key, bytes):
+    if clear is None or isinstance(clear, bytes):
         return Decoded(values, None)
-    same = (values == np.asarray(key, values.dtype)).all(axis=-1)
+    same = (values == np.asarray(clear, values.dtype)).all(axis=-1)
     return Decoded(values, np.where(same, 0, np.iinfo(values.dtype).max).astype(values.dtype))

@@ -87,7 +87,7 @@ def metadata(data: bytes) -> tuple[Metadata, list[str]]:
                 resolution = across * 0.0254, down * 0.0254
         elif kind == b"iTXt" and key == XMP_KEY:
             xmp = text(kind, content)
-        elif kind in TEXTS and key.lower().startswith(RAW_PROFILE):
+        elif kind in TEXTS and key.startswith(RAW_PROFILE):
             name, profile = key[len(RAW_PROFILE) :].lower(), raw_profile(text(kind, content))
             if name in (b"exif", b"app1") and profile.startswith(b"Exif\0\0"):
                 exif = exif or profile[6:]

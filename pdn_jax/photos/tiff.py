@@ -191,7 +191,10 @@ def metadata(data: bytes) -> tuple[Metadata, list[str]]:
     if moved:
         lost.append("the place of the maker note (its offsets may be wrong)")
     packet = block.content(main.get(XMP))
-    return Metadata(found, packet, iptc.without_thumbnails(photoshop)), lost
+    scale = {2: 1.0, 3: 2.54}.get((block.numbers(main.get(UNIT)) or [2])[0])
+    dots = [value for tag in (ACROSS, DOWN) for value in _ratios(block, main.get(tag))]
+    resolution = (dots[0] * scale, dots[1] * scale) if len(dots) == 2 and scale else None
+    return Metadata(found, packet, iptc.without_thumbnails(photoshop), resolution), lost
 
 
 def profile(data: bytes) -> bytes:

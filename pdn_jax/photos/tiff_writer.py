@@ -119,6 +119,10 @@ def _entry(out: bytearray, order: str, tag: int, kind: int, value) -> bytes:
 def exif_block(block: Block, main: dict[int, Entry], structure: set) -> tuple[bytes, bool]:
     """A TIFF's descriptive tags as an EXIF block; whether its maker note had to move.
 
+    A maker note's offsets count from the file's beginning. Where all of EXIF lies ahead of the pixels
+    the file's beginning is kept as it is; else EXIF is laid out anew, the maker note at its old place
+    if that is free and near.
+
     Args:
         block: the whole file.
         main: its first directory.
@@ -126,18 +130,40 @@ def exif_block(block: Block, main: dict[int, Entry], structure: set) -> tuple[by
     """
     below = {tag: block.below(tag, main) for tag in (exif.EXIF_IFD, exif.GPS_IFD)}
     wanted = {tag: e for tag, e in main.items() if tag not in structure and tag not in below}
-    if not wanted and not any(below.values()):
+    below = {tag: inner for tag, inner in below.items() if inner}
+    if not wanted and not below:
         return b"", False
-    inner = below[exif.EXIF_IFD]
+    start = _beginning(block, main, below)
+    if start is None:
+        return _laid_out(block, wanted, below)
+    out = bytearray(start + b"\0" * (len(start) % 2))
+    struct.pack_into(block.order + "I", out, 4, len(out))
+    for tag, head in _directory(block, out, wanted, list(below)).items():
+        struct.pack_into(block.order + "I", out, head + 8, block.numbers(main[tag])[0])
+    return bytes(out), False
+
+
+def _beginning(block: Block, main: dict[int, Entry], below: dict) -> bytes | None:
+    """The file up to the end of all EXIF, where no pixels are among that and it is short."""
+    inner = below.get(exif.EXIF_IFD, {})
+    parts = [*below.values(), block.below(exif.INTEROP_IFD, inner)]
+    ends = [max(e.place + e.length, e.head + 16) for entries in parts for e in entries.values()]
+    pixels = [n for tag in (273, 324) for n in block.numbers(main.get(tag))]
+    if not ends or max(ends) > min([NOTE_WITHIN, *pixels]):
+        return None
+    return bytes(block.data[: max(ends)])
+
+
+def _laid_out(block: Block, wanted: dict[int, Entry], below: dict) -> tuple[bytes, bool]:
+    inner = below.get(exif.EXIF_IFD, {})
     interop = block.below(exif.INTEROP_IFD, inner)
     inner.pop(exif.INTEROP_IFD, None)
     note = inner.get(exif.MAKER_NOTE)
     out = bytearray(block.data[:4] + struct.pack(block.order + "I", 8))
-    pointers = _directory(block, out, wanted, [tag for tag in below if below[tag]])
-    for tag, head in pointers.items():
+    for tag, head in _directory(block, out, wanted, list(below)).items():
         struct.pack_into(block.order + "I", out, head + 8, len(out))
         nested = [exif.INTEROP_IFD] if tag == exif.EXIF_IFD and interop else []
-        for _, deeper in _directory(block, out, below[tag], nested).items():
+        for deeper in _directory(block, out, below[tag], nested).values():
             struct.pack_into(block.order + "I", out, deeper + 8, len(out))
             _directory(block, out, interop, [])
     if note is None or note.length <= 4:
@@ -167,8 +193,7 @@ def _directory(
             continue
         entry = entries[tag]
         out[head : head + 12] = block.data[entry.head : entry.head + 12]
-        if entry.length > 4:
-            struct.pack_into(order + "I", out, head + 8, len(out) if tag != exif.MAKER_NOTE else 0)
-            if tag != exif.MAKER_NOTE:
-                out += block.content(entry) + b"\0" * (entry.length % 2)
+        if entry.length > 4 and tag != exif.MAKER_NOTE:
+            struct.pack_into(order + "I", out, head + 8, len(out))
+            out += block.content(entry) + b"\0" * (entry.length % 2)
     return places
