@@ -122,7 +122,9 @@ def test_arrows_point_one_way():
     TopologicalSorter(ARROWS).prepare()  # raises where they run in a circle
     assert sorted(ARROWS) == sorted({room(path) for path in LIBRARY})
     wrong = {path: neighbours(tree) - ARROWS[room(path)] for path, tree in LIBRARY.items()}
-    assert {path: extra - {room(path)} for path, extra in wrong.items() if extra - {room(path)}} == {}
+    assert {
+        path: extra - {room(path)} for path, extra in wrong.items() if extra - {room(path)}
+    } == {}
 
 
 def test_library_imports_only_what_it_declares():

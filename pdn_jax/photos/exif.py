@@ -200,6 +200,7 @@ def _add_software(block: Block, main: dict[int, Entry], note: str) -> None:
     if NAME.encode() in said:
         return
     text = (said + b"; " if said else b"") + note.encode() + b"\0"
+    text = text.ljust(6, b"\0")  # four bytes would stand in the entry itself
     block.data += b"\0" * (len(block.data) % 2)
     place = len(block.data)
     block.data += text + b"\0" * (len(text) % 2)

@@ -55,6 +55,28 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
     return found[0], found[1]
 
 
+def seen(photo: Photo) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the network gets to see, float32 [h, w, 3] in sRGB's curve, and where it is a picture.
+
+    The second is bool [h, w], False in bars and where transparent; None where all of it is.
+    """
+    values = to_float(photo.pixels)
+    there = None if photo.alpha is None else photo.alpha > 0
+    inside = box(values.max(axis=-1), there)
+    if inside is not None and values[inside].shape != values.shape:
+        bars = np.zeros(photo.size, bool)
+        bars[inside] = True
+        there = bars if there is None else bars & there
+    if there is not None and (there.all() or not there.any()):
+        there = None
+    return _network_colours(values, photo), there
+
+
+def _network_colours(values: np.ndarray, photo: Photo) -> np.ndarray:
+    result = colour.to_network(values, photo.colour)
+    return np.repeat(result, 3, axis=-1) if result.shape[-1] == 1 else result
+
+
 def developed(
     photo: Photo, restore: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 ) -> Developed:
@@ -69,36 +91,68 @@ def developed(
     there = None if photo.alpha is None else photo.alpha > 0
     if there is not None and there.all():
         there = None
-    light = values.max(axis=-1)
     if there is not None and not there.any():
         return Developed(photo.pixels, (CLEAR,))
-    if (light if there is None else light[there]).max() < NOTHING:
-        return Developed(photo.pixels, (BLACK,))
+    light = values.max(axis=-1)
     inside = box(light, there)
-    if inside is None:
+    if inside is None or (light if there is None else light[there]).max() < NOTHING:
         return Developed(photo.pixels, (BLACK,))
     inside = tuple(
         _at_least(part, length) for part, length in zip(inside, light.shape, strict=True)
     )
     low, here = values[inside], None if there is None else there[inside]
-    if here is not None and here.all():
-        here = None
+    here = None if here is None or here.all() else here
     grey = bool((low == low[..., :1]).all())
-    seen = colour.to_network(low, photo.colour)
-    seen = np.repeat(seen, 3, axis=-1) if seen.shape[-1] == 1 else seen
+    given = _network_colours(low, photo)
     if here is not None:
-        seen = filled(seen, here)
-    restored = np.asarray(restore(np.ascontiguousarray(seen, np.float32), here), np.float32)
+        given = filled(given, here)
+    restored = np.array(restore(np.ascontiguousarray(given, np.float32), here), np.float32)
+    restored = without_veil(given, restored, here)
     if grey:
-        restored = luminance(restored)
-        restored = np.repeat(restored, low.shape[-1], axis=-1)
+        restored = np.repeat(luminance(restored), low.shape[-1], axis=-1)
     bright = colour.from_network(restored.clip(0.0, 1.0), photo.colour)
-    if grey:
+    if grey:  # the three curves of a profile may differ
         bright = np.repeat(bright[..., :1], low.shape[-1], axis=-1)
     result = photo.pixels.copy()
     new = to_dtype(bright, photo.pixels.dtype)
     result[inside] = new if here is None else np.where(here[..., None], new, result[inside])
     return Developed(result, ())
+
+
+CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
+"""A square of so many pixels a side is unlit if its brightest channel is at most so bright on average;
+a photograph has a black of its own if that is so for at least so large a part of it."""
+
+
+def without_veil(low: np.ndarray, restored: np.ndarray, there: np.ndarray | None) -> np.ndarray:
+    """The restored photograph with the light taken out that the network put where there was none.
+
+        x' = (x − v) / (1 − v)   in linear light, per channel, not below 0
+
+    v is the median that the restored photograph has in unlit squares: a veil, as where there was no
+    light nothing is to be seen. It lies over the whole photograph and is taken from all of it, so no
+    edge comes in. Where there are no unlit squares, nothing changes.
+
+    Args:
+        low: [h, w, 3] in sRGB, before.
+        restored: of that shape, after.
+        there: bool [h, w], False for what does not count; None for all.
+    """
+    rows, columns = (side // CELL * CELL for side in low.shape[:2])
+    cells = (rows // CELL, CELL, columns // CELL, CELL)
+    bright = low[:rows, :columns].max(axis=-1).reshape(cells).mean(axis=(1, 3))
+    unlit = bright <= UNLIT
+    if there is not None:
+        unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
+    if unlit.mean() < SHARE:
+        return restored
+    squares = restored[:rows, :columns].reshape(*cells, 3).transpose(0, 2, 1, 3, 4)[unlit]
+    veil = np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
+    result = np.empty_like(restored)
+    for top in range(0, len(restored), 256):  # a part at a time, for the memory
+        light = colour.linear(restored[top : top + 256].clip(0, 1))
+        result[top : top + 256] = colour.encoded(((light - veil) / (1 - veil)).clip(0, 1))
+    return result
 
 
 def _at_least(part: slice, length: int, least: int = 16) -> slice:
