@@ -1,8 +1,9 @@
 """Photo files in and out, folders and pairs of them.
 
-`read` and `write` are for pictures of 8 bits in sRGB, uint8 [h, w, 3], upright. `open` and `save` are
-for photographs with all that their files say: depth, colours, transparency, metadata (`photos`).
-Every fault of a file or a path is an `InputError` that names it.
+`read` and `write` are for pictures of 8 bits in sRGB, uint8 [h, w, 3], upright. `open`, `developed`,
+`encoded` and `save` are for photographs with all that their files say: depth, colours, transparency,
+metadata. `plan` says which files those are, and `run` does all of it for one. Every fault of a file
+or a path is an `InputError` that names it. What is behind it all is in `photos`.
 """
 
 import io
@@ -12,7 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pdn_jax.photos import reader, writer
+from pdn_jax.photos import reader, walk, writer
+from pdn_jax.photos.exposure import is_dark as is_dark
+from pdn_jax.photos.job import Options as Options
+from pdn_jax.photos.job import Outcome as Outcome
+from pdn_jax.photos.job import remove_litter as remove_litter
+from pdn_jax.photos.job import run as run
 from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
 from pdn_jax.photos.presence import developed as developed
 from pdn_jax.photos.reader import SMALLEST as SMALLEST
@@ -22,6 +28,11 @@ from pdn_jax.photos.srgb import Pixels as Pixels
 from pdn_jax.photos.srgb import decode as decode
 from pdn_jax.photos.srgb import is_plain as is_plain
 from pdn_jax.photos.srgb import srgb as srgb
+from pdn_jax.photos.walk import FORMATS as FORMATS
+from pdn_jax.photos.walk import Job as Job
+from pdn_jax.photos.walk import LeftOut as LeftOut
+from pdn_jax.photos.walk import passed_by as passed_by
+from pdn_jax.photos.walk import plan as plan
 from pdn_jax.photos.writer import encoded as encoded
 from pdn_jax.photos.writer import save as save
 from pdn_jax.types import InputError
@@ -42,9 +53,13 @@ WRITERS = {
 
 
 def read(path: str | Path) -> Pixels:
-    """A photo file -> uint8 [h, w, 3], sRGB, upright; see `decode`.
+    """A photo file as a plain picture; see `decode`.
 
-    Raises InputError where there is no file to read and where `decode` does.
+    Args:
+        path: the file; its content says what format it is.
+
+    Returns:
+        uint8 [h, w, 3], sRGB, upright.
     """
     return decode(reader.file_bytes(path), str(path))
 
@@ -53,10 +68,18 @@ def read(path: str | Path) -> Pixels:
 
 
 def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
-    """Save uint8 [h, w, 3] in the format that the extension names; whole or not at all.
+    """Save a plain picture in the format that the extension names; whole or not at all.
 
-    JPEG has quality 95 and full-size colour. Raises InputError as `check_writable` does, or
-    where the disk or the format refuses, and ValueError for another shape or dtype.
+    JPEG has quality 95 and full-size colour.
+
+    Args:
+        path: where to; .png, .jpg or .jpeg.
+        image: uint8 [h, w, 3], sRGB.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: as `check_writable` does, and where the disk or the format refuses.
+        ValueError: for another shape or dtype.
     """
     path = Path(path)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
@@ -70,21 +93,22 @@ def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> No
     save(path, writer.Written(data.getvalue(), ()))
 
 
-def check_writable(
-    path: str | Path, overwrite: bool = False, extensions: tuple[str, ...] = tuple(WRITERS)
-) -> None:
+def check_writable(path: str | Path, overwrite: bool = False) -> None:
     """Find out before the work is done whether `write` would refuse.
 
-    Raises InputError for an unknown extension, a missing or unwritable folder, a folder in the
-    file's place, or a file that is there already, unless it may be overwritten.
+    Args:
+        path: the file to write.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: for an unknown extension, a missing or unwritable folder, a folder in the file's
+            place, or a file that is there already and may not be replaced.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
-    if path.suffix.lower() not in extensions:
-        raise InputError(
-            f"cannot write {path}: its extension must be one of {' '.join(extensions)}"
-        )
+    if path.suffix.lower() not in WRITERS:
+        raise InputError(f"cannot write {path}: its extension must be one of {' '.join(WRITERS)}")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
     if not os.access(path.parent, os.W_OK):
@@ -99,7 +123,14 @@ def check_writable(
 def images_in(folder: str | Path) -> list[Path]:
     """The photos directly in a folder, by name, hidden files left out.
 
-    Raises InputError for a missing folder or one without photos.
+    Args:
+        folder: where to look; folders in it are not.
+
+    Returns:
+        Paths of the files that have a photo's extension.
+
+    Raises:
+        InputError: for a missing folder or one without photos.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -107,7 +138,7 @@ def images_in(folder: str | Path) -> list[Path]:
     paths = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in EXTENSIONS and not walk.passed_by(path.name) and path.is_file()
     )
     if not paths:
         raise InputError(f"{folder} holds no photos: expected files named {' '.join(EXTENSIONS)}")
@@ -115,9 +146,17 @@ def images_in(folder: str | Path) -> list[Path]:
 
 
 def pairs_in(low: str | Path, normal: str | Path) -> list[Pair]:
-    """Photos of two folders matched by name, extension and case aside: [(low, normal), …].
+    """Photos of two folders matched by name, extension and case aside.
 
-    Raises InputError for a photo without a partner, or two of the same name in a folder.
+    Args:
+        low: the folder of dark photos.
+        normal: the folder of their well-exposed partners.
+
+    Returns:
+        [(low, normal), …] in the order of the names.
+
+    Raises:
+        InputError: for a photo without a partner, or two of the same name in a folder.
     """
     lows, normals = _by_stem(low), _by_stem(normal)
     for here, there, folder in ((lows, normals, normal), (normals, lows, low)):
@@ -136,7 +175,18 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
 
 
 def read_pair(low: str | Path, normal: str | Path) -> tuple[Pixels, Pixels]:
-    """Both photos of a pair; raises InputError where `read` does or where the sizes differ."""
+    """Both photos of a pair.
+
+    Args:
+        low: the dark file.
+        normal: its partner.
+
+    Returns:
+        Both as `read` gives them.
+
+    Raises:
+        InputError: where `read` does, and where the sizes differ.
+    """
     pair = read(low), read(normal)
     sizes = [f"{photo.shape[1]}×{photo.shape[0]}" for photo in pair]
     if sizes[0] != sizes[1]:

@@ -138,3 +138,9 @@ def photo_of(pixels, alpha=None, space=colour.SRGB, kind="PNG", metadata=Metadat
 def chunk_kinds(data):
     """The kinds of a PNG's chunks in order."""
     return [kind for kind, _, _ in png.chunks(data)]
+
+
+def dng_head():
+    """The least of a DNG by which it is recognised: a directory with its version."""
+    entry = struct.pack("<HHI", 50706, 1, 4) + b"\1\4\0\0"
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + entry + bytes(4)

@@ -231,7 +231,9 @@ def test_tiffs_that_need_a_package_say_so(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     if module == "imagecodecs":  # of which tifffile keeps what it has imported
         monkeypatch.setattr(
-            tifffile.TiffPage, "asarray", lambda *_: (_ for _ in ()).throw(ValueError("imagecodecs"))
+            tifffile.TiffPage,
+            "asarray",
+            lambda *_: (_ for _ in ()).throw(ValueError("imagecodecs")),
         )
     with pytest.raises(InputError, match=rf"^a needs .*{module}.*photos"):
         from_bytes(data.getvalue(), "a")
@@ -242,7 +244,11 @@ def test_tiles_and_big_tiffs(dtype):
     tifffile = pytest.importorskip("tifffile")
     values = scene(80, 96).astype(dtype)
     values = values / np.float32(255) if dtype == np.float32 else values
-    for options in ({"tile": (32, 32)}, {"bigtiff": True}, {"tile": (32, 32), "compression": "zlib"}):
+    for options in (
+        {"tile": (32, 32)},
+        {"bigtiff": True},
+        {"tile": (32, 32), "compression": "zlib"},
+    ):
         data = io.BytesIO()
         tifffile.imwrite(data, values, photometric="rgb", **options)
         np.testing.assert_array_equal(from_bytes(data.getvalue(), "a.tif").pixels, values)
@@ -366,9 +372,7 @@ def dng(light=None, noise=None):
     return b"II*\0\x08\0\0\0" + image.tobytes(8) + values.tobytes()
 
 
-TO_XYZ = np.array(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-)
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
 @pytest.mark.parametrize("level", [0.02, 0.1, 0.5, 0.9])

@@ -82,15 +82,15 @@ def _said(data: bytes) -> Said:
 
 def _items(data: bytes, start: int, end: int) -> dict[int, tuple[bytes, bytes]]:
     """Number -> (type, all that follows in its entry)."""
-    found = {}
+    entries = {}
     begin = start + (6 if data[start] == 0 else 8)
     for kind, at, stop in _boxes(data, begin, end):
         if kind == b"infe" and data[at] >= 2:
             wide = data[at] > 2
             number = struct.unpack_from(">I" if wide else ">H", data, at + 4)[0]
             rest = at + (10 if wide else 8)
-            found[number] = data[rest : rest + 4], data[rest + 4 : stop]
-    return found
+            entries[number] = data[rest : rest + 4], data[rest + 4 : stop]
+    return entries
 
 
 def _places(data: bytes, start: int, end: int, parts: dict) -> dict[int, bytes]:
@@ -104,7 +104,7 @@ def _places(data: bytes, start: int, end: int, parts: dict) -> dict[int, bytes]:
         place += width
         return int.from_bytes(data[place - width : place], "big")
 
-    found = {}
+    contents = {}
     for _ in range(min(number(4 if version == 2 else 2), 4096)):
         item = number(4 if version == 2 else 2)
         way = number(2) & 15 if version else 0
@@ -118,8 +118,8 @@ def _places(data: bytes, start: int, end: int, parts: dict) -> dict[int, bytes]:
             if place > end or length > 1 << 24:
                 break
             content += data[begin : begin + length]
-        found[item] = content
-    return found
+        contents[item] = content
+    return contents
 
 
 def _properties(data: bytes, start: int, end: int, main: int):

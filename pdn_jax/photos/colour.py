@@ -18,6 +18,10 @@ NEARLY = 0.002
 """A tone curve that is nowhere further from sRGB's than this, encoded, is taken for it."""
 
 
+TILT = 0.002
+"""Share of a straight line in every tone curve, so that none is flat at black and all can be undone."""
+
+
 class Colour(NamedTuple):
     """A colour space as a file states it.
 
@@ -132,8 +136,8 @@ def from_gamma(gamma: float, points=BT709, name: str = "stated in the file") -> 
     if near and 2.1 < gamma < 2.3:
         return SRGB
     # A power next to sRGB's is how files state sRGB's own curve.
-    curve = linear(GRID) if name != ADOBE_NAME and 2.1 < gamma < 2.3 else GRID**gamma
-    return _stated(name, points, tuple(curve))
+    power = gamma if name == ADOBE_NAME or not 2.1 < gamma < 2.3 else tuple(linear(GRID))
+    return _stated(name, points, power)
 
 
 ADOBE_NAME = "compatible with Adobe RGB (1998)"
@@ -155,7 +159,8 @@ def from_table(points, curves: np.ndarray) -> Colour:
 @functools.lru_cache(maxsize=4)
 def _stated(name: str, points, curve) -> Colour:
     try:
-        return Colour(name, icc.profile(name, points, np.stack([np.array(curve)] * 3)))
+        tables = curve if isinstance(curve, float) else np.stack([np.array(curve)] * 3)
+        return Colour(name, icc.profile(name, points, tables))
     except (np.linalg.LinAlgError, struct.error, ZeroDivisionError) as error:
         raise Unknown("its primaries are no colours") from error
 
@@ -165,7 +170,7 @@ def _stated(name: str, points, curve) -> Colour:
 
 @functools.lru_cache(maxsize=4)
 def _tables(profile: bytes, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Tables there and back, float32 [channels, STEPS] each; None where both change nothing."""
+    """Tables there and, over the square root, back, float32 [channels, STEPS]; None where nothing changes."""
     light = icc.linear_curves(profile) if profile else None
     if light is None:
         return None
@@ -174,7 +179,8 @@ def _tables(profile: bytes, channels: int) -> tuple[np.ndarray, np.ndarray] | No
         there = np.repeat(there.mean(axis=0, keepdims=True), channels, axis=0)
     if abs(there - GRID).max() < NEARLY:
         return None
-    back = np.stack([np.interp(GRID, curve, GRID) for curve in there])
+    there = (1 - TILT) * there + TILT * GRID
+    back = np.stack([np.interp(GRID**2, curve, GRID) for curve in there])
     return there.astype(np.float32), back.astype(np.float32)
 
 
@@ -194,7 +200,9 @@ def _through(values: np.ndarray, tables, way: int) -> np.ndarray:
     result = np.empty_like(values)
     for channel, table in enumerate(tables[way]):
         # Between two entries in a straight line: float pixels are not rounded.
-        place = values[..., channel].clip(0.0, 1.0) * np.float32(STEPS - 1)
+        part = values[..., channel].clip(0.0, 1.0)
+        # The way back is steep at black: its table is close there.
+        place = (np.sqrt(part) if way else part) * np.float32(STEPS - 1)
         below = np.minimum(place.astype(np.int32), STEPS - 2)
         part = place - below
         result[..., channel] = table[below] * (1 - part) + table[below + 1] * part

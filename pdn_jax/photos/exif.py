@@ -70,7 +70,7 @@ class Block:
         count = self.unpack("H", offset)
         if not 0 < count <= MOST:
             raise Damaged("a directory has no sound number of entries")
-        found = {}
+        entries = {}
         for head in range(offset + 2, offset + 2 + 12 * count, 12):
             tag, kind = self.unpack("H", head), self.unpack("H", head + 2)
             number = self.unpack("I", head + 4)
@@ -79,8 +79,8 @@ class Block:
             inside = SIZES[kind] * number <= 4
             place = head + 8 if inside else self.unpack("I", head + 8)
             if place + SIZES[kind] * number <= len(self.data):
-                found.setdefault(tag, Entry(tag, kind, number, place, head))
-        return found
+                entries.setdefault(tag, Entry(tag, kind, number, place, head))
+        return entries
 
     def next_pointer(self, offset: int) -> int:
         """Where a directory says which is the next."""
@@ -120,8 +120,8 @@ def orientation(data: bytes) -> int:
         block, main, _ = directories(data)
     except Damaged:
         return 1
-    found = block.numbers(main.get(ORIENTATION))
-    return found[0] if found and 1 <= found[0] <= 8 else 1
+    values = block.numbers(main.get(ORIENTATION))
+    return values[0] if values and 1 <= values[0] <= 8 else 1
 
 
 def says_adobe_rgb(data: bytes) -> bool:

@@ -85,17 +85,17 @@ def _still(image: Image.Image) -> None:
 
 
 def _jpeg(data: bytes, name: str) -> Photo:
-    found, lost = jpeg.metadata(data)
+    metadata, lost = jpeg.metadata(data)
     with pixels.opened(data, ("JPEG",)) as image:
         profile = image.info.get("icc_profile", b"")
         decoded = pixels.decoded(image, data)
-    space = _by_exif(profile, found.exif)
+    space = _by_exif(profile, metadata.exif)
     more = {"profile": profile, "lost": lost, "lossless": False}
-    return _finished(decoded, 8, "JPEG", found, _turn(found), space, **more)
+    return _finished(decoded, 8, "JPEG", metadata, _turn(metadata), space, **more)
 
 
 def _png(data: bytes, name: str) -> Photo:
-    found, lost = png.metadata(data)
+    metadata, lost = png.metadata(data)
     parts = {kind: content for kind, content, _ in png.chunks(data)}
     bare, profile = png.bare(data), png.profile(parts.get(b"iCCP", b""))
     head = parts.get(b"IHDR", b"").ljust(13, b"\0")
@@ -112,14 +112,14 @@ def _png(data: bytes, name: str) -> Photo:
 
     def space(channels: int) -> Colour:
         stated = png.stated_colour(data, channels, profile)
-        wide = stated == SRGB and b"sRGB" not in parts and exif.says_adobe_rgb(found.exif)
+        wide = stated == SRGB and b"sRGB" not in parts and exif.says_adobe_rgb(metadata.exif)
         return colour.adobe_rgb() if wide and channels == 3 else stated
 
-    return _finished(decoded, max(bits, 8), "PNG", found, _turn(found), space, lost=lost)
+    return _finished(decoded, max(bits, 8), "PNG", metadata, _turn(metadata), space, lost=lost)
 
 
 def _tiff(data: bytes, name: str) -> Photo:
-    found, lost = tiff.metadata(data)
+    metadata, lost = tiff.metadata(data)
     decoded, bits = tiff.decoded(data, name, most_pixels())
     profile = tiff.profile(data)
     more = {"profile": profile, "lost": lost}
@@ -127,7 +127,7 @@ def _tiff(data: bytes, name: str) -> Photo:
     def space(channels: int) -> Colour:
         return tiff.stated_colour(data, channels, profile)
 
-    return _finished(decoded, max(bits, 8), "TIFF", found, 1, space, **more)
+    return _finished(decoded, max(bits, 8), "TIFF", metadata, 1, space, **more)
 
 
 def _plain(kind: str):
@@ -138,7 +138,7 @@ def _plain(kind: str):
             _still(image)
             info = image.info
             comment = (info["comment"],) if isinstance(info.get("comment"), bytes) else ()
-            found = Metadata(
+            metadata = Metadata(
                 info.get("exif", b"").removeprefix(b"Exif\0\0"),
                 info.get("xmp", b""),
                 resolution=info.get("dpi"),
@@ -146,12 +146,12 @@ def _plain(kind: str):
             )
             decoded = pixels.decoded(image, data)
             profile = info.get("icc_profile", b"")
-        space = _by_exif(profile, found.exif)
+        space = _by_exif(profile, metadata.exif)
         if kind == "BMP":
             space = _bitmap_space(data)
         lossless = kind != "WEBP" or b"VP8L" in data[:64]
-        turn = _turn(found) if kind == "WEBP" else 1
-        return _finished(decoded, 8, kind, found, turn, space, lossless=lossless)
+        turn = _turn(metadata) if kind == "WEBP" else 1
+        return _finished(decoded, 8, kind, metadata, turn, space, lossless=lossless)
 
     return read
 
@@ -183,26 +183,28 @@ def _bitmap_space(data: bytes):
 
 
 def _avif(data: bytes, name: str) -> Photo:
-    told = bmff.said(data)
+    boxes = bmff.said(data)
     with pixels.opened(data, ("AVIF",)) as image:
         _still(image)
         turn = Image.Image.getexif(image).get(exif.ORIENTATION, 1)
         profile = image.info.get("icc_profile", b"")
-        if told.bits > 8:
+        if boxes.bits > 8:
             codecs = kinds.require("imagecodecs", name)
-            decoded = _deep(codecs.avif_decode(data), told.bits)
+            decoded = _deep(codecs.avif_decode(data), boxes.bits)
         else:
             decoded = pixels.decoded(image, data)
-    found = Metadata(told.exif, told.xmp)
+    metadata = Metadata(boxes.exif, boxes.xmp)
 
     def space(channels: int) -> Colour:
         if profile:
             return colour.from_icc(profile, channels)
-        return colour.from_codes(*told.codes) if told.codes else _by_exif(b"", told.exif)(channels)
+        return (
+            colour.from_codes(*boxes.codes) if boxes.codes else _by_exif(b"", boxes.exif)(channels)
+        )
 
-    more = {"lost": told.further, "lossless": False, "profile": profile}
+    more = {"lost": boxes.further, "lossless": False, "profile": profile}
     turn = turn if turn in UPRIGHT else 1
-    return _finished(decoded, told.bits, "AVIF", found, turn, space, **more)
+    return _finished(decoded, boxes.bits, "AVIF", metadata, turn, space, **more)
 
 
 def _deep(values: np.ndarray, bits: int) -> Decoded:
@@ -230,7 +232,7 @@ def _heic(data: bytes, name: str) -> Photo:
     if picture.premultiplied_alpha and decoded.alpha is not None:
         decoded = decoded._replace(pixels=tiff.divided(*decoded))
     block = (info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    found = Metadata(block, info.get("xmp") or b"")
+    metadata = Metadata(block, info.get("xmp") or b"")
     profile, codes = info.get("icc_profile") or b"", info.get("nclx_profile")
 
     def space(channels: int) -> Colour:
@@ -246,7 +248,7 @@ def _heic(data: bytes, name: str) -> Photo:
         lost.append(f"{len(picture_list) - 1} further picture(s)")
     # libheif has turned it; EXIF's orientation is to be ignored there (ISO/IEC 23008-12, annex A).
     return _finished(
-        decoded, bits, "HEIC", found, 1, space, lost=lost, lossless=False, profile=profile
+        decoded, bits, "HEIC", metadata, 1, space, lost=lost, lossless=False, profile=profile
     )
 
 
@@ -255,19 +257,19 @@ def _jxl(data: bytes, name: str) -> Photo:
     with pixels.opened(data, ("JXL",)) as image:
         if image.mode == "F":
             raise Fault("is a JPEG XL of float values: save it as a TIFF")
-        found = Metadata(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        metadata = Metadata(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         profile = image.info.get("icc_profile", b"")
         decoded = pixels.decoded(image, data)
     bits = decoded.pixels.itemsize * 8
     # libjxl has turned it.
-    return _finished(decoded, bits, "JXL", found, 1, _by_exif(profile, b""), profile=profile)
+    return _finished(decoded, bits, "JXL", metadata, 1, _by_exif(profile, b""), profile=profile)
 
 
 def _raw(data: bytes, name: str) -> Photo:
     values = raw.decoded(data, name, most_pixels())
-    found, _ = tiff.metadata(data)
+    metadata, _ = tiff.metadata(data)
     notes = ("developed from linear light, white balance of the camera",)
-    return Photo(values, None, 16, "RAW", SRGB, found, notes=notes)
+    return Photo(values, None, 16, "RAW", SRGB, metadata, notes=notes)
 
 
 READERS = {

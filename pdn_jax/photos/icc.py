@@ -32,15 +32,15 @@ def space(data: bytes) -> str:
 
 def tags(data: bytes) -> dict[bytes, bytes]:
     """A profile's tags; those that lie outside are left out."""
-    found = {}
+    content = {}
     for index in range(min(struct.unpack_from(">I", data, 128)[0], 200)):
         head = 132 + 12 * index
         if head + 12 > len(data):
             break
         name, start, length = struct.unpack_from(">4sII", data, head)
         if start + length <= len(data):
-            found[name] = data[start : start + length]
-    return found
+            content[name] = data[start : start + length]
+    return content
 
 
 def transfer(data: bytes) -> int:
@@ -64,10 +64,10 @@ def linear_curves(data: bytes) -> np.ndarray | None:
     A profile that has tables in place of curves gets one power, which fits what LittleCMS makes of
     its greys: only brightness need be judged alike, the way back is the exact inverse.
     """
-    found = tags(data)
+    content = tags(data)
     wanted = CURVE_TAGS.get(space(data), ())
-    if wanted and all(tag in found for tag in wanted):
-        return np.stack([_curve(found[tag]) for tag in wanted])
+    if wanted and all(tag in content for tag in wanted):
+        return np.stack([_curve(content[tag]) for tag in wanted])
     return np.stack([GRID ** _fitted_gamma(data)] * 3) if space(data) == "RGB" else None
 
 
@@ -131,17 +131,26 @@ def _xyz(values) -> bytes:
     return b"XYZ \0\0\0\0" + b"".join(map(_number, values))
 
 
+def _power(power: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(power * 256))
+
+
+def _table(curve: np.ndarray) -> bytes:
+    values = np.rint(65535 * np.interp(np.linspace(0, 1, 4096), GRID, curve))
+    return b"curv\0\0\0\0" + struct.pack(">I", 4096) + values.astype(">u2").tobytes()
+
+
 def _from_xy(xy) -> np.ndarray:
     return np.array([xy[0] / xy[1], 1.0, (1 - xy[0] - xy[1]) / xy[1]])
 
 
-def profile(description: str, chromaticities, curves: np.ndarray) -> bytes:
+def profile(description: str, chromaticities, curve: float | np.ndarray) -> bytes:
     """A display profile from what other formats say of colours.
 
     Args:
         description: what it is to be called.
         chromaticities: (x, y) of white, red, green and blue.
-        curves: encoded to linear light, [3, STEPS].
+        curve: encoded to linear light, a power or tables [3, STEPS].
     """
     white, *primaries = (_from_xy(xy) for xy in chromaticities)
     columns = np.stack(primaries, 1)
@@ -155,11 +164,10 @@ def profile(description: str, chromaticities, curves: np.ndarray) -> bytes:
         b"wtpt": _xyz(D50),
         b"chad": b"sf32\0\0\0\0" + b"".join(map(_number, adapt.ravel())),
     }
-    for letter, column, curve in zip("rgb", columns.T, curves, strict=True):
-        table = np.interp(np.linspace(0, 1, 4096), GRID, curve)
-        head = b"curv\0\0\0\0" + struct.pack(">I", len(table))
-        content[letter.encode() + b"XYZ"] = _xyz(column)
-        content[letter.encode() + b"TRC"] = head + np.rint(table * 65535).astype(">u2").tobytes()
+    for index, (letter, column) in enumerate(zip(b"rgb", columns.T, strict=True)):
+        content[bytes([letter]) + b"XYZ"] = _xyz(column)
+        power = isinstance(curve, float)
+        content[bytes([letter]) + b"TRC"] = _power(curve) if power else _table(curve[index])
     head, body, places = b"", b"", {}
     start = 132 + 12 * len(content)
     for tag, value in content.items():

@@ -36,7 +36,7 @@ class Segments(NamedTuple):
 
 def parse(data: bytes) -> Segments:
     """The segments of the first picture; as many as are sound."""
-    found, place = [], 2
+    parts, place = [], 2
     while place + 4 <= len(data):
         if data[place] != 0xFF:
             break
@@ -45,12 +45,12 @@ def parse(data: bytes) -> Segments:
             place += 1
             continue
         if marker == EOI:
-            return Segments(found, place + 2)
+            return Segments(parts, place + 2)
         if marker in STANDALONE:
             place += 2
             continue
         (length,) = struct.unpack_from(">H", data, place + 2)
-        found.append((marker, data[place + 4 : place + 2 + length]))
+        parts.append((marker, data[place + 4 : place + 2 + length]))
         place += 2 + max(length, 2)
         if marker == SOS:
             following = _MARKER.search(data, place)
@@ -58,8 +58,8 @@ def parse(data: bytes) -> Segments:
                 break
             place = following.end() - 2
     if data[place : place + 2] == b"\xff\xd9":
-        return Segments(found, place + 2)
-    return Segments(found, len(data))
+        return Segments(parts, place + 2)
+    return Segments(parts, len(data))
 
 
 def metadata(data: bytes) -> tuple[Metadata, list[str]]:
@@ -98,8 +98,8 @@ def metadata(data: bytes) -> tuple[Metadata, list[str]]:
         lost.append(f"{len(behind):,} bytes behind the picture")
     if "gain map" in promised:  # which is the further picture of it
         promised = [what for what in promised if what != "1 further picture"]
-    found = Metadata(exif, packet, iptc.without_thumbnails(resources), resolution, tuple(comments))
-    return found, list(dict.fromkeys([*filter(None, promised), *lost]))
+    said = Metadata(exif, packet, iptc.without_thumbnails(resources), resolution, tuple(comments))
+    return said, list(dict.fromkeys([*filter(None, promised), *lost]))
 
 
 def _density(content: bytes) -> tuple[float, float] | None:

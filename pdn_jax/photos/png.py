@@ -141,8 +141,8 @@ def raw_profile(value: bytes) -> bytes:
 
 def profile(content: bytes) -> bytes:
     """The ICC profile in an iCCP chunk; b'' for none, and for one that is damaged."""
-    _, found, rest = content.partition(b"\0")
-    return text(b"zTXt", b"\0" + rest) if found else b""
+    _, separator, rest = content.partition(b"\0")
+    return text(b"zTXt", b"\0" + rest) if separator else b""
 
 
 def stated_colour(data: bytes, channels: int, profile: bytes) -> Colour:
@@ -151,14 +151,14 @@ def stated_colour(data: bytes, channels: int, profile: bytes) -> Colour:
     Raises:
         colour.Unknown: see there.
     """
-    found = {kind: content for kind, content, _ in chunks(data) if kind in REMADE}
-    code = found.get(b"cICP", b"")
+    stated = {kind: content for kind, content, _ in chunks(data) if kind in REMADE}
+    code = stated.get(b"cICP", b"")
     if len(code) == 4:
         return colour.from_codes(code[0], code[1])
     if profile:
         return colour.from_icc(profile, channels)
-    gamma, points = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
-    if b"sRGB" in found or (len(gamma) != 4 and len(points) != 32):
+    gamma, points = stated.get(b"gAMA", b""), stated.get(b"cHRM", b"")
+    if b"sRGB" in stated or (len(gamma) != 4 and len(points) != 32):
         return colour.SRGB
     power = struct.unpack(">I", gamma)[0] / 100000 if len(gamma) == 4 else 1 / 2.2
     if not 0.1 < power < 4:

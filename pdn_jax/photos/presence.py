@@ -34,25 +34,26 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
     """
     if there is None:
         there = np.ones_like(light, bool)
-    found = [slice(0, length) for length in light.shape]
+    sides = [slice(0, length) for length in light.shape]
     # From outside to inside: a bar may end at another.
     for _ in range(4):
-        before = list(found)
+        before = list(sides)
         for axis in (0, 1):
-            part, seen = light[tuple(found)], there[tuple(found)]
+            part, seen = light[tuple(sides)], there[tuple(sides)]
             if part.size == 0:
                 return None
             empty = ~seen.any(axis=1 - axis)
             largest = np.where(seen, part, 0).max(axis=1 - axis)
             pure = ((part == 0) | ~seen).mean(axis=1 - axis) >= PURE
-            inner = np.flatnonzero(~(empty | ((largest <= BAR) & pure)))
+            bar = empty | ((largest <= BAR) & pure)
+            inner = np.flatnonzero(~bar)
             if not len(inner):
                 return None
-            start = found[axis].start
-            found[axis] = slice(start + inner[0], start + inner[-1] + 1)
-        if found == before:
+            start = sides[axis].start
+            sides[axis] = slice(start + inner[0], start + inner[-1] + 1)
+        if sides == before:
             break
-    return found[0], found[1]
+    return sides[0], sides[1]
 
 
 def seen(photo: Photo) -> tuple[np.ndarray, np.ndarray | None]:

@@ -108,10 +108,10 @@ def _by_tifffile(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
 def _from_page(page, name: str) -> tuple[Decoded, int]:
     kind = page.photometric.name.lower() if page.photometric is not None else "unknown"
     numbers = SAMPLES.get(int(page.sampleformat or 1), "rare")
-    told = f"{numbers} of {page.bitspersample} bits, {kind}"
+    sort = f"{numbers} of {page.bitspersample} bits, {kind}"
     known = kind in ("minisblack", "miniswhite", "rgb", "separated")
     if not known or numbers not in ("unsigned", "float") or page.bitspersample == 1:
-        raise Refused(f"is a TIFF of a kind that is not read ({told}): save it as RGB or grey")
+        raise Refused(f"is a TIFF of a kind that is not read ({sort}): save it as RGB or grey")
     try:
         values = page.asarray()
     except (ValueError, KeyError) as error:
@@ -123,7 +123,7 @@ def _from_page(page, name: str) -> tuple[Decoded, int]:
     values = values if values.ndim == 3 else values[..., None]
     colours = {"rgb": 3, "separated": 4}.get(kind, 1)
     if values.ndim != 3 or values.shape[-1] < colours:
-        raise Refused(f"is a TIFF of a kind that is not read ({told}): save it as RGB or grey")
+        raise Refused(f"is a TIFF of a kind that is not read ({sort}): save it as RGB or grey")
     values = _scaled(values, page.bitspersample)
     base, alpha = values[..., :colours], None
     orientation = page.tags.get(exif.ORIENTATION)
@@ -187,14 +187,14 @@ def metadata(data: bytes) -> tuple[Metadata, list[str]]:
     records = block.content(main.get(IPTC))
     if records and not iptc.records(photoshop):
         photoshop += iptc.wrapped(records)
-    found, moved = tiff_writer.exif_block(block, main, STRUCTURE)
+    block_of_exif, moved = tiff_writer.exif_block(block, main, STRUCTURE)
     if moved:
         lost.append("the place of the maker note (its offsets may be wrong)")
     packet = block.content(main.get(XMP))
     scale = {2: 1.0, 3: 2.54}.get((block.numbers(main.get(UNIT)) or [2])[0])
     dots = [value for tag in (ACROSS, DOWN) for value in _ratios(block, main.get(tag))]
     resolution = (dots[0] * scale, dots[1] * scale) if len(dots) == 2 and scale else None
-    return Metadata(found, packet, iptc.without_thumbnails(photoshop), resolution), lost
+    return Metadata(block_of_exif, packet, iptc.without_thumbnails(photoshop), resolution), lost
 
 
 def profile(data: bytes) -> bytes:

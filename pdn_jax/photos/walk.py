@@ -78,18 +78,18 @@ def plan(
         return Plan([_to_file(sources[0], output)], [])
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: with several photos -o names a folder")
-    found, left_out = [], []
+    photos, left_out = [], []
     folders = [path for path in sources if path.is_dir()]
     for source in sources:
         if source.is_dir():
             below, others = _below(source, output)
             # Several folders keep their names, so that their files do not meet.
             top = Path(source.resolve().name) if len(folders) > 1 else Path()
-            found += [(path, top / path.relative_to(source).parent) for path in below]
+            photos += [(path, top / path.relative_to(source).parent) for path in below]
             left_out += others
         else:
-            found.append((source, Path()))
-    jobs = _named(list(dict.fromkeys(found)), output, suffix, FORMATS[form], left_out)
+            photos.append((source, Path()))
+    jobs = _named(list(dict.fromkeys(photos)), output, suffix, FORMATS[form], left_out)
     return Plan(jobs, left_out)
 
 
@@ -123,7 +123,7 @@ def _opened(given: str | Path) -> list[Path]:
 
 def _below(source: Path, output: Path) -> tuple[list[Path], list[LeftOut]]:
     """Photographs under a folder in order, links followed but not in a circle, and all else."""
-    found, left_out, been = [], [], set()
+    photos, left_out, been = [], [], set()
     inside = output.resolve()
 
     def unreadable(error: OSError) -> None:
@@ -151,10 +151,10 @@ def _below(source: Path, output: Path) -> tuple[list[Path], list[LeftOut]]:
             if reason:
                 left_out.append(LeftOut(path, reason))
             else:
-                found.append(path)
-    if not found and not left_out:
+                photos.append(path)
+    if not photos and not left_out:
         raise InputError(f"{source} holds no photos")
-    return found, left_out
+    return photos, left_out
 
 
 def head(path: Path) -> bytes:
@@ -188,11 +188,11 @@ def _kind(path: Path) -> str | None:
         return kinds.by_extension(path.suffix)
 
 
-def _named(found, output: Path, suffix: str, kind: str | None, left_out) -> list[Job]:
+def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> list[Job]:
     """Targets for all, with the source's whole name where two would be the same."""
     wanted: dict[str, list[Job]] = {}
-    sources = {path.resolve() for path, _ in found}
-    for source, folder in found:
+    sources = {path.resolve() for path, _ in photos}
+    for source, folder in photos:
         own = _kind(source) or "PNG"
         form = kind or (own if KINDS[own].written else INSTEAD[own])
         keeps = source.suffix.lower() in KINDS[form].extensions

@@ -22,8 +22,8 @@ PROMISES = {
 
 def orientation(packet: bytes) -> int:
     """tiff:Orientation, 1 to 8; 1 where there is none."""
-    found = re.search(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""", packet)
-    return int(found.group(1)) if found else 1
+    match = re.search(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""", packet)
+    return int(match.group(1)) if match else 1
 
 
 def promises(packet: bytes) -> list[str]:
