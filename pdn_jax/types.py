@@ -11,6 +11,8 @@ from typing import Any
 import chex
 from jaxtyping import Array, Float, Key
 
+from pdn_jax.errors import InputError as InputError
+
 Image = Float[Array, "*batch height width channel"]
 PerImage = Float[Array, "*batch"]
 PerChannel = Float[Array, "*batch 3"]
@@ -20,10 +22,6 @@ Params = Any
 
 Distance = Callable[[Array, Array], Array]
 """(prediction, target) -> elementwise distance; never reduces over the batch."""
-
-
-class InputError(ValueError):
-    """Bad input from a person: one line that names the thing, what was expected and the remedy."""
 
 
 @chex.dataclass(frozen=True)
