@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pdn_jax.errors import InputError
 from pdn_jax.photos import reader, walk, writer
 from pdn_jax.photos.exposure import is_dark as is_dark
 from pdn_jax.photos.job import Options as Options
@@ -23,6 +24,7 @@ from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
 from pdn_jax.photos.presence import developed as developed
 from pdn_jax.photos.reader import SMALLEST as SMALLEST
 from pdn_jax.photos.reader import from_file as open
+from pdn_jax.photos.reader import size as size
 from pdn_jax.photos.record import Photo as Photo
 from pdn_jax.photos.srgb import Pixels as Pixels
 from pdn_jax.photos.srgb import decode as decode
@@ -35,7 +37,6 @@ from pdn_jax.photos.walk import passed_by as passed_by
 from pdn_jax.photos.walk import plan as plan
 from pdn_jax.photos.writer import encoded as encoded
 from pdn_jax.photos.writer import save as save
-from pdn_jax.types import InputError
 
 __all__ = ["open"]  # which is Python's own name otherwise
 

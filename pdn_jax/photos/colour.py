@@ -184,6 +184,11 @@ def _tables(profile: bytes, channels: int) -> tuple[np.ndarray, np.ndarray] | No
     return there.astype(np.float32), back.astype(np.float32)
 
 
+def is_srgb(space: Colour) -> bool:
+    """Whether colours of this space have sRGB's tone curve, so that nothing needs to be exchanged."""
+    return _tables(space.profile, 3) is None
+
+
 def to_network(values: np.ndarray, colour: Colour) -> np.ndarray:
     """Pixels of a file in [0, 1] -> the same in sRGB's tone curve: float32 [h, w, c]."""
     return _through(values, _tables(colour.profile, values.shape[-1]), 0)

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pdn_jax.errors import InputError
 from pdn_jax.files import DRAFT
 from pdn_jax.photos import exposure, presence, reader, writer
+from pdn_jax.photos.presence import Developed
 from pdn_jax.photos.record import Photo
 from pdn_jax.photos.walk import Job
-from pdn_jax.types import InputError
 
 Restore = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
@@ -55,8 +56,18 @@ class Outcome(NamedTuple):
 PLAIN = Options()
 
 
+class Loaded(NamedTuple):
+    """A photograph that was read: when, how dark and noisy it is, and why it is left alone, or ''."""
+
+    photo: Photo
+    start: float
+    stops: float
+    noise: float
+    left_alone: str = ""
+
+
 def run(job: Job, restore: Restore, options: Options = PLAIN) -> Outcome:
-    """Enhance one file.
+    """Enhance one file: `load`, `enhance` and `store`, which a pipeline may do in turn.
 
     Args:
         job: of `walk.plan`.
@@ -66,41 +77,53 @@ def run(job: Job, restore: Restore, options: Options = PLAIN) -> Outcome:
     Raises:
         InputError: one line, for whatever is wrong with this file or its place.
     """
+    loaded = load(job, options)
+    return store(job, loaded, enhance(loaded, restore), options)
+
+
+def load(job: Job, options: Options = PLAIN) -> Loaded:
+    """Read a photograph and judge it; raises InputError also where its result may not be put."""
     start = time.perf_counter()
     check_target(job, options.overwrite)
     photo = reader.from_file(job.source)
-    seen, there = presence.seen(photo)
-    stops, noise = exposure.stops(seen, there), exposure.noise(seen)
+    few, there, middle = presence.glimpse(photo)
+    left_alone = options.auto and not exposure.is_dark(few, there)
+    return Loaded(
+        photo,
+        start,
+        exposure.stops(few, there),
+        exposure.noise(middle),
+        "not dark: left alone" if left_alone else "",
+    )
+
+
+def enhance(loaded: Loaded, restore: Restore) -> Developed | None:
+    """The result's pixels, None where the photograph is left alone."""
+    return None if loaded.left_alone else presence.developed(loaded.photo, restore)
+
+
+def store(
+    job: Job, loaded: Loaded, developed: Developed | None, options: Options = PLAIN
+) -> Outcome:
+    """Write a result, and say what became of the photograph; raises InputError."""
+    photo, lost, notes = loaded.photo, (), (loaded.left_alone,)
+    if developed is not None:
+        pixels, notes = developed
+        whole, pixels = beside(photo, pixels) if options.compare else (photo, pixels)
+        try:
+            keywords = {"quality": options.quality, "strip": options.strip, "note": options.note}
+            result = writer.encoded(whole, pixels, job.kind, **keywords)
+        except InputError as error:
+            raise InputError(f"{job.target} {error}") from error
+        make_folder(job.target.parent)
+        writer.save(job.target, result)
+        lost = result.lost
     height, width = photo.size
-
-    def outcome(written: bool, notes: Iterable[str], lost: Iterable[str] = ()) -> Outcome:
-        notes = (*photo.notes, *notes)
-        seconds = time.perf_counter() - start
-        return Outcome(
-            *(job.source, job.target, written, (width, height), photo.kind, photo.bits),
-            *(stops, noise, seconds, notes, tuple(lost)),
-        )
-
-    if options.auto and not exposure.is_dark(seen, there):
-        return outcome(False, ["not dark: left alone"])
-    del seen
-    pixels, notes = presence.developed(photo, restore)
-    if options.compare:
-        photo, pixels = beside(photo, pixels)
-    try:
-        result = writer.encoded(
-            photo,
-            pixels,
-            job.kind,
-            quality=options.quality,
-            strip=options.strip,
-            note=options.note,
-        )
-    except InputError as error:
-        raise InputError(f"{job.target} {error}") from error
-    make_folder(job.target.parent)
-    writer.save(job.target, result)
-    return outcome(True, notes, result.lost)
+    return Outcome(
+        *(job.source, job.target, developed is not None, (width, height), photo.kind, photo.bits),
+        *(loaded.stops, loaded.noise, time.perf_counter() - loaded.start),
+        *((*photo.notes, *notes), lost),
+    )
 
 
 def check_target(job: Job, overwrite: bool) -> None:

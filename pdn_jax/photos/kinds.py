@@ -5,7 +5,7 @@ import struct
 from types import ModuleType
 from typing import NamedTuple
 
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
 
 EXIF, XMP, IPTC, ICC, RESOLUTION, COMMENT, TEXT = (
     "EXIF",

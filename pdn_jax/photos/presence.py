@@ -1,5 +1,6 @@
 """Where a photograph is one: not in black bars, not where it is transparent; and the black that stays."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -56,25 +57,59 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
     return sides[0], sides[1]
 
 
-def seen(photo: Photo) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the network gets to see, float32 [h, w, 3] in sRGB's curve, and where it is a picture.
+class Place(NamedTuple):
+    """Where the picture is: rows and columns that hold it, and in them bool, False where transparent."""
 
-    The second is bool [h, w], False in bars and where transparent; None where all of it is.
+    inside: tuple[slice, slice]
+    there: np.ndarray | None
+
+
+def place(photo: Photo) -> Place | str:
+    """Where a photograph's picture is, or why there is none.
+
+    Args:
+        photo: see `record.Photo`.
     """
-    values = to_float(photo.pixels)
-    there = None if photo.alpha is None else photo.alpha > 0
-    inside = box(values.max(axis=-1), there)
-    if inside is not None and values[inside].shape != values.shape:
-        bars = np.zeros(photo.size, bool)
-        bars[inside] = True
-        there = bars if there is None else bars & there
-    if there is not None and (there.all() or not there.any()):
-        there = None
-    return _network_colours(values, photo), there
+    there = None if photo.alpha is None or photo.alpha.all() else photo.alpha > 0
+    if there is not None and not there.any():
+        return CLEAR
+    light = to_float(photo.pixels.max(axis=-1))
+    inside = box(light, there)
+    if inside is None or (light if there is None else light[there]).max() < NOTHING:
+        return BLACK
+    sides = [_at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
+    inside = sides[0], sides[1]
+    here = None if there is None else there[inside]
+    return Place(inside, None if here is None or here.all() else here)
 
 
-def _network_colours(values: np.ndarray, photo: Photo) -> np.ndarray:
-    result = colour.to_network(values, photo.colour)
+def glimpse(photo: Photo, most: int = 1 << 20) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Enough of a photograph to judge it by.
+
+    Args:
+        photo: see `record.Photo`.
+        most: pixels of either, about.
+
+    Returns:
+        Every so-many-th pixel in sRGB's curve, float32 [h, w, 3]; which of them count, or None; and
+        neighbouring pixels from the middle, [h, w, 3].
+    """
+    where = place(photo)
+    inside, there = where if isinstance(where, Place) else ((slice(None), slice(None)), None)
+    part = photo.pixels[inside]
+    step = math.ceil(math.sqrt(part.shape[0] * part.shape[1] / most))
+    few = _seen(part[::step, ::step], photo)
+    counts = None if there is None else there[::step, ::step]
+    counts = None if counts is None or not counts.any() else counts
+    side = math.isqrt(most)
+    starts = [max(0, (length - side) // 2) for length in part.shape[:2]]
+    middle = part[starts[0] : starts[0] + side, starts[1] : starts[1] + side]
+    return few, counts, _seen(middle, photo)
+
+
+def _seen(pixels: np.ndarray, photo: Photo) -> np.ndarray:
+    """Stored pixels as the network sees them, float32 [h, w, 3]."""
+    result = colour.to_network(to_float(pixels), photo.colour)
     return np.repeat(result, 3, axis=-1) if result.shape[-1] == 1 else result
 
 
@@ -85,39 +120,41 @@ def developed(
 
     Args:
         photo: see `record.Photo`.
-        restore: float32 [h, w, 3] in sRGB's curve and bool [h, w], False where no picture is or None,
-            -> the restored one, float [h, w, 3] in [0, 1].
+        restore: [h, w, 3] in sRGB's curve, float32 in [0, 1] or uint8, and bool [h, w], False where no
+            picture is, or None for all -> the restored one, of the same dtype.
     """
-    values = to_float(photo.pixels)
-    there = None if photo.alpha is None else photo.alpha > 0
-    if there is not None and there.all():
-        there = None
-    if there is not None and not there.any():
-        return Developed(photo.pixels, (CLEAR,))
-    light = values.max(axis=-1)
-    inside = box(light, there)
-    if inside is None or (light if there is None else light[there]).max() < NOTHING:
-        return Developed(photo.pixels, (BLACK,))
-    inside = tuple(
-        _at_least(part, length) for part, length in zip(inside, light.shape, strict=True)
-    )
-    low, here = values[inside], None if there is None else there[inside]
-    here = None if here is None or here.all() else here
-    grey = bool((low == low[..., :1]).all())
-    given = _network_colours(low, photo)
+    where = place(photo)
+    if not isinstance(where, Place):
+        return Developed(photo.pixels, (where,))
+    inside, here = where
+    stored = photo.pixels[inside]
+    grey = bool((stored == stored[..., :1]).all())
+    unlit = unlit_cells(stored, here)
+    plain = photo.pixels.dtype == np.uint8 and not grey and here is None and unlit is None
+    if plain and colour.is_srgb(photo.colour):  # as they are, for a quarter of the memory
+        new = np.asarray(restore(np.ascontiguousarray(stored), None))
+    else:
+        new = _restored(photo, stored, here, grey, unlit, restore)
+    result = photo.pixels.copy()
+    result[inside] = new if here is None else np.where(here[..., None], new, stored)
+    return Developed(result, ())
+
+
+def _restored(photo: Photo, stored, here, grey: bool, unlit, restore) -> np.ndarray:
+    given = _seen(stored, photo)
     if here is not None:
         given = filled(given, here)
     restored = np.array(restore(np.ascontiguousarray(given, np.float32), here), np.float32)
-    restored = without_veil(given, restored, here)
+    del given
+    if unlit is not None:
+        without_veil(restored, unlit)
+    channels = stored.shape[-1]
     if grey:
-        restored = np.repeat(luminance(restored), low.shape[-1], axis=-1)
+        restored = np.repeat(luminance(restored), channels, axis=-1)
     bright = colour.from_network(restored.clip(0.0, 1.0), photo.colour)
     if grey:  # the three curves of a profile may differ
-        bright = np.repeat(bright[..., :1], low.shape[-1], axis=-1)
-    result = photo.pixels.copy()
-    new = to_dtype(bright, photo.pixels.dtype)
-    result[inside] = new if here is None else np.where(here[..., None], new, result[inside])
-    return Developed(result, ())
+        bright = np.repeat(bright[..., :1], channels, axis=-1)
+    return to_dtype(bright, stored.dtype)
 
 
 CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
@@ -125,35 +162,47 @@ CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
 a photograph has a black of its own if that is so for at least so large a part of it."""
 
 
-def without_veil(low: np.ndarray, restored: np.ndarray, there: np.ndarray | None) -> np.ndarray:
-    """The restored photograph with the light taken out that the network put where there was none.
+def _cells(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    return shape[0] // CELL, CELL, shape[1] // CELL, CELL
+
+
+def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | None:
+    """Which squares of a photograph no light fell on, bool [h/8, w/8]; None if too few to speak of.
+
+    Args:
+        stored: [h, w, c], of any dtype.
+        there: bool [h, w], False for what does not count; None for all.
+    """
+    cells = _cells(stored.shape)
+    rows, columns = cells[0] * CELL, cells[2] * CELL
+    bright = to_float(stored[:rows, :columns].max(axis=-1)).reshape(cells).mean(axis=(1, 3))
+    unlit = bright <= UNLIT
+    if there is not None:
+        unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
+    return unlit if unlit.mean() >= SHARE else None
+
+
+def without_veil(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
+    """Take the light out of a restored photograph that the network put where there was none.
 
         x' = (x − v) / (1 − v)   in linear light, per channel, not below 0
 
     v is the median that the restored photograph has in unlit squares: a veil, as where there was no
     light nothing is to be seen. It lies over the whole photograph and is taken from all of it, so no
-    edge comes in. Where there are no unlit squares, nothing changes.
+    edge comes in.
 
     Args:
-        low: [h, w, 3] in sRGB, before.
-        restored: of that shape, after.
-        there: bool [h, w], False for what does not count; None for all.
+        restored: float32 [h, w, 3] in sRGB; changed in place.
+        unlit: of `unlit_cells`, some of it true.
     """
-    rows, columns = (side // CELL * CELL for side in low.shape[:2])
-    cells = (rows // CELL, CELL, columns // CELL, CELL)
-    bright = low[:rows, :columns].max(axis=-1).reshape(cells).mean(axis=(1, 3))
-    unlit = bright <= UNLIT
-    if there is not None:
-        unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
-    if unlit.mean() < SHARE:
-        return restored
-    squares = restored[:rows, :columns].reshape(*cells, 3).transpose(0, 2, 1, 3, 4)[unlit]
+    cells = _cells(restored.shape)
+    squares = restored[: cells[0] * CELL, : cells[2] * CELL].reshape(*cells, 3)
+    squares = squares.transpose(0, 2, 1, 3, 4)[unlit]
     veil = np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
-    result = np.empty_like(restored)
     for top in range(0, len(restored), 256):  # a part at a time, for the memory
         light = colour.linear(restored[top : top + 256].clip(0, 1))
-        result[top : top + 256] = colour.encoded(((light - veil) / (1 - veil)).clip(0, 1))
-    return result
+        restored[top : top + 256] = colour.encoded(((light - veil) / (1 - veil)).clip(0, 1))
+    return restored
 
 
 def _at_least(part: slice, length: int, least: int = 16) -> slice:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from pdn_jax.photos import colour, kinds, tiff
+from pdn_jax.errors import InputError
+from pdn_jax.photos import colour, exif, kinds, tiff
 from pdn_jax.photos.formats import READERS, Fault, most_pixels
 from pdn_jax.photos.record import Photo
-from pdn_jax.types import InputError
 
 SMALLEST = 16
 """Pixels that the shorter side must have: less holds nothing that the network can look at."""
@@ -35,6 +35,17 @@ def file_bytes(path: str | Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width of a photo file as its header has them, upright, where Pillow knows it."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            sideways = image.getexif().get(exif.ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # `from_file` says what is wrong with it
+        return None
+    return (width, height) if sideways else (height, width)
 
 
 def from_bytes(data: bytes, name: str) -> Photo:

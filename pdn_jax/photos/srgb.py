@@ -5,14 +5,14 @@ import functools
 import io
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
 from pdn_jax.photos import colour, exif, pixels, png, xmp
 from pdn_jax.photos.reader import SMALLEST, from_bytes
 from pdn_jax.photos.record import Photo, to_dtype
 
-Pixels = UInt8[np.ndarray, "height width 3"]
+Pixels = np.ndarray
+"""uint8 [h, w, 3]."""
 
 
 def decode(data: bytes, name: str) -> Pixels:

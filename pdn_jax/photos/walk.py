@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pdn_jax.errors import InputError
 from pdn_jax.photos import kinds
 from pdn_jax.photos.kinds import INSTEAD, KINDS
-from pdn_jax.types import InputError
 
 SAME = "same"
 FORMATS = {SAME: None, "jpg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "avif": "AVIF"}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write, disk_full
 from pdn_jax.photos import exif, iptc, jpeg, kinds, png, tiff, tiff_writer, xmp
 from pdn_jax.photos.kinds import KINDS
 from pdn_jax.photos.record import Metadata, Photo, to_dtype
-from pdn_jax.types import InputError
 
 QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIC": 90}
 """Of formats that lose something, from 1 to 100, unless another is asked for."""
