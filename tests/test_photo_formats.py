@@ -391,6 +391,17 @@ def test_a_dng_with_its_mosaic_first_is_a_raw_file():
     assert kinds.recognise(dng(), ".tif") == "RAW"
 
 
+def test_results_of_raw_files_are_no_raw_files():
+    """What a DNG says of its sensor does not go on; who made it does."""
+    pytest.importorskip("rawpy")
+    photo = from_bytes(dng(noise=(2e-4, 1e-6)), "a.dng")
+    written = writer.encoded(photo, photo.pixels, "TIFF").data
+    assert kinds.recognise(written) == "TIFF"
+    back = from_bytes(written, "a.tif")
+    np.testing.assert_array_equal(back.pixels, photo.pixels)
+    assert b"Maker\0" in back.metadata.exif
+
+
 def test_noise_profile_of_a_dng():
     assert raw.noise_profile(dng()) is None
     found = raw.noise_profile(dng(noise=(2e-4, 1e-6, 4e-4, 3e-6, 6e-4, 5e-6)))

@@ -267,9 +267,9 @@ def _jxl(data: bytes, name: str) -> Photo:
 
 def _raw(data: bytes, name: str) -> Photo:
     values = raw.decoded(data, name, most_pixels())
-    metadata, _ = tiff.metadata(data)
+    metadata, lost = tiff.metadata(data, raw=True)
     notes = ("developed from linear light, white balance of the camera",)
-    return Photo(values, None, 16, "RAW", SRGB, metadata, notes=notes)
+    return Photo(values, None, 16, "RAW", SRGB, metadata, notes=notes, lost=tuple(lost))
 
 
 READERS = {

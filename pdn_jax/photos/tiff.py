@@ -175,8 +175,12 @@ STRUCTURE |= {ICC, XMP, IPTC, PHOTOSHOP, 37724}
 """Tags that describe how the pixels lie, or that stand elsewhere in `Metadata`; Photoshop's layers."""
 
 
-def metadata(data: bytes) -> tuple[Metadata, list[str]]:
-    """What a TIFF says, and by name what no result of it can have."""
+SENSOR = {33421, 33422, 37398, 37399, *range(50706, 51200), *range(52525, 52560)}
+"""Tags of TIFF/EP and DNG that are true of a mosaic only."""
+
+
+def metadata(data: bytes, raw: bool = False) -> tuple[Metadata, list[str]]:
+    """What a TIFF says, and by name what no result of it can have; of a raw file, what is not the sensor's."""
     try:
         block = exif.Block(data)
         main = block.directory(block.first)
@@ -187,7 +191,9 @@ def metadata(data: bytes) -> tuple[Metadata, list[str]]:
     records = block.content(main.get(IPTC))
     if records and not iptc.records(photoshop):
         photoshop += iptc.wrapped(records)
-    block_of_exif, moved = tiff_writer.exif_block(block, main, STRUCTURE)
+    block_of_exif, moved = tiff_writer.exif_block(
+        block, main, STRUCTURE | SENSOR if raw else STRUCTURE, anew=raw
+    )
     if moved:
         lost.append("the place of the maker note (its offsets may be wrong)")
     packet = block.content(main.get(XMP))

@@ -116,7 +116,9 @@ def _entry(out: bytearray, order: str, tag: int, kind: int, value) -> bytes:
 # --- the other way -------------------------------------------------------------------------------
 
 
-def exif_block(block: Block, main: dict[int, Entry], structure: set) -> tuple[bytes, bool]:
+def exif_block(
+    block: Block, main: dict[int, Entry], structure: set, *, anew: bool = False
+) -> tuple[bytes, bool]:
     """A TIFF's descriptive tags as an EXIF block; whether its maker note had to move.
 
     A maker note's offsets count from the file's beginning. Where all of EXIF lies ahead of the pixels
@@ -127,13 +129,14 @@ def exif_block(block: Block, main: dict[int, Entry], structure: set) -> tuple[by
         block: the whole file.
         main: its first directory.
         structure: tags that are left out.
+        anew: lay it out anew in any case.
     """
     below = {tag: block.below(tag, main) for tag in (exif.EXIF_IFD, exif.GPS_IFD)}
     wanted = {tag: e for tag, e in main.items() if tag not in structure and tag not in below}
     below = {tag: inner for tag, inner in below.items() if inner}
     if not wanted and not below:
         return b"", False
-    start = _beginning(block, main, below)
+    start = None if anew else _beginning(block, main, below)
     if start is None:
         return _laid_out(block, wanted, below)
     out = bytearray(start + b"\0" * (len(start) % 2))
