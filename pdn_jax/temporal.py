@@ -31,7 +31,7 @@ FAST = 0.08
 STEP = 0.1
 """A change of the mean ln k that is no estimation error."""
 
-MOVED = 1.5
+MOVED = 1.7
 """A cell has moved where its squared change is this many times what noise explains."""
 
 BINS = 8
@@ -182,7 +182,8 @@ def _filtered(
 def _bins(grid: Array) -> Float[Array, "bins cells"]:
     """Which cells of the 1/8 grid are of which brightness, as 0 and 1."""
     rank = jnp.argsort(jnp.argsort(grid.mean(-1).ravel()))
-    return (rank * BINS // rank.size == jnp.arange(BINS)[:, None]).astype(jnp.float32)
+    bins = (rank * BINS // rank.size)[None] == jnp.arange(BINS)[:, None]
+    return bins.astype(jnp.float32)
 
 
 def _noise(change: Array, detail: Array, bins: Array) -> Float[Array, " bins"]:
@@ -192,7 +193,7 @@ def _noise(change: Array, detail: Array, bins: Array) -> Float[Array, " bins"]:
     """
 
     def quantile(values: Array, share: float) -> Array:
-        return jnp.nanquantile(jnp.where(bins > 0, values.ravel(), jnp.nan), share, axis=1)
+        return jnp.nanquantile(jnp.where(bins > 0, values.reshape(1, -1), jnp.nan), share, axis=1)
 
     # A film of fewer cells than bins leaves some empty; no cell reads those.
     measured = jnp.minimum(quantile(change, 0.5), 2.0 * quantile(detail, 0.25))

@@ -10,11 +10,12 @@ there they stay.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt
 
 from pdn_jax.types import Image
 
-Plane = UInt[Array, "rows columns"]
+Plane = UInt[Array | np.ndarray, "_ _"]
 
 LUMA = {
     1: (0.2126, 0.0722),  # BT.709

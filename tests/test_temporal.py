@@ -15,6 +15,7 @@ from pdn_jax.ycbcr import Coding, from_rgb, to_rgb
 
 CODING = Coding(1, False, 10)
 FPS = 25
+step = jax.jit(temporal.step)
 VARIANTS = ["tiny", "small"]
 
 
@@ -23,7 +24,7 @@ def played(frames, weights, **options):
     renderer = Renderer(weights, frames[0].shape[:2], CODING, CODING, **options)
     made = []
     for frame in frames:
-        planes = jax.device_get(from_rgb(bytes_of(frame) / np.float32(255), CODING))
+        planes = jax.device_get(from_rgb(jnp.asarray(bytes_of(frame) / np.float32(255)), CODING))
         made.append(np.asarray(to_rgb(renderer(planes, 1 / FPS), CODING)))
     return np.array(made), renderer
 
@@ -71,7 +72,7 @@ def test_average_and_variance_are_those_of_the_frames_so_far():
     for index in range(1, 12):
         # So much noise is expected that nothing seems to move.
         quiet = quiet._replace(noise=jnp.full(temporal.BINS, 1.0))
-        quiet, smooth, average, _ = temporal.step(quiet, seen[index], frames[index], 0.04)
+        quiet, smooth, average, _ = step(quiet, seen[index], frames[index], 0.04)
         if index == 5:
             np.testing.assert_allclose(average, np.mean(frames[:6], axis=0), atol=1e-6)
             np.testing.assert_allclose(quiet.variance, 1 / 6, atol=1e-6)
@@ -96,7 +97,7 @@ def test_what_is_kept_does_not_grow():
     renderer = Renderer("tiny", (96, 128), CODING, CODING)
     alive = []
     for _ in range(12):
-        renderer(jax.device_get(from_rgb(dark(scene(1), generator), CODING)), 0.04)
+        renderer(jax.device_get(from_rgb(jnp.asarray(dark(scene(1), generator)), CODING)), 0.04)
         alive.append(len(jax.live_arrays()))
     assert alive[-1] == alive[3]
 
@@ -150,7 +151,7 @@ def test_a_cell_that_moves_is_begun_anew_and_others_are_not():
     renderer = Renderer("tiny", (64, 64), CODING, CODING)
     seen = renderer.network.survey(renderer.params, low, (64, 64))
     moved = low.at[:, 24:32, 24:32].add(0.3)
-    new, _, average, cut = temporal.step(temporal.start(seen, low), seen, moved, 0.04)
+    new, _, average, cut = step(temporal.start(seen, low), seen, moved, 0.04)
     wanted = np.full((8, 8), 2.0)
     wanted[2:5, 2:5] = 1.0  # with its neighbours
     np.testing.assert_array_equal(new.count[0, :, :, 0], wanted)
@@ -196,5 +197,5 @@ def test_noise_is_measured_by_brightness_whatever_moves():
     middles = 0.1 + 0.8 * (np.arange(8) + 0.5) / 8
     np.testing.assert_allclose(state.noise**0.5, 0.01 + 0.02 * middles, rtol=0.15)
     shifted = jnp.roll(frames[1], 40, axis=2)
-    still, moving = (temporal.step(state, seen, f, 0.04)[0].noise for f in (frames[1], shifted))
+    still, moving = (step(state, seen, f, 0.04)[0].noise for f in (frames[1], shifted))
     assert (moving <= 2.2 * still).all()

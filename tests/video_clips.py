@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import av
+import jax.numpy as jnp
 import numpy as np
 
 from pdn_jax import image as im
@@ -24,10 +25,10 @@ def scene(number, height=96, width=128):
 
 def dark(picture, generator, *, exposure=0.04, noise=1.0):
     """The scene as a camera sees it with too little light, with fresh noise, float32 sRGB."""
-    light = exposure * np.asarray(im.linearize(picture))
+    light = exposure * np.asarray(im.linearize(jnp.asarray(picture)))
     spread = np.sqrt(noise * (3e-4 * light + 4e-6))
     light = np.clip(light + spread * generator.normal(size=light.shape), 0, 1)
-    return np.asarray(im.render(light.astype(np.float32)))
+    return np.asarray(im.render(jnp.asarray(light, jnp.float32)))
 
 
 def write(
