@@ -29,7 +29,7 @@ from benchmarks import train as training
 from configs import base
 from pdn_jax import degradation
 from pdn_jax import weights as weight_files
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, evaluate, loop, parallel
@@ -77,7 +77,7 @@ def configured(options, name: str, run_dir: Path):
     config.data.crop_size = options.crop
     config.train.batch_size = options.batch
     config.eval.data = tuple(options.dev[:1])
-    config.eval.most = 1
+    config.eval.max_pairs = 1
     config.log.images = False
     return config
 
@@ -90,7 +90,7 @@ def forward_seconds(names: list[str], repeats: int) -> dict[str, float]:
         engine = engines.xla(task, engines.parameters(task), Path())
         low = engine.feed(engines.photograph(task))
         calls[name] = lambda engine=engine, low=low: engine.run(low)
-    return {name: found.minimum for name, found in timing.in_turn(calls, repeats).items()}
+    return {name: times.minimum for name, times in timing.in_turn(calls, repeats).items()}
 
 
 def step_seconds(configs: dict[str, Any], repeats: int) -> dict[str, float]:
@@ -105,7 +105,7 @@ def step_seconds(configs: dict[str, Any], repeats: int) -> dict[str, float]:
         step, mapped = training.make_training(config, params, devices)
         batch = mapped.shard((crops, places))
         calls[name] = lambda step=step, batch=batch: step(batch)
-    return {name: found.minimum for name, found in timing.in_turn(calls, repeats).items()}
+    return {name: times.minimum for name, times in timing.in_turn(calls, repeats).items()}
 
 
 def trained(config, steps: int, dev: list[str]) -> dict[str, float]:
@@ -113,14 +113,14 @@ def trained(config, steps: int, dev: list[str]) -> dict[str, float]:
     config.train.steps = config.eval.every = config.checkpoint.every = steps
     run_dir = loop.train(config)
     method = evaluate.model_method(weight_files.load(run_dir))
-    found = {}
+    results = {}
     for name in dev:
         split = mixture.opened(name, "dev", config.data.directory)
-        config.eval.most = 0
+        config.eval.max_pairs = 0
         pairs = mixture.pairs(config, [split], degradation.camera())
         scores = evaluate.score(method, pairs)
-        found |= {f"{name} PSNR": scores.mean("psnr"), f"{name} SSIM": scores.mean("ssim")}
-    return found
+        results |= {f"{name} PSNR": scores.mean("psnr"), f"{name} SSIM": scores.mean("ssim")}
+    return results
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -154,21 +154,21 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
 def check(options) -> None:
     """Raise InputError for what would fail only after a training, or mix one with another.
 
-    The options that rows depend on are kept beside the table, as OUT.json.
+    The options that rows depend on are stored beside the table, as OUT.json.
     """
     for name in options.dev:
         mixture.opened(name, "dev", options.data_dir)
-    kept = options.out.with_suffix(".json")
+    record = options.out.with_suffix(".json")
     asked = {name: getattr(options, name) for name in ("dev", "minutes", "crop", "batch")}
     asked = json.dumps(asked | {"mixture": dict(options.mixture)}, sort_keys=True)
     if options.out.exists():
-        there = kept.read_text().strip() if kept.exists() else "other options"
+        there = record.read_text().strip() if record.exists() else "other options"
         if there != asked:
             raise InputError(f"--out {options.out} was made with {there}; name another for {asked}")
         return
     try:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(asked + "\n")
+        record.write_text(asked + "\n")
     except OSError as error:
         raise InputError(f"--out {options.out} cannot be written: {error.strerror}") from error
 
@@ -218,7 +218,7 @@ def weighted(text: str) -> tuple[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; raises InputError for a data set or candidate that is not there."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.candidates",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks import timing
 from benchmarks.count import positive_integer
 from pdn_jax import convolution
+from pdn_jax.cli import Parser
 
 SHAPES = (
     *((200, 300, 15, 8), (200, 300, 8, 12), (200, 300, 15, 24), (200, 300, 24, 24)),
@@ -47,7 +48,7 @@ def measure(shape: tuple[int, ...], repeats: int) -> dict[str, float]:
             continue
         run = jax.jit(lambda image, kernel, form=form: jax.nn.relu(form(image, kernel) + 0.1))
         calls[name] = lambda run=run: run(image, kernel)
-    return {name: found.minimum for name, found in timing.in_turn(calls, repeats).items()}
+    return {name: times.minimum for name, times in timing.in_turn(calls, repeats).items()}
 
 
 def parsed(text: str) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ def parsed(text: str) -> tuple[int, ...]:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line: a table with a row per shape."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.convolution",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -74,10 +75,10 @@ def main(argv: list[str] | None = None) -> None:
     for name in (*FORMS, "GMAC/s"):
         table.add_column(name, justify="right")
     for shape in options.shapes:
-        found = measure(shape, options.repeats)
+        seconds = measure(shape, options.repeats)
         height, width, channels, features = shape
-        speed = 9e-9 * height * width * channels * features / found["chosen"]
-        cells = [f"{1e3 * found[name]:.2f}" if name in found else "" for name in FORMS]
+        speed = 9e-9 * height * width * channels * features / seconds["chosen"]
+        cells = [f"{1e3 * seconds[name]:.2f}" if name in seconds else "" for name in FORMS]
         table.add_row("×".join(map(str, shape)), *cells, f"{speed:.0f}")
     console.print(table)
 

@@ -14,6 +14,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from rich.console import Console
 from rich.table import Table
 
+from pdn_jax.cli import Parser
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 
 
@@ -95,7 +96,7 @@ def positive_integer(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line: a table with a row per variant."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.count", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.count", description=__doc__)
     parser.add_argument("--size", type=size, default=(400, 600), help="HEIGHTxWIDTH")
     height, width = parser.parse_args(argv).size
 

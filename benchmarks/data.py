@@ -1,6 +1,6 @@
 """How fast crops come, next to how fast training takes them.
 
-    python -m benchmarks.data [--data lol,sice] [--variant small]
+    python -m benchmarks.data [--data lol sice] [--variant small]
 
 Without --data, pairs of 600×400 PNG files are made of the packaged photographs and prepared, in a
 folder that is removed at the end. Each way of reading is timed from its first batch on: the first
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks import timing
 from benchmarks.count import positive_integer
 from benchmarks.train import configured, make_training, seconds_of
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from train import build, parallel
 from train.data import crops, store
@@ -93,12 +93,12 @@ def consumption(variant: str, batch: int, crop: int, steps: int) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line: a table; raises InputError for a data set that is not there."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", help="built data sets, with commas between")
+    parser.add_argument("--data", nargs="+", metavar="NAME", help="built data sets")
     parser.add_argument("--data-dir", default="", help="where they were built")
     parser.add_argument("--variant", choices=VARIANTS, default="small")
     parser.add_argument("--batch", type=positive_integer, default=8)
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     with tempfile.TemporaryDirectory(prefix="pdn-jax-benchmark-") as folder:
-        where, names = options.data_dir, (options.data or "made").split(",")
+        where, names = options.data_dir, options.data or ["made"]
         if not options.data:
             make_pairs(Path(folder), options.copies)
             where = str(Path(folder) / "built")

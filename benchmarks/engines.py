@@ -44,8 +44,8 @@ class Task(NamedTuple):
         return f"{self.variant}, {self.height}×{self.width}"
 
     @property
-    def in_windows(self) -> bool:
-        """Whether XLA develops it in windows, 8 bits in and out, as `inference.enhance` does."""
+    def in_tiles(self) -> bool:
+        """Whether XLA processes it in tiles, 8 bits in and out, as `inference.enhance` does."""
         return self.dtype == "float32" and self.height * self.width > inference.TILE**2
 
 
@@ -101,7 +101,7 @@ def floats(photo: np.ndarray) -> np.ndarray:
 
 
 def cost(task: Task) -> tuple[int, int]:
-    """(multiply-accumulates, bytes of the images in and out and the parameters), windows aside."""
+    """(multiply-accumulates, bytes of the images in and out and the parameters), overlaps aside."""
     module, params = ProgressiveDualNetwork(**task.model), shapes(task)
     low = jax.ShapeDtypeStruct((1, task.height, task.width, 3), jnp.float32)
     needed = macs(lambda params, low: module.apply(params, low).restored, params, low)
@@ -112,12 +112,12 @@ def cost(task: Task) -> tuple[int, int]:
 
 
 def xla(task: Task, params: Params, _: Path) -> Engine:
-    """The jitted network, or `inference.enhance` where that develops in windows."""
+    """The jitted network, or `inference.enhance` where that processes in tiles."""
 
     def memory() -> int | None:
         return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
-    if task.in_windows:
+    if task.in_tiles:
         weights = Weights(task.variant, task.model, params, {})
         inference.prepare(weights)
         return Engine(

@@ -8,7 +8,7 @@ ONNX Runtime, PyTorch with channels last, PyTorch compiled. Each has a process o
 threads and the same allocator; their results must agree to 0.001 before they are timed, in turn.
 
 A photograph of up to 1536² pixels is one call of the jitted network on a float32 image. A larger one
-is what a user gets: `inference.enhance`, uint8 in and out, in windows that overlap, all of it in
+is what a user gets: `inference.enhance`, uint8 in and out, in tiles that overlap, all of it in
 XLA's time; the others get it as one float32 image, whose conversion is not in theirs. GFLOP/s are
 2 × the multiply-accumulates of the whole photograph over the fastest call, overlaps not counted.
 Memory is the peak of the whole process, Python, libraries, weights and compilation included; on a
@@ -34,7 +34,7 @@ from rich.table import Table
 from benchmarks import engines, roofline, timing, workers
 from benchmarks.count import positive_integer, size
 from benchmarks.engines import TITLES, Task
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 
@@ -73,7 +73,7 @@ class Disagreement(Exception):
 
 def available(names: Iterable[str], platform: str, dtype: str) -> tuple[list[str], list[str]]:
     """(engines that can run, XLA first; a line for each of the others, which says why not)."""
-    found, lines = ["xla"], []
+    usable, lines = ["xla"], []
     for name in [name for name in names if name != "xla"]:
         if platform not in AGREEMENT:
             lines.append(f"{TITLES[name]} is left out: it is not compared on a {platform}")
@@ -85,8 +85,8 @@ def available(names: Iterable[str], platform: str, dtype: str) -> tuple[list[str
                 'pip install -e ".[compare]"'
             )
         else:
-            found.append(name)
-    return found, lines
+            usable.append(name)
+    return usable, lines
 
 
 def difference(reference: np.ndarray, other: np.ndarray) -> float:
@@ -104,10 +104,10 @@ def difference(reference: np.ndarray, other: np.ndarray) -> float:
 def compare(task: Task, name: str, folder: Path) -> None:
     """Hold what an engine made against what XLA made; raises Disagreement."""
     images = [np.load(folder / f"{engine}.npy", mmap_mode="r") for engine in ("xla", name)]
-    found, allowed = difference(*images), AGREEMENT[task.platform]
-    if not found <= allowed:
+    apart, allowed = difference(*images), AGREEMENT[task.platform]
+    if not apart <= allowed:
         raise Disagreement(
-            f"{task.name}: the result of {TITLES[name]} differs from that of XLA by {found:.2g}, "
+            f"{task.name}: the result of {TITLES[name]} differs from that of XLA by {apart:.2g}, "
             f"more than {allowed:g}; nothing is compared"
         )
 
@@ -174,7 +174,7 @@ def row(
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.forward",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks import count, train, workers
 from benchmarks.count import positive_integer
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
@@ -222,7 +222,7 @@ def paper_table(crop: int) -> Table:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line: two tables; raises InputError for a batch that does not divide."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.scaling",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
-from train import files
+from train.run_dir import CHECKPOINTS, numbered
 
 STEPS, EVERY = 240, 4
 MOMENTS = ("starting", "writing", "training")
@@ -59,7 +59,7 @@ def command(run_dir: Path, steps: int, more: list[str]) -> list[str]:
 
 def steps_of(run_dir: Path) -> list[int]:
     """Steps of whole checkpoints, oldest first."""
-    return files.numbered(run_dir / "checkpoints")
+    return numbered(run_dir / CHECKPOINTS)
 
 
 def drafts(run_dir: Path) -> set[tuple[str, int]]:

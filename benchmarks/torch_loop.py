@@ -122,8 +122,8 @@ def positive(output: Output, low: Tensor, normal: Tensor, noise: Any, weights: d
     if scores:
         total = total + weights["levels"] * sum(scores) / len(scores)
     errors = [
-        torch.where(true > 0, found.log() - torch.where(true > 0, true, 1.0).log(), 0.0) ** 2
-        for found, true in zip(output.noise, noise, strict=True)
+        torch.where(true > 0, estimate.log() - torch.where(true > 0, true, 1.0).log(), 0.0) ** 2
+        for estimate, true in zip(output.noise, noise, strict=True)
     ]
     return total + weights["noise"] * 0.5 * sum(errors).mean()
 

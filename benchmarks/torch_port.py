@@ -180,13 +180,13 @@ class Network(nn.Module):
             apply_curve(start, enlarge(torch.exp(im.CURVE_A * total), ours.REDUCTION))
             for total in (totals if all_of_them else totals[-1:])
         ]
-        found = self.denoise(enhanced[-1], features, noise)
+        levels = self.denoise(enhanced[-1], features, noise)
         if not all_of_them:
-            found = found[-1:]
-        sizes = [2**level for level in reversed(range(len(found)))]
+            levels = levels[-1:]
+        sizes = [2**level for level in reversed(range(len(levels)))]
         denoised = tuple(
             image[..., : -(-height // size), : -(-width // size)]
-            for image, size in zip(found, sizes, strict=True)
+            for image, size in zip(levels, sizes, strict=True)
         )
         enhanced = tuple(image[..., :height, :width] for image in enhanced)
         return Output(enhanced, denoised, denoised[-1], sigmas)
@@ -198,14 +198,14 @@ class Network(nn.Module):
             factor, block = 2 ** (len(self.levels) - 1 - index), self.blocks[index]
             e = F.avg_pool2d(image, factor) if factor > 1 else image
             expected = enlarge(noise, features.shape[2] // noise.shape[2]) / factor
-            told = part["lift"](torch.cat([features, expected], 1))
-            times = image.shape[2] // sides[index] // told.shape[2]
+            condition = part["lift"](torch.cat([features, expected], 1))
+            times = image.shape[2] // sides[index] // condition.shape[2]
             if times > 1:
-                told = F.interpolate(told, scale_factor=times, mode="nearest")
+                condition = F.interpolate(condition, scale_factor=times, mode="nearest")
             seen = F.pixel_unshuffle(e, block)
             if correction is not None:
                 seen = torch.cat([seen, F.pixel_unshuffle(correction, block // 2)], 1)
-            features = F.relu(part["look"](seen) + told)
+            features = F.relu(part["look"](seen) + condition)
             for inner in range(depth):
                 features = features + part[f"b{inner}"](F.relu(part[f"a{inner}"](features)))
             residual = F.pixel_shuffle(part["residual"](F.relu(features)), block)

@@ -27,7 +27,7 @@ from benchmarks import timing, train_parts, workers
 from benchmarks.count import positive_integer
 from configs import base
 from pdn_jax import degradation
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
@@ -76,8 +76,8 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
 def photographs(config) -> Iterator[synthesis.Crops]:
     """The training batches, from the first on, prefetched as in training."""
     batches = mixture.parts(config, *mixture.mixture(config))[0].batches
-    with crops.stream(batches, 0, threads=config.data.threads) as found:
-        yield from found
+    with crops.stream(batches, 0, threads=config.data.threads) as stream:
+        yield from stream
 
 
 def seconds_of(step: Callable, mapped: parallel.Mapped, batches: Iterator, steps: int) -> float:
@@ -130,7 +130,9 @@ def balance_times(config, trainings: dict[str, tuple], repeats: int) -> dict[str
         batch = mapped.shard((crops, np.arange(len(crops["normal"]))))
         return lambda: step(batch)
 
-    return timing.in_turn({name: caller(*found) for name, found in trainings.items()}, repeats)
+    return timing.in_turn(
+        {name: caller(*training) for name, training in trainings.items()}, repeats
+    )
 
 
 # --- tables ----------------------------------------------------------------------------------
@@ -155,29 +157,29 @@ def parts_table(title: str, times: dict[str, timing.Timing], products: dict[str,
     Backward is both passes less forward. The sum of the parts is what they take one by one, each
     reading and writing its arrays; within the step the compiler joins some.
     """
-    found = {name: 1e3 * timing.median for name, timing in times.items()}
-    found["backward"] = found.pop("forward and backward") - found["forward"]
-    whole = found.pop("whole step")
-    order = sorted(found, key=lambda name: (name != "forward", name != "backward"))
+    medians = {name: 1e3 * timing.median for name, timing in times.items()}
+    medians["backward"] = medians.pop("forward and backward") - medians["forward"]
+    whole = medians.pop("whole step")
+    order = sorted(medians, key=lambda name: (name != "forward", name != "backward"))
     table = Table(title)
     for name in ("median ms", "of the step", "GFLOP/s"):
         table.add_column(name, justify="right")
     for name in order:
-        flops = f"{2e-6 * products[name] / found[name]:.1f}" if name in products else ""
-        table.add_row(name, f"{found[name]:.2f}", f"{found[name] / whole:.1%}", flops)
-    total = sum(found.values())
+        flops = f"{2e-6 * products[name] / medians[name]:.1f}" if name in products else ""
+        table.add_row(name, f"{medians[name]:.2f}", f"{medians[name] / whole:.1%}", flops)
+    total = sum(medians.values())
     table.add_row("sum of the parts", f"{total:.2f}", f"{total / whole:.1%}", "")
     flops = f"{2e-6 * products['whole step'] / whole:.1f}"
     table.add_row("whole step", f"{whole:.2f}", "100.0%", flops, style="bold")
     return table
 
 
-def memory_table(found: dict[str, tuple[int, timing.Timing]]) -> Table:
-    """Temporary memory and time of a step as it is, and with the network computed again."""
+def memory_table(results: dict[str, tuple[int, timing.Timing]]) -> Table:
+    """Temporary memory and time of a step as it is, and with gradient checkpointing."""
     table = Table("network in reverse")
     for name in ("MiB", "min ms", "median ms"):
         table.add_column(name, justify="right")
-    for name, (size, its) in found.items():
+    for name, (size, its) in results.items():
         table.add_row(
             name, f"{size / 2**20:.1f}", f"{1e3 * its.minimum:.1f}", f"{1e3 * its.median:.1f}"
         )
@@ -189,8 +191,8 @@ def times_table(title: str, times: dict[str, timing.Timing]) -> Table:
     table = Table(title)
     for name in ("min ms", "median ms"):
         table.add_column(name, justify="right")
-    for name, found in times.items():
-        table.add_row(name, f"{1e3 * found.minimum:.1f}", f"{1e3 * found.median:.1f}")
+    for name, its in times.items():
+        table.add_row(name, f"{1e3 * its.minimum:.1f}", f"{1e3 * its.median:.1f}")
     return table
 
 
@@ -205,7 +207,7 @@ def ratio_table(title: str, times: dict[str, timing.Timing]) -> Table:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line: three tables; raises InputError for a batch that does not divide."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -251,8 +253,8 @@ def main(argv: list[str] | None = None) -> None:
     console.print(ratio_table("step", {name: times[name] for name in BALANCES}))
     parts = train_parts.part_times(setting, options.repeats)
     console.print(parts_table(f"part, {share} crops", parts, products))
-    found = train_parts.rematerialisation(setting, options.remat, options.repeats)
-    console.print(memory_table(found))
+    results = train_parts.rematerialisation(setting, options.remat, options.repeats)
+    console.print(memory_table(results))
     try:
         times = train_parts.against_torch(alone, options.rounds, options.repeats)
     except (InputError, RuntimeError, workers.Failure) as error:

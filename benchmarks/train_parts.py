@@ -89,7 +89,7 @@ def trainer(setting: Setting):
 
 def loss_terms(config, degrade) -> dict[str, Any]:
     """Name -> function of (output, batch): each term of the loss, without the others."""
-    found, options = {}, config.loss
+    terms, options = {}, config.loss
     for name in ("restored", "structure", "stages", "levels", "noise"):
         alone = dict.fromkeys(("structure", "stages", "levels", "noise"), 0.0)
         if name != "restored":
@@ -100,13 +100,13 @@ def loss_terms(config, degrade) -> dict[str, Any]:
         def term(output, batch, direction=direction, name=name):
             return direction(output, output.restored, batch)[name].mean()
 
-        found[name] = term
+        terms[name] = term
     residual = losses.whitened(build.DISTANCES[options.distance](), levels=options.pyramid)
     if options.negative == "likelihood":
         residual = losses.likelihood(levels=options.pyramid)
     negative = losses.hinged(residual, degrade)
-    found["negative"] = lambda o, batch: negative(o, o.restored, batch)["negative"].mean()
-    return found
+    terms["negative"] = lambda o, batch: negative(o, o.restored, batch)["negative"].mean()
+    return terms
 
 
 def part_times(setting: Setting, repeats: int) -> dict[str, timing.Timing]:
@@ -130,7 +130,7 @@ def part_times(setting: Setting, repeats: int) -> dict[str, timing.Timing]:
         return params, state, optax.incremental_update(params, average, 0.005)
 
     both, moments = jax.jit(both), optimizer.init(params)
-    gather = jax.jit(lambda a, b: balance.evidence(a.mean(), b.mean(), a, b))
+    gather = jax.jit(lambda a, b: balance.gradient_statistics(a.mean(), b.mean(), a, b))
     calls = {
         "whole step": trainer(setting),
         "data, on the device": lambda: synthesise(setting.keys, setting.crops),
@@ -140,24 +140,24 @@ def part_times(setting: Setting, repeats: int) -> dict[str, timing.Timing]:
     for name, term in loss_terms(config, degrade).items():
         slope = jax.jit(jax.value_and_grad(term))
         calls[f"loss: {name}"] = lambda slope=slope: slope(output, batch)
-    calls["loss: evidence"] = lambda: gather(output.restored, batch.normal)
+    calls["loss: gradient statistics"] = lambda: gather(output.restored, batch.normal)
     calls["optimiser"] = lambda: optimise(params, moments, params, params)
     return timing.in_turn(calls, repeats)
 
 
 def rematerialisation(setting: Setting, crops: int, repeats: int):
     """Name -> (bytes of the step's temporary memory, `Timing`), without and with it, in turn."""
-    found, calls = {}, {}
-    for name, count in (("kept", 0), (f"again, {crops} crops at a time", crops)):
+    sizes, calls = {}, {}
+    for name, count in (("stored", 0), (f"recomputed, {crops} crops at a time", crops)):
         config = setting.config.copy_and_resolve_references()
         config.train.remat = count
         changed = setting._replace(config=config)
         step, state = changed.step()
         compiled = step.lower(state, setting.crops).compile()
-        found[name] = compiled.memory_analysis().temp_size_in_bytes
+        sizes[name] = compiled.memory_analysis().temp_size_in_bytes
         calls[name] = trainer(changed)
     times = timing.in_turn(calls, repeats)
-    return {name: (found[name], times[name]) for name in found}
+    return {name: (sizes[name], times[name]) for name in sizes}
 
 
 def loop(setting: Setting, model: dict[str, Any]) -> Generator:

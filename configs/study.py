@@ -1,4 +1,4 @@
-"""A short training to compare changes by: `python -m train.tools.ablation claims --config configs/study.py`."""
+"""A short training to compare changes by: `python -m train.tools.ablation claims --config configs/study.py --out runs/claims`."""
 
 from ml_collections import ConfigDict
 

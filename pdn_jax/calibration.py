@@ -18,7 +18,7 @@ from pdn_jax.types import Image, Physics, PRNGKey
 NOISE_FLOOR = (1.0 / 255.0 / 12.92) ** 2 / 12.0
 """Variance, in linear light, of 8-bit rounding in the dark: 7.7e-9.
 
-Where a pair holds no evidence of σs or σr the fit returns anything down to e^-30. Below this
+Where a pair says nothing of σs or σr the fit returns anything down to e^-30. Below this
 floor neither shows in an 8-bit file at any light (σs·e ≤ σs), so all such values are the same,
 and must not stretch the distribution of their logarithm.
 """
@@ -41,10 +41,17 @@ class Calibration:
 
 
 def calibrate(physics: Physics) -> Calibration:
-    """The distribution of the θ of n ≥ 2 pairs, arrays with one leading axis n, as `fit_physics` gives.
+    """The distribution of the θ of n pairs, as `physics.fit_physics` gives them.
 
-    Gamma and illumination are not kept: the fit leaves them neutral. Raises ValueError for fewer
-    than two θ or other shapes.
+    Args:
+        physics: fields with one leading axis n ≥ 2; gamma and illumination are not used, since the
+            fit leaves them neutral.
+
+    Returns:
+        The fits in the coordinates in which they are drawn.
+
+    Raises:
+        ValueError: fewer than two θ, or other shapes.
     """
     shape = physics.exposure.shape
     if len(shape) != 1 or physics.gains.shape != (*shape, 3) or physics.offset.shape != (*shape, 3):
@@ -68,21 +75,35 @@ def bandwidth(count: int) -> float:
     """The jitter's part h of the fits' own deviation: (4 / ((d + 2)·n))^(1/(d + 4)), d = 8.
 
     d counts ln κ, two free gains, three offsets, ln σs and ln σr. Source: Silverman 1986, 4.3.2.
+
+    Args:
+        count: n, how many fits there are.
+
+    Returns:
+        h, above 0.
     """
     dimensions = 8
     return (4.0 / ((dimensions + 2) * count)) ** (1.0 / (dimensions + 4))
 
 
 def draw(key: PRNGKey, calibration: Calibration, shape: tuple[int, ...] = ()) -> Calibration:
-    """Points of the distribution, fields [*shape] and [*shape, 3].
+    """Points of the distribution: a smoothed bootstrap of the fits.
 
     z = m + (z_i − m + h·ε) / sqrt(1 + h²), i uniform over the n fits, m their mean, and
     ε = Σ_j w_j (z_j − m) / sqrt(n) with w ~ N(0, 1): Gaussian with their covariance, whatever its
     rank. So z has exactly their mean and covariance. Source: Silverman 1986, 6.4.1.
+
+    Args:
+        key: of this draw.
+        calibration: the fits.
+        shape: leading axes of the draws.
+
+    Returns:
+        Fields [*shape] and [*shape, 3].
     """
     count = calibration.log_exposure.shape[0]
-    chosen_key, weights_key = jax.random.split(key)
-    chosen = jax.random.randint(chosen_key, shape, 0, count)
+    index_key, weights_key = jax.random.split(key)
+    index = jax.random.randint(index_key, shape, 0, count)
     weights = jax.random.normal(weights_key, (*shape, count)) / count**0.5
     width = bandwidth(count)
 
@@ -90,19 +111,26 @@ def draw(key: PRNGKey, calibration: Calibration, shape: tuple[int, ...] = ()) ->
         centre = fitted.mean(axis=0)
         apart = fitted - jnp.broadcast_to(centre, fitted.shape)
         jitter = jnp.tensordot(weights, apart, axes=1, precision="highest")
-        moved = (apart[chosen] + width * jitter) / (1.0 + width**2) ** 0.5
+        moved = (apart[index] + width * jitter) / (1.0 + width**2) ** 0.5
         return moved + jnp.broadcast_to(centre, moved.shape)
 
     return jax.tree.map(points, calibration)
 
 
 def sample_like(
-    key: PRNGKey, normal: Image, calibration: Calibration, *, field: float = 0.0
+    key: PRNGKey, normal: Image, calibration: Calibration, *, field: float = 0.2
 ) -> Physics:
     """Draw θ for each image from the distribution of the fitted ones, all correlations kept.
 
-    normal: sRGB [..., h, w, 3], asked for its leading axes alone. κ never passes 1. gamma is 1;
-    field: standard deviation of the illumination's coefficients, as in `sample_physics`.
+    Args:
+        key: split into one for the point of the distribution and one for the field.
+        normal: sRGB, [..., h, w, 3]; only its leading axes matter.
+        calibration: the fits to draw like.
+        field: standard deviation of the illumination's coefficients, independent of all else; the
+            fit knows nothing of them.
+
+    Returns:
+        θ with the leading axes of `normal`; κ never passes 1, gamma is 1.
     """
     shape = normal.shape[:-3]
     point_key, field_key = jax.random.split(key)
@@ -112,7 +140,6 @@ def sample_like(
         exposure=exposure,
         gains=jnp.exp(point.log_gains),
         offset=exposure[..., None] * point.veil,
-        gamma=jnp.ones(shape),
         illumination=field * jax.random.normal(field_key, (*shape, 5)),
         shot_noise=jnp.exp(point.log_shot),
         read_noise=jnp.exp(point.log_read),

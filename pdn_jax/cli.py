@@ -52,8 +52,35 @@ def _complain(error: Exception | str) -> None:
         print("pdn_jax: error:", " ".join(str(error).split("\n")), file=sys.stderr, flush=True)
 
 
+class _Given(argparse.Action):
+    """Store what an option was given: a list goes on where it stopped, all else is given once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        first = self.dest not in parser.given
+        parser.given.add(self.dest)
+        if isinstance(values, list):
+            values = values if first else [*getattr(namespace, self.dest), *values]
+        elif option_string and not first:
+            parser.error(f"{option_string} is given twice: keep one of them")
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
-    """Argparse with its errors in one line, like all others here."""
+    """Argparse, but errors are one line, and `--data a b` and `--data a --data b` are the same.
+
+    Any option with `nargs="+"` or `"*"` takes such a list; another one twice is an error.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.given: set[str] = set()
+        self.register("action", None, _Given)
+        self.register("action", "store", _Given)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's."""
+        self.given = set()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr, exit code 2."""

@@ -1,20 +1,17 @@
 """The forward degradation model: how a well-exposed photograph becomes a dark, noisy one.
 
-A `Step` is one piece of physics with three readings: `sample` (one random observation),
-`mean` (its noise-free part) and `variance` (per pixel, to first order). `chain` composes
-steps as `optax.chain` composes transformations, and a new physics is one new step:
+Each function here makes one `Step` of physics, with three readings: `sample` (one random
+observation), `mean` (its noise-free part) and `variance` (per pixel, to first order). `chain`
+composes steps as `optax.chain` composes transformations, and a new physics is one new step:
 
     degrade = chain(linearize(), expose(), channel_gains(), shot_read_noise(), render(), quantize(8))
     low = degrade.sample(key, normal, physics)
 
 Images follow the contract in `types`. Every step takes one image [h, w, c] with scalar
 parameters, or any leading axes shared by the image and the fields of `Physics`.
-Steps act pixel by pixel: a step's `slope` is the derivative of its mean at each pixel.
 """
 
 import io
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,110 +20,23 @@ from jaxtyping import Array
 from PIL import Image as PILImage
 
 from pdn_jax import image as im
+from pdn_jax.composition import Step as Step
+from pdn_jax.composition import chain as chain
+from pdn_jax.composition import step as step
 from pdn_jax.physics import fit_physics as fit_physics
 from pdn_jax.physics import sample_physics as sample_physics
-from pdn_jax.types import Image, Physics, PRNGKey
-
-Reading = Callable[[Image, Physics], Image]
-
-
-class Step(NamedTuple):
-    """One degradation, simple or chained: three readings of the same physics.
-
-    sample(key, image, physics): one random observation.
-    mean(image, physics): its noise-free part.
-    variance(image, physics): the per-pixel variance it adds, to first order.
-    slope(image, physics): ∂mean/∂image at each pixel, what carries earlier variance through.
-    parts: the steps of a chain, () for a simple one.
-    """
-
-    sample: Callable[[PRNGKey, Image, Physics], Image]
-    mean: Reading
-    variance: Reading
-    slope: Reading
-    parts: tuple = ()
-
-
-def step(
-    mean: Reading,
-    *,
-    sample: Callable[[PRNGKey, Image, Physics], Image] | None = None,
-    variance: Reading | None = None,
-    slope: Reading | None = None,
-) -> Step:
-    """A step from its mean; without more it is noise-free and its slope comes from `jax.jvp`."""
-
-    def derivative(image, physics):
-        return jax.jvp(lambda z: mean(z, physics), (image,), (jnp.ones_like(image),))[1]
-
-    return Step(
-        sample=sample or (lambda key, image, physics: mean(image, physics)),
-        mean=mean,
-        variance=variance or no_variance,
-        slope=slope or derivative,
-    )
-
-
-def no_variance(image: Image, physics: Physics) -> Image:
-    """0: the variance of a step that adds no noise."""
-    return jnp.zeros_like(image)
-
-
-def chain(*steps: Step) -> Step:
-    """Compose steps, first to last; a chain is itself a step.
-
-    mean:     m ← mean_i(m)
-    variance: Σ ← slope_i(m)²·Σ + variance_i(m)      (first order)
-    sample:   z ← sample_i(fold_in(key, i), z)
-    Associative to the bit, since a chain of chains is flattened; `chain()` is the identity.
-    """
-    parts = tuple(
-        part for item in steps for part in (item.parts or (item,)) if item is not IDENTITY
-    )
-    if not parts:
-        return IDENTITY
-    if len(parts) == 1:
-        return parts[0]
-
-    def sample(key, image, physics):
-        for index, part in enumerate(parts):
-            image = part.sample(jax.random.fold_in(key, index), image, physics)
-        return image
-
-    def mean(image, physics):
-        for part in parts:
-            image = part.mean(image, physics)
-        return image
-
-    def variance(image, physics):
-        total = None  # until the first step that adds some, slopes have nothing to act on
-        for part in parts:
-            if total is not None:
-                total = part.slope(image, physics) ** 2 * total
-            if part.variance is not no_variance:
-                added = part.variance(image, physics)
-                total = added if total is None else total + added
-            image = part.mean(image, physics)
-        return jnp.zeros_like(image) if total is None else total
-
-    def slope(image, physics):
-        total = jnp.ones_like(image)
-        for part in parts:
-            total = total * part.slope(image, physics)
-            image = part.mean(image, physics)
-        return total
-
-    return Step(sample, mean, variance, slope, parts)
-
-
-IDENTITY = step(lambda image, physics: image)
-
-
-# --- steps -----------------------------------------------------------------------------------
+from pdn_jax.types import Physics, PRNGKey
 
 
 def linearize(gamma: float | None = None) -> Step:
-    """sRGB values to linear light: the exact sRGB curve, or the power x^gamma. Source: IEC 61966-2-1."""
+    """sRGB values to linear light: the exact sRGB curve, or the power x^gamma. Source: IEC 61966-2-1.
+
+    Args:
+        gamma: the power, above 0, of a value floored at `image.FLOOR`; None for the sRGB curve.
+
+    Returns:
+        The step, noise-free.
+    """
     if gamma is None:
         return step(lambda image, physics: im.linearize(image))
     return step(lambda image, physics: jnp.maximum(image, im.FLOOR) ** gamma)
@@ -136,6 +46,12 @@ def render(gamma: float | None = None) -> Step:
     """Linear light to sRGB values: the exact sRGB curve, or the power e^(1/gamma).
 
     The power's slope is infinite at 0, so light is floored at what `linearize(gamma)` gives there.
+
+    Args:
+        gamma: as for `linearize`; None for the sRGB curve.
+
+    Returns:
+        The step, noise-free.
     """
     if gamma is None:
         return step(lambda light, physics: im.render(light))
@@ -204,6 +120,12 @@ def shot_read_noise(grain: float = 0.0) -> Step:
     g ~ U(0, grain): the kernel (g, 1, g) in both directions, scaled to leave the variance, so that
     neighbours correlate by 2g/(1 + 2g²). Mean and variance know nothing of it.
     Source: Foi et al. 2008, doi:10.1109/TIP.2008.2001399; Brooks et al. 2019, arXiv:1811.11127.
+
+    Args:
+        grain: most of the smear, from 0 for white noise.
+
+    Returns:
+        The step; its mean is the light as it is.
     """
 
     def variance(light, physics):
@@ -214,16 +136,16 @@ def shot_read_noise(grain: float = 0.0) -> Step:
         power = variance(light, physics)
         noisy = power > 0.0  # the square root's slope at 0 is infinite
         deviation = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, power, 1.0)), 0.0)
-        noise = jax.random.normal(key, light.shape, light.dtype)
-        return light + deviation * (smeared(key, noise, grain) if grain else noise)
+        noise_key, grain_key = jax.random.split(key) if grain else (key, None)
+        noise = jax.random.normal(noise_key, light.shape, light.dtype)
+        return light + deviation * (_smeared(grain_key, noise, grain) if grain else noise)
 
     return step(lambda light, physics: light, sample=sample, variance=variance)
 
 
-def smeared(key: PRNGKey, noise: Array, grain: float) -> Array:
+def _smeared(key: PRNGKey, noise: Array, grain: float) -> Array:
     """White noise [..., h, w, c] of unit variance, as `shot_read_noise` correlates it; edges wrap."""
-    weight_key = jax.random.fold_in(key, 1)
-    weight = jax.random.uniform(weight_key, noise.shape[:-3], noise.dtype, maxval=grain)
+    weight = jax.random.uniform(key, noise.shape[:-3], noise.dtype, maxval=grain)
     weight = weight[..., None, None, None]
     for axis in (-3, -2):
         beside = jnp.roll(noise, 1, axis) + jnp.roll(noise, -1, axis)
@@ -232,7 +154,14 @@ def smeared(key: PRNGKey, noise: Array, grain: float) -> Array:
 
 
 def quantize(bits: int = 8) -> Step:
-    """Rounding to 2^bits − 1 steps: straight-through gradient, variance step²/12."""
+    """Rounding to 2^bits − 1 steps: straight-through gradient, variance step²/12.
+
+    Args:
+        bits: of the file, 1 or more.
+
+    Returns:
+        The step; only its sample is rounded, its mean is the image as it is.
+    """
     levels = 2.0**bits - 1.0
 
     def sample(key, image, physics):
@@ -260,9 +189,19 @@ def clip() -> Step:
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """What a JPEG file of that quality (1 to 95) makes of a uint8 image [h, w, 3]; on the host only.
+    """What a JPEG file makes of an image; on the host only.
 
-    No step: it has no mean or variance, and no gradient. Raises ValueError for other images.
+    No step: it has no mean or variance, and no gradient.
+
+    Args:
+        image: uint8 [h, w, 3], sRGB.
+        quality: Pillow's, 1 to 95.
+
+    Returns:
+        The file's pixels, uint8 [h, w, 3].
+
+    Raises:
+        ValueError: another shape or dtype.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"jpeg takes uint8 [h, w, 3], got {image.dtype} {image.shape}")
@@ -274,7 +213,11 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 def camera(grain: float = 0.0) -> Step:
     """The default degradation: light, exposure, cast, field, veil, noise, sRGB, tone, 8 bits.
 
-    grain: see `shot_read_noise`.
+    Args:
+        grain: see `shot_read_noise`.
+
+    Returns:
+        The chain, from a well-exposed sRGB photograph in [0, 1] to a dark one.
     """
     return chain(
         linearize(),
@@ -291,15 +234,12 @@ def camera(grain: float = 0.0) -> Step:
 
 
 def neutral_physics(exposure: Array | float) -> Physics:
-    """θ of a camera that only under-exposes: no cast, veil, field or noise; exposure is [...]."""
-    exposure = jnp.asarray(exposure, jnp.float32)
-    zero = jnp.zeros_like(exposure)
-    return Physics(
-        exposure=exposure,
-        gains=jnp.ones((*exposure.shape, 3)),
-        offset=jnp.zeros((*exposure.shape, 3)),
-        gamma=jnp.ones_like(exposure),
-        illumination=jnp.zeros((*exposure.shape, 5)),
-        shot_noise=zero,
-        read_noise=zero,
-    )
+    """θ of a camera that only under-exposes: no cast, veil, field, tone or noise.
+
+    Args:
+        exposure: κ in (0, 1], a number or an array [...].
+
+    Returns:
+        θ, every field with the leading axes of `exposure`.
+    """
+    return Physics(exposure=jnp.asarray(exposure, jnp.float32))

@@ -45,19 +45,38 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Make or replace a UTF-8 text file through `atomic_write`; raises OSError."""
+    """Make or replace a UTF-8 text file through `atomic_write`.
+
+    Args:
+        path: the file.
+        text: all of it.
+
+    Raises:
+        OSError: what the disk says.
+    """
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def remove_drafts(folder: str | Path) -> None:
-    """Remove what killed writers left in a folder; only where no other writer is at work in it."""
+    """Remove what killed writers left in a folder; only where no other writer is at work in it.
+
+    Args:
+        folder: not looked through below.
+    """
     for draft in Path(folder).glob(f"{DRAFT}*.tmp"):
         draft.unlink(missing_ok=True)
 
 
 def sync_all(paths: Iterable[Path]) -> None:
-    """Flush files, folders and their names to the disk, where the disk can do that; raises OSError."""
+    """Flush files, folders and their names to the disk, where the disk can do that.
+
+    Args:
+        paths: files and folders.
+
+    Raises:
+        OSError: what the disk says.
+    """
     paths = list(paths)
     for path in [*paths, *{path.parent for path in paths}.difference(paths)]:
         handle = os.open(path, os.O_RDONLY)
@@ -71,12 +90,19 @@ def sync_all(paths: Iterable[Path]) -> None:
 
 
 def disk_full(error: BaseException | None) -> str:
-    """What a full disk said, somewhere among an error's causes; '' where it is something else."""
+    """What a full disk said, somewhere among an error's causes.
+
+    Args:
+        error: an exception, or None.
+
+    Returns:
+        The disk's words, and the file where they name one; '' where it is something else.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}"
-        for said in ("No space left on device", "Disk quota exceeded", "File too large"):
-            if said in str(error):
-                return said
+        for words in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if words in str(error):
+                return words
         error = error.__cause__ or error.__context__
     return ""

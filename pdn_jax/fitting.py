@@ -36,10 +36,18 @@ TUKEY = 4.685
 
 
 def readout(mean: Array, shot: Scalar, read: Scalar) -> tuple[Array, Array]:
-    """Mean and variance, in linear light, of an 8-bit sRGB readout of `mean` plus its noise.
+    """Mean and variance of an 8-bit sRGB readout of light plus its noise.
 
     E[Q] = Σ_q (e_q − e_{q−1})·Φ((mean − t_q)/σ) over the 255 thresholds t_q between levels, and
     likewise E[Q²]: exact for Gaussian noise σ² = shot·mean + read, rounding and clipping included.
+
+    Args:
+        mean: noise-free linear light, any shape; below 0 where the offset is.
+        shot: σs.
+        read: σr, above 0.
+
+    Returns:
+        (mean, variance) in linear light, each of the shape of `mean`.
     """
     levels = np.arange(256) / 255.0
     light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
@@ -56,19 +64,19 @@ def readout(mean: Array, shot: Scalar, read: Scalar) -> tuple[Array, Array]:
     return first, jnp.maximum(above @ square_rise - first**2, 0.0)
 
 
-def noise_variance(light: Array, shot: Scalar, read: Scalar) -> Array:
+def _noise_variance(light: Array, shot: Scalar, read: Scalar) -> Array:
     """Σ in linear light to first order: shot and read noise, and rounding through the sRGB curve."""
     rounding = (im.linearize_slope(im.render(jnp.maximum(light, 0.0))) / 255.0) ** 2 / 12.0
     return shot * jnp.maximum(light, 0.0) + read + rounding
 
 
-def readout_table(shot: Scalar, read: Scalar) -> Float[Array, " entries"]:
-    """Expected readouts at every 1/FINENESS of a level, to be read by `look_up`."""
+def _readout_table(shot: Scalar, read: Scalar) -> Float[Array, " entries"]:
+    """Expected readouts at every 1/FINENESS of a level, to be read by `_look_up`."""
     entries = np.arange(DARKEST * FINENESS, 255 * FINENESS + 1) / (255.0 * FINENESS)
     return readout(im.linearize(jnp.asarray(entries, jnp.float32)), shot, read)[0]
 
 
-def look_up(table: Float[Array, " entries"], light: Array) -> Array:
+def _look_up(table: Float[Array, " entries"], light: Array) -> Array:
     """The table at `light`, linear between entries."""
     place = (im.render(light) * 255.0 - DARKEST) * FINENESS
     place = jnp.clip(place, 0.0, table.size - 1.001)
@@ -81,31 +89,38 @@ def look_up(table: Float[Array, " entries"], light: Array) -> Array:
 
 
 def fit_pair(low: Image, normal: Image, *, rounds: int) -> Physics:
-    """θ of one pair [h, w, 3]; see `physics.fit_physics`."""
+    """θ of one pair; see `physics.fit_physics`.
+
+    Args:
+        low: dark 8-bit photograph, sRGB in [0, 1], [h, w, 3].
+        normal: the well-exposed one of the same scene and shape.
+        rounds: how often light and noise are fitted in turn.
+
+    Returns:
+        θ without leading axes, tone and illumination neutral.
+    """
     height, width = (side // BLOCK * BLOCK for side in low.shape[:2])
     low, normal = im.unpad(low, height, width), im.unpad(normal, height, width)
     light, seen = im.linearize(normal), im.linearize(low)
     usable = ((normal < 0.98) & (low < 0.98)).astype(low.dtype)
     calm = usable / (1.0 + ((normal - im.blur(normal, 1.0)) / EDGE) ** 2)
-    slope = start_slope(im.pool(light, BLOCK), im.pool(seen, BLOCK))
+    slope = _start_slope(im.pool(light, BLOCK), im.pool(seen, BLOCK))
     offset = jnp.zeros_like(slope)
     shot, read = jnp.asarray(1e-5), jnp.asarray(1e-7)
     for _ in range(rounds):
-        slope, offset, trust = fit_light(light, seen, usable, slope, offset, shot, read)
-        shot, read = fit_noise(slope * light + offset, seen, calm * trust, shot, read)
+        slope, offset, trust = _fit_light(light, seen, usable, slope, offset, shot, read)
+        shot, read = _fit_noise(slope * light + offset, seen, calm * trust, shot, read)
     exposure = jnp.exp(jnp.log(slope).mean())
     return Physics(
         exposure=exposure,
         gains=slope[0, 0] / exposure,
         offset=offset[0, 0],
-        gamma=jnp.ones(()),
-        illumination=jnp.zeros((5,)),
         shot_noise=shot,
         read_noise=read,
     )
 
 
-def start_slope(light: Array, seen: Array) -> Array:
+def _start_slope(light: Array, seen: Array) -> Array:
     """A first slope per channel, [1, 1, 3]: the least-absolute-deviations line through the origin.
 
     That is the median of seen/light weighted by light, which a strange object does not move.
@@ -119,7 +134,7 @@ def start_slope(light: Array, seen: Array) -> Array:
     return jnp.maximum(jnp.take_along_axis(ratio, middle, axis=0), 1e-6)[None]
 
 
-def fit_light(
+def _fit_light(
     light: Image,
     seen: Image,
     usable: Image,
@@ -135,15 +150,15 @@ def fit_light(
     each pixel's trust, the least biweight of a block that its 3×3 surroundings touch: 0 where
     something else is in the picture.
     """
-    table = readout_table(shot, read)
+    table = _readout_table(shot, read)
     observed = im.pool(seen * usable, BLOCK)
     share = im.pool(usable, BLOCK)
     scale = jnp.maximum(seen.mean((0, 1), keepdims=True), 1e-6)
 
     def judge(log_slope, relative):
         mean = jnp.exp(log_slope) * light + relative * scale
-        variance = noise_variance(mean, shot, read)
-        residual = observed - im.pool(look_up(table, mean) * usable, BLOCK)
+        variance = _noise_variance(mean, shot, read)
+        residual = observed - im.pool(_look_up(table, mean) * usable, BLOCK)
         expected = jnp.sqrt(im.pool(variance, BLOCK)) / BLOCK
         spread = 1.4826 * jnp.median(jnp.abs(residual) / expected, axis=(0, 1), keepdims=True)
         ratio = residual / (TUKEY * expected * jnp.maximum(spread, 1.0))
@@ -179,7 +194,7 @@ def fit_light(
     return jnp.exp(log_slope), relative * scale, trust
 
 
-def fit_noise(
+def _fit_noise(
     mean: Image, seen: Image, weight: Image, shot: Scalar, read: Scalar, iterations: int = 20
 ) -> tuple[Scalar, Scalar]:
     """σs and σr from the residual's variance in bins of predicted intensity.
@@ -187,9 +202,9 @@ def fit_noise(
     The residual is taken from the expected readout and less its 3×3 mean, so that what the light
     model misses smoothly is not called noise. Bins that depart from the line count less.
     """
-    residual = seen - look_up(readout_table(shot, read), mean)
+    residual = seen - _look_up(_readout_table(shot, read), mean)
     residual = residual - im.separable(residual, np.full(3, 1.0 / 3.0))
-    kept = 1.0 - 1.0 / 9.0
+    share = 1.0 - 1.0 / 9.0  # of the variance that is left
 
     ordered = jnp.sort(mean.reshape(-1))
     places = np.linspace(0, ordered.size - 1, BINS * PER_BIN * 2 + 1).astype(np.int32)
@@ -198,7 +213,7 @@ def fit_noise(
     index = jnp.clip(jnp.searchsorted(edges, mean.reshape(-1)) - 1, 0, BINS - 1)
     population = jax.ops.segment_sum(weight.reshape(-1), index, BINS)
     squares = jax.ops.segment_sum((weight * residual**2).reshape(-1), index, BINS)
-    observed = squares / jnp.maximum(population, 1e-6) / kept
+    observed = squares / jnp.maximum(population, 1e-6) / share
 
     def predict(theta):
         variance = readout(intensities, jnp.exp(theta[0]), jnp.exp(theta[1]))[1]

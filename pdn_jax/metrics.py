@@ -19,7 +19,15 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def check_same_shape(image: Array, truth: Array) -> None:
-    """Raise ValueError unless both are images of one shape."""
+    """See that two images can be compared.
+
+    Args:
+        image: [..., h, w, c].
+        truth: of that shape.
+
+    Raises:
+        ValueError: they are not images of one shape.
+    """
     if image.shape != truth.shape or image.ndim < 3:
         raise ValueError(
             f"image {image.shape} and truth {truth.shape} must have one shape [..., h, w, c]"
@@ -32,20 +40,36 @@ def check_same_shape(image: Array, truth: Array) -> None:
 def psnr(image: Image, truth: Image) -> PerImage:
     """Peak signal-to-noise ratio in dB: −10·log10 mean((image − truth)²), peak 1.
 
-    [..., h, w, c] twice -> [...]. Identical images give inf. Raises ValueError where the shapes
-    differ.
+    Args:
+        image: sRGB in [0, 1], [..., h, w, c].
+        truth: of that shape.
+
+    Returns:
+        dB per image, [...]; inf where both are identical.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     check_same_shape(image, truth)
     return -10.0 * jnp.log10(jnp.mean(jnp.square(image - truth), axis=(-3, -2, -1)))
 
 
 def ssim_map(image: Image, truth: Image) -> im.Resized:
-    """Structural similarity at each pixel whose window fits: [..., h, w, c] -> [..., h−10, w−10, c].
+    """Structural similarity at each pixel whose window fits.
 
     (2μxμy + C1)(2σxy + C2) / ((μx² + μy² + C1)(σx² + σy² + C2)), each channel by itself, under an
-    11×11 Gaussian window, σ = 1.5, C1 = 0.01², C2 = 0.03². Values in [−1, 1]; smooth everywhere,
-    so that 1 − ssim_map is a loss. Raises ValueError where the shapes differ or a side is under
-    11 pixels. Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
+    11×11 Gaussian window, σ = 1.5, C1 = 0.01², C2 = 0.03². Smooth everywhere, so that
+    1 − ssim_map is a loss. Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
+
+    Args:
+        image: sRGB in [0, 1], [..., h, w, c].
+        truth: of that shape.
+
+    Returns:
+        Values in [−1, 1], [..., h − 10, w − 10, c].
+
+    Raises:
+        ValueError: the shapes differ, or a side is under 11 pixels.
     """
     check_same_shape(image, truth)
     if min(image.shape[-3:-1]) < len(WINDOW):
@@ -65,11 +89,20 @@ def ssim_map(image: Image, truth: Image) -> im.Resized:
 
 
 def ssim(image: Image, truth: Image) -> PerImage:
-    """Mean structural similarity on RGB: the mean of `ssim_map`, [..., h, w, c] twice -> [...].
+    """Mean structural similarity on RGB: the mean of `ssim_map`.
 
     The value of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, channel_axis=-1, data_range=1)`, which is not its default.
-    Raises ValueError as `ssim_map` does.
+
+    Args:
+        image: sRGB in [0, 1], [..., h, w, c].
+        truth: of that shape.
+
+    Returns:
+        SSIM per image in [−1, 1], [...].
+
+    Raises:
+        ValueError: as `ssim_map`.
     """
     return jnp.mean(ssim_map(image, truth), axis=(-3, -2, -1))
 
@@ -79,8 +112,18 @@ def gt_mean(image: Image, truth: Image) -> Image:
 
     image·mean(grey truth)/mean(grey image), grey by Rec. 601; before the clip the means agree. It
     leans on the truth and adds some 2 to 5 dB, so its scores go beside the plain ones under their
-    own name, never in their place. Raises ValueError where the shapes differ. Source: KinD's
-    evaluation, github.com/zhangyhuaee/KinD, followed by LLFlow, Retinexformer and others.
+    own name, never in their place. Source: KinD's evaluation, github.com/zhangyhuaee/KinD, followed by
+    LLFlow, Retinexformer and others.
+
+    Args:
+        image: sRGB in [0, 1], [..., h, w, 3].
+        truth: of that shape.
+
+    Returns:
+        The rescaled image, of that shape.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     check_same_shape(image, truth)
     weights = jnp.asarray(GREY, image.dtype)
@@ -103,14 +146,25 @@ def bootstrap_interval(
     samples: int = 2000,
     level: float = 0.95,
 ) -> tuple[Scalar, Scalar]:
-    """(low, high) of the mean of finite per-image values [n], by the percentile bootstrap.
+    """The interval of the mean of per-image values, by the percentile bootstrap.
 
-    The interval holds the central `level` of the means of `samples` redraws of n values with
-    replacement; of whole scenes where `scenes` numbers them from 0, since images of one scene tell
-    less than as many of different ones. One scene gives an interval of width 0; with a handful it
-    is too narrow.
-    Raises ValueError where there are no values or level is not in (0, 1).
+    It holds the central `level` of the means of redraws of n values with replacement; of whole
+    scenes where they are known, since images of one scene tell less than as many of different ones.
+    One scene gives an interval of width 0; with a handful it is too narrow.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Args:
+        key: of the redraws.
+        values: finite, [n], n ≥ 1.
+        scenes: the number of each image's scene, from 0, [n]; None for a scene each.
+        samples: how many redraws.
+        level: share of them inside, in (0, 1).
+
+    Returns:
+        (low, high), scalars.
+
+    Raises:
+        ValueError: there are no values, or level is not in (0, 1).
     """
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values must be a non-empty [n], got {values.shape}")
@@ -135,31 +189,58 @@ def paired_interval(
     samples: int = 2000,
     level: float = 0.95,
 ) -> tuple[Scalar, Scalar]:
-    """(low, high) of the mean of a − b over the same images: a differs from b if it excludes 0.
+    """The interval of the mean of a − b over the same images: a differs from b if it excludes 0.
 
     Pairing takes out what the images have in common, so it sees differences that two single
-    intervals hide. Raises ValueError where the shapes differ, and as `bootstrap_interval` does.
+    intervals hide.
+
+    Args:
+        key: of the redraws.
+        a: one method's finite values, [n].
+        b: the other's, of the same images.
+        samples: how many redraws.
+        level: share of them inside, in (0, 1).
+
+    Returns:
+        (low, high), scalars.
+
+    Raises:
+        ValueError: the shapes differ, and as `bootstrap_interval`.
     """
     if a.shape != b.shape:
         raise ValueError(f"paired values must have one shape, got {a.shape} and {b.shape}")
     return bootstrap_interval(key, a - b, samples=samples, level=level)
 
 
-# --- Baselines -------------------------------------------------------------------------------
+# --- baselines -------------------------------------------------------------------------------
 
 
 def gamma(image: Image, exponent: float = 0.45) -> Image:
-    """Brightening by a power on sRGB values, image^exponent: [..., h, w, c], clipped to [0, 1]."""
+    """Brightening by a power on sRGB values, image^exponent.
+
+    Args:
+        image: sRGB, [..., h, w, c], clipped to [0, 1].
+        exponent: below 1 to brighten.
+
+    Returns:
+        sRGB in [0, 1], of that shape.
+    """
     return jnp.clip(image, 0.0, 1.0) ** exponent
 
 
 def equalize(image: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:
-    """Histogram equalisation of the luminance Y, hue kept: [h, w, 3] -> [h, w, 3] in [0, 1].
+    """Histogram equalisation of the luminance Y, hue kept.
 
     Y is Rec. 709 on sRGB values in 256 bins; Y' = (cdf(Y) − cdf_min)/(1 − cdf_min), where cdf_min
     is the share of the darkest bin in use, and every channel is scaled by Y'/Y and clipped. An
     image of a single bin is returned as it is. Source: Gonzalez and Woods, Digital Image
     Processing, section 3.3, with OpenCV's `equalizeHist` for the ends of the range.
+
+    Args:
+        image: sRGB, [h, w, 3].
+
+    Returns:
+        sRGB in [0, 1], of that shape.
     """
     light = im.luminance(jnp.clip(image, 0.0, 1.0))
     level = jnp.round(light * 255.0).astype(jnp.int32)

@@ -21,6 +21,10 @@ MIDDLE_GREY = 0.18
 # --- drawing ---------------------------------------------------------------------------------
 
 
+STREAMS = ("brightness", "snr", "scatter", "gains", "offset", "gamma", "illumination")
+"""One key each, in this order: the draws that `sample_physics` makes."""
+
+
 def sample_physics(
     key: PRNGKey,
     normal: Image,
@@ -30,45 +34,65 @@ def sample_physics(
     cast: float = 0.1,
     veil: float = 0.05,
     tone: float = 0.1,
-    field: float = 0.3,
+    field: float = 0.2,
 ) -> Physics:
     """Draw θ for each image, exposure and noise jointly.
 
-    normal: sRGB [..., h, w, 3]. brightness: range of the dark frame's mean sRGB value before
-    cast, veil, tone and field (which move it by tens of percent), drawn log-uniformly, never above 0.8 of the image's own; κ is solved for it by bisection. snr: range
-    in dB, drawn uniformly, of mid-grey e after brightening by 1/κ, where the noise has variance
-    σs·e/κ + σr/κ²; σs is solved for it under ln σr = 2.18 ln σs + 1.20 + N(0, 0.26). cast:
-    standard deviation of the log gains. veil: offset up to this part of the mean dark light.
-    tone: standard deviation of ln gamma. field: standard deviation of the illumination's
-    coefficients. Source of the noise line: Brooks et al. 2019, arXiv:1811.11127.
+    κ is solved for the brightness drawn, by bisection; σs for the SNR drawn, under
+    ln σr = 2.18 ln σs + 1.20 + N(0, 0.26). All draws are independent of each other.
+    Source of the noise line: Brooks et al. 2019, arXiv:1811.11127.
+
+    Args:
+        key: split into one key for each of `STREAMS`.
+        normal: well-exposed photographs, sRGB in [0, 1], [..., h, w, 3].
+        brightness: range of the dark frame's mean sRGB value before cast, veil, tone and field
+            (which move it by tens of percent), drawn log-uniformly, never above 0.8 of the image's
+            own.
+        snr: range in dB, drawn uniformly, of mid-grey e after brightening by 1/κ, where the noise
+            has variance σs·e/κ + σr/κ².
+        cast: standard deviation of the log gains, before their mean is taken off.
+        veil: the offset is uniform from 0 to this part of the mean dark light, per channel.
+        tone: standard deviation of ln gamma.
+        field: standard deviation of the illumination's coefficients.
+
+    Returns:
+        θ with the leading axes of `normal`.
     """
     shape = normal.shape[:-3]
-    keys = jax.random.split(key, 7)
+    keys = dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
     own = normal.mean(axis=(-3, -2, -1))
-    log_range = jnp.log(jnp.asarray(brightness))
-    wanted = jnp.exp(jax.random.uniform(keys[0], shape, minval=log_range[0], maxval=log_range[1]))
-    exposure = solve_exposure(normal, jnp.minimum(wanted, 0.8 * own))
+    low, high = jnp.log(jnp.asarray(brightness))
+    mean = jnp.exp(jax.random.uniform(keys["brightness"], shape, minval=low, maxval=high))
+    exposure = solve_exposure(normal, jnp.minimum(mean, 0.8 * own))
 
-    decibel = jax.random.uniform(keys[1], shape, minval=snr[0], maxval=snr[1])
-    scatter = 0.26 * jax.random.normal(keys[2], shape)
+    decibel = jax.random.uniform(keys["snr"], shape, minval=snr[0], maxval=snr[1])
+    scatter = 0.26 * jax.random.normal(keys["scatter"], shape)
     shot, read = solve_noise(exposure, decibel, scatter)
 
-    gains = cast * jax.random.normal(keys[3], (*shape, 3))
+    gains = cast * jax.random.normal(keys["gains"], (*shape, 3))
     light = exposure * im.linearize(normal).mean(axis=(-3, -2, -1))
-    offset = veil * light[..., None] * jax.random.uniform(keys[4], (*shape, 3))
+    offset = veil * light[..., None] * jax.random.uniform(keys["offset"], (*shape, 3))
     return Physics(
         exposure=exposure,
         gains=jnp.exp(gains - gains.mean(axis=-1, keepdims=True)),
         offset=offset,
-        gamma=jnp.exp(tone * jax.random.normal(keys[5], shape)),
-        illumination=field * jax.random.normal(keys[6], (*shape, 5)),
+        gamma=jnp.exp(tone * jax.random.normal(keys["gamma"], shape)),
+        illumination=field * jax.random.normal(keys["illumination"], (*shape, 5)),
         shot_noise=shot,
         read_noise=read,
     )
 
 
 def solve_exposure(normal: Image, brightness: PerImage) -> PerImage:
-    """κ with mean render(κ·linearize(x)) = brightness, per image, by bisection on ln κ in [ln 1e-4, 0]."""
+    """κ with mean render(κ·linearize(x)) = brightness, per image, by bisection on ln κ.
+
+    Args:
+        normal: sRGB in [0, 1], [..., h, w, 3]; its 4×4 block means where a side has 32 or more.
+        brightness: mean sRGB value to reach, [...].
+
+    Returns:
+        κ in [1e-4, 1], [...]; the nearer end where no κ gives that mean.
+    """
     light = im.linearize(im.pool(normal, 4) if min(normal.shape[-3:-1]) >= 32 else normal)
 
     def mean(log_exposure):
@@ -82,7 +106,19 @@ def solve_exposure(normal: Image, brightness: PerImage) -> PerImage:
 def solve_noise(
     exposure: PerImage, decibel: PerImage, scatter: PerImage
 ) -> tuple[PerImage, PerImage]:
-    """(σs, σr) on the published line, at which mid-grey has that SNR after brightening by 1/κ."""
+    """The noise on the published line at which mid-grey has that SNR after brightening by 1/κ.
+
+    σs·e/κ + σr/κ² = e²·10^(−dB/10) with e = 0.18 and ln σr = 2.18 ln σs + 1.20 + scatter.
+    Source: Brooks et al. 2019, arXiv:1811.11127.
+
+    Args:
+        exposure: κ in (0, 1], [...].
+        decibel: the SNR in dB, [...].
+        scatter: departure from the line in ln σr, [...].
+
+    Returns:
+        (σs, σr) in linear light, [...] each.
+    """
     wanted = 2.0 * jnp.log(MIDDLE_GREY) - decibel * (jnp.log(10.0) / 10.0)
 
     def log_read(log_shot):
@@ -98,7 +134,14 @@ def solve_noise(
 
 
 def brightened_snr(physics: Physics) -> PerImage:
-    """SNR in dB of mid-grey after brightening by 1/κ: 10·log10(e² / (σs·e/κ + σr/κ²))."""
+    """SNR of mid-grey after brightening by 1/κ: 10·log10(e² / (σs·e/κ + σr/κ²)), e = 0.18.
+
+    Args:
+        physics: θ, fields [...].
+
+    Returns:
+        The SNR in dB, [...].
+    """
     k, e = physics.exposure, MIDDLE_GREY
     variance = physics.shot_noise * e / k + physics.read_noise / k**2
     return 10.0 * jnp.log10(e * e / variance)
@@ -123,13 +166,22 @@ def _bisect(rising, target: Array, lower: Array, upper: Array, iterations: int =
 def fit_physics(low: Array, normal: Array, *, rounds: int = 4) -> Physics:
     """θ of a real pair: κ, gains (geometric mean 1) and offset, then σs and σr.
 
-    low, normal: 8-bit sRGB photographs as [..., h, w, 3], aligned to about a pixel, at least 32
-    pixels a side. In linear light each channel is κ·gain·e + offset, fitted to block means with
-    Tukey weights, so that moved edges and moving objects drop out. Then the variance of what
-    remains, less its local mean, is fitted against intensity as σs·e + σr, away from the
-    reference's edges. What an 8-bit camera makes of a noisy value (`readout`: rounding, and
-    clipping at black) is in both fits, which matters since dark frames live on a few levels.
-    Tone and illumination are returned neutral. Raises ValueError where the shapes are not these.
+    In linear light each channel is κ·gain·e + offset, fitted to block means with Tukey weights, so
+    that moved edges and moving objects drop out. Then the variance of what remains, less its local
+    mean, is fitted against intensity as σs·e + σr, away from the reference's edges. What an 8-bit
+    camera makes of a noisy value (`fitting.readout`: rounding, and clipping at black) is in both
+    fits, which matters since dark frames live on a few levels.
+
+    Args:
+        low: dark 8-bit photographs, sRGB in [0, 1], [..., h, w, 3], 32 pixels a side or more.
+        normal: well-exposed ones of the same scenes and shape, aligned to about a pixel.
+        rounds: how often light and noise are fitted in turn.
+
+    Returns:
+        θ with the leading axes of the pair; gamma and illumination are neutral.
+
+    Raises:
+        ValueError: the shapes are not these.
     """
     if low.shape != normal.shape or low.ndim < 3 or low.shape[-1] != 3:
         raise ValueError(

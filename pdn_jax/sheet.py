@@ -17,11 +17,22 @@ def contact_sheet(
     names: Sequence[str],
     cell_height: int,
 ) -> np.ndarray:
-    """Rows of uint8 [h, w, 3] images -> one such image, with column titles and row names.
+    """Rows of images on one sheet, with column titles and row names.
 
-    Every image is brought to `cell_height`, its proportions kept: smaller ones are enlarged
-    with nearest neighbours, so that their pixels show. `titles` are as many as the images of
-    every row, `names` as many as the rows; raises ValueError otherwise.
+    Every image is brought to one height, its proportions kept: smaller ones are enlarged with
+    nearest neighbours, so that their pixels show.
+
+    Args:
+        rows: of uint8 sRGB images [h, w, 3], as many in each.
+        titles: of the columns.
+        names: of the rows; '' for none.
+        cell_height: pixels.
+
+    Returns:
+        The sheet, uint8 [height, width, 3].
+
+    Raises:
+        ValueError: titles or names are not as many as columns or rows.
     """
     if len(names) != len(rows) or any(len(row) != len(titles) for row in rows):
         raise ValueError(

@@ -5,10 +5,13 @@ by channels (RGB), with any number of leading batch axes (NHWC for the network).
 It is sRGB-encoded unless its name or docstring says linear light.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 Image = Float[Array, "*batch height width channel"]
@@ -26,9 +29,21 @@ class InputError(ValueError):
     """Bad input from a person: one line that names the thing, what was expected and the remedy."""
 
 
+class Neutral(NamedTuple):
+    """A field's value where it is not given: what leaves a photograph as it is.
+
+    value: for one image, a number or a tuple of numbers.
+    """
+
+    value: float | tuple[float, ...]
+
+
 @chex.dataclass(frozen=True)
 class Physics:
     """θ, the parameters of the degradation, one set per image.
+
+    A field that is not given is neutral, with the leading axes of `exposure`: `Physics()` is a
+    camera that changes nothing, `Physics(exposure=κ)` one that only under-exposes.
 
     exposure: κ, light of the dark frame relative to the well-exposed one, in (0, 1].
     gains: colour cast, per channel, geometric mean 1.
@@ -38,13 +53,26 @@ class Physics:
     shot_noise, read_noise: σs and σr; the variance in linear light is σs·e + σr.
     """
 
-    exposure: PerImage
-    gains: PerChannel
-    offset: PerChannel
-    gamma: PerImage
-    illumination: Float[Array, "*batch 5"]
-    shot_noise: PerImage
-    read_noise: PerImage
+    exposure: PerImage = Neutral(1.0)
+    gains: PerChannel = Neutral((1.0, 1.0, 1.0))
+    offset: PerChannel = Neutral((0.0, 0.0, 0.0))
+    gamma: PerImage = Neutral(1.0)
+    illumination: Float[Array, "*batch 5"] = Neutral((0.0, 0.0, 0.0, 0.0, 0.0))
+    shot_noise: PerImage = Neutral(0.0)
+    read_noise: PerImage = Neutral(0.0)
+
+    def __post_init__(self):
+        for name, neutral in NEUTRAL.items():
+            if isinstance(getattr(self, name), Neutral):
+                batch = () if name == "exposure" else jnp.shape(self.exposure)
+                value = jnp.broadcast_to(neutral, (*batch, *neutral.shape))
+                object.__setattr__(self, name, value)  # the class is frozen
+
+
+NEUTRAL = {
+    field.name: np.asarray(field.default.value, np.float32) for field in dataclasses.fields(Physics)
+}
+"""Field of `Physics` -> its neutral value for one image, which also gives its shape."""
 
 
 @chex.dataclass(frozen=True)

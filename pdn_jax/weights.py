@@ -1,17 +1,17 @@
 """Trained parameters in and out: one safetensors file that says what network it is for.
 
-    weights.load("small")               # one of those that come with the package: see `SHIPPED`
+    weights.load("small")               # bundled pretrained weights: see `SHIPPED`
     weights.load("runs/mine")           # a file, or a run folder
 
-Leaves keep their dtype and come back as NumPy arrays, so that loading touches no device; those
-that come with the package are stored in half the bytes, and `single` makes float32 of them. Names
-are the path in the Flax tree, joined by "/". The file's metadata holds the format version, the
-variant, the network's keyword arguments as JSON, and free text of the caller's.
+Leaves keep their dtype and come back as NumPy arrays, so that loading touches no device; the
+bundled ones are stored in half precision, and `single` makes float32 of them. Names are the path
+in the Flax tree, joined by "/". The file's metadata is one entry, JSON with sorted keys: format
+version, variant, the network's keyword arguments, free text of the caller's, and a digest of all.
+One, since safetensors writes several in any order: the same weights are the same bytes.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,22 +21,26 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from pdn_jax.files import atomic_write
 from pdn_jax.types import InputError, Params
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of the file's layout; another one is refused, not guessed at."""
 
-FACTS = {"pdn_jax", "variant", "model", "metadata"}
-"""What the file's metadata says of the network, beside a digest of all."""
+ENTRY = "pdn_jax"
+"""The one entry of the file's metadata."""
+
+FACTS = {"format", "variant", "model", "metadata"}
+"""What it says, beside a digest of all."""
 
 FILENAME = "weights.safetensors"
 """What the file is called inside a run folder."""
 
 CARD = "card.json"
-"""What is known of weights that come with the package, beside them."""
+"""What is known of bundled weights, beside them."""
 
 SHIPPED = ("tiny", "small", "base")
-"""Names of the weights that come with the package, from fast to good."""
+"""Names of the bundled pretrained weights, from fast to good."""
 
 DEFAULT = "small"
 """The ones that are used where none are named."""
@@ -58,80 +62,112 @@ class Weights(NamedTuple):
 
 
 def save(path: str | Path, weights: Weights) -> None:
-    """Write a .safetensors file, or `weights.safetensors` in a folder; whole or not at all.
+    """Write a .safetensors file; whole or not at all, and the same bytes for the same weights.
 
-    Raises InputError where the folder is missing or cannot be written to.
+    Args:
+        path: the file, or a folder for `weights.safetensors` in it.
+        weights: what to store; leaves keep their dtype.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to.
     """
     path = _file(path)
     # Safetensors copies raw memory, so a transposed view must be laid out first.
     flat = flatten_dict(weights.params, sep="/")
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in flat.items()}
     facts = {
-        "pdn_jax": FORMAT,
+        "format": FORMAT,
         "variant": weights.variant,
-        "model": json.dumps(weights.model),
-        "metadata": json.dumps(weights.metadata),
+        "model": weights.model,
+        "metadata": weights.metadata,
     }
     facts["digest"] = _digest(tensors, facts)
-    data = safetensors.numpy.save(tensors, facts)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = safetensors.numpy.save(tensors, {ENTRY: json.dumps(facts, sort_keys=True)})
     try:
-        with temporary.open("wb") as file:
+        with atomic_write(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write weights {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, *, variant: str | None = None) -> Weights:
-    """Read a .safetensors file, the one of a run folder or of a checkpoint, or one of `SHIPPED` by name.
+    """Read weights.
 
-    A folder that is called like one of those is meant by "./small". With `variant`, insists on that
-    one. Raises InputError for a missing, damaged or foreign file, another format version, or
-    another variant.
+    Args:
+        path: a .safetensors file, the folder of a run or of a checkpoint, or a name in `SHIPPED`; a
+            folder that is called like one of those is meant by "./small".
+        variant: the one that is needed; None for any.
+
+    Returns:
+        The weights, leaves as NumPy arrays of the dtype in the file.
+
+    Raises:
+        InputError: a missing, damaged or foreign file, another format version, another variant.
     """
     path = _file(FOLDER / path if path in SHIPPED else path)
-    facts, tensors = _read(path)
-    version = facts.get("pdn_jax")
-    if version is None:
+    metadata, tensors = _read(path)
+    facts = _facts(path, metadata)
+    digest = facts.pop("digest", None)
+    if facts.keys() - FACTS or digest not in (None, _digest(tensors, facts)):
+        raise InputError(f"{path} is damaged, it is not what was saved: copy it once more")
+    try:
+        weights = Weights(
+            facts["variant"],
+            _keywords(facts["model"]),
+            unflatten_dict(tensors, sep="/"),
+            facts["metadata"],
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} describes its network badly ({error}): save it anew") from error
+    if variant is not None and variant != weights.variant:
+        raise InputError(
+            f"{path} holds variant {weights.variant!r}, expected {variant!r}: "
+            f"give other weights or ask for {weights.variant!r}"
+        )
+    return weights
+
+
+def _facts(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file says of itself; raises InputError unless it is one of ours, of this format."""
+    if ENTRY not in metadata:
         raise InputError(
             f"{path} is a safetensors file but not one of pdn_jax: give weights saved by training"
         )
+    try:
+        facts = json.loads(metadata[ENTRY])
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged, its metadata is no JSON: copy it once more"
+        ) from error
+    version = facts.get("format") if isinstance(facts, dict) else facts
     if version != FORMAT:
         raise InputError(
-            f"{path} has weights format {version}, expected {FORMAT}: update pdn_jax or train again"
+            f"{path} has weights format {version}, expected {FORMAT}: update pdn_jax or train anew"
         )
-    known = facts.pop("digest", None)
-    if facts.keys() - FACTS or known not in (None, _digest(tensors, facts)):
-        raise InputError(f"{path} is damaged, it is not what was saved: copy it again")
-    try:
-        found = Weights(
-            facts["variant"],
-            parse_model(facts["model"]),
-            unflatten_dict(tensors, sep="/"),
-            json.loads(facts["metadata"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} describes its network badly ({error}): save it again") from error
-    if variant is not None and variant != found.variant:
-        raise InputError(
-            f"{path} holds variant {found.variant!r}, expected {variant!r}: "
-            f"give other weights or ask for {found.variant!r}"
-        )
-    return found
+    return facts
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of one of `SHIPPED`: data, command, date, scores, failures, as its JSON says it."""
+    """What is known of bundled weights: data, command, date, scores, failures.
+
+    Args:
+        name: one of `SHIPPED`.
+
+    Returns:
+        Its card.json.
+    """
     return json.loads((FOLDER / name / CARD).read_text(encoding="utf-8"))
 
 
 def single(params: Params) -> Params:
-    """The same parameters, those of half precision as float32."""
+    """Parameters in float32.
+
+    Args:
+        params: a Flax tree.
+
+    Returns:
+        The same tree, leaves of float16 as float32, others as they are.
+    """
 
     def leaf(value):
         return value.astype(np.float32) if value.dtype == np.float16 else value
@@ -140,7 +176,17 @@ def single(params: Params) -> Params:
 
 
 def half(params: Params) -> Params:
-    """The same parameters as float16, which half the bytes hold; raises ValueError past its range."""
+    """Parameters in half precision.
+
+    Args:
+        params: a Flax tree.
+
+    Returns:
+        The same tree, every leaf as float16.
+
+    Raises:
+        ValueError: a leaf is not finite in float16.
+    """
 
     def leaf(value):
         with np.errstate(over="ignore"):
@@ -158,24 +204,44 @@ def _mapped(function: Callable[[Any], Any], tree: Params) -> Params:
 
 
 def parse_model(text: str) -> dict[str, Any]:
-    """JSON -> the network's keyword arguments, lists as tuples; ValueError if it is no object."""
-    model = _tuples(json.loads(text))
+    """The network's keyword arguments from JSON, lists as tuples.
+
+    Args:
+        text: a JSON object.
+
+    Returns:
+        Keyword arguments that compare and hash.
+
+    Raises:
+        ValueError: it is no JSON, or no object.
+    """
+    return _keywords(json.loads(text))
+
+
+def _keywords(model: Any) -> dict[str, Any]:
     if not isinstance(model, dict):
-        raise ValueError(f"keyword arguments are a JSON object, got {text}")
-    return model
+        raise ValueError(f"keyword arguments are a JSON object, got {model}")
+    return _tuples(model)
 
 
 def check(params: Params, expected: Params) -> None:
-    """Compare shapes leaf by leaf with a tree of ShapeDtypeStruct, as `jax.eval_shape` gives it.
+    """Compare shapes leaf by leaf.
 
-    Raises InputError naming the first leaf, in order of name, that differs, and both shapes.
+    Args:
+        params: a Flax tree of arrays.
+        expected: a tree of ShapeDtypeStruct, as `jax.eval_shape` gives it.
+
+    Raises:
+        InputError: naming the first leaf, in order of name, that differs, and both shapes.
     """
-    found = {name: tuple(leaf.shape) for name, leaf in flatten_dict(params, sep="/").items()}
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten_dict(expected, sep="/").items()}
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
+    given, wanted = (
+        {name: tuple(leaf.shape) for name, leaf in flatten_dict(tree, sep="/").items()}
+        for tree in (params, expected)
+    )
+    for name in sorted(given.keys() | wanted.keys()):
+        if given.get(name) != wanted.get(name):
             raise InputError(
-                f"weights do not fit the network at {name}: shape {found.get(name, 'missing')}, "
+                f"weights do not fit the network at {name}: shape {given.get(name, 'missing')}, "
                 f"expected {wanted.get(name, 'no such leaf')}: give weights of this variant"
             )
 
@@ -199,20 +265,20 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}): copy or train it again"
+            f"{path} is not a whole safetensors file ({error}): copy or train it anew"
         ) from error
     except OSError as error:
         raise InputError(f"cannot read weights {path}: {error}") from error
 
 
-def _digest(tensors: dict[str, np.ndarray], facts: dict[str, str]) -> str:
+def _digest(tensors: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
     """A fingerprint of every bit, and of what is said of them."""
-    found = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         leaf = np.ascontiguousarray(tensors[name])
-        found.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-        found.update(leaf.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
 
 
 def _tuples(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Checkpoints: which are kept, damage that is noticed, a disk that is full, weights within."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -19,9 +20,8 @@ from test_inference import tiny
 from pdn_jax import inference
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import restored
-from train.checkpoint import Checkpoints
-from train.sealed import SealHandler, read_seal, write_seal
+from train import checkpoint, run_dir
+from train.checkpoint import Checkpoints, read_checksums, write_checksums
 
 ROOT = Path(__file__).parents[1]
 STATE = {
@@ -82,6 +82,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         assert checkpoints.steps() == [1]
 
 
+@pytest.mark.slow
 def test_weights_of_a_checkpoint_enhance_a_photo(tmp_path):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
@@ -103,113 +104,102 @@ def flip(path):
     path.write_bytes(content)
 
 
-def files_of(checkpoint, part):
-    """Its files that hold something, those of `part` of it."""
-    found = [path for path in sorted((checkpoint / part).rglob("*")) if path.is_file()]
-    return [path for path in found if path.stat().st_size > 20]
+def files_of(folder, part):
+    """Files of a checkpoint that hold something: `part`, or those in it."""
+    paths = [folder / part, *sorted((folder / part).rglob("*"))]
+    return [path for path in paths if path.is_file() and path.stat().st_size > 20]
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-@pytest.mark.parametrize("part", ["state", "weights", "seal"])
+@pytest.mark.parametrize("part", ["state", "weights", "checksums.json"])
 def test_any_damaged_file_of_the_newest_is_noticed(tmp_path, capsys, damage, part):
-    """One file after another: either the state is restored bit for bit, or the one before is."""
-    noticed, model = 0, tmp_path / "model"
+    """One file after another: it is named, moved aside, and the one before is taken."""
+    model = tmp_path / "model"
     with opened(model) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    for index, file in enumerate(files_of(model / "checkpoints/2", part)):
+    files = files_of(model / "checkpoints/2", part)
+    assert files
+    for index, file in enumerate(files):
         folder = tmp_path / str(index)
         shutil.copytree(model, folder)
         damage(folder / file.relative_to(model))
         with opened(folder, console=Console()) as checkpoints:
-            step, found = checkpoints.restore(STATE)
-            jax.tree.map(np.testing.assert_array_equal, found, at(step))
+            step, state = checkpoints.restore(STATE)
+            assert step == 1
+            jax.tree.map(np.testing.assert_array_equal, state, at(1))
             said = " ".join(capsys.readouterr().out.split())
-            assert (step == 1) == ("checkpoints/2 is damaged" in said)
-            assert checkpoints.steps() == ([1, 2] if step == 2 else [1])
-            noticed += step == 1
-    assert noticed >= 1
+            assert "checkpoints/2 is damaged" in said
+            assert file.name in said
+            assert checkpoints.steps() == [1]
+            assert (folder / "checkpoints/damaged-2").exists()
 
 
-def test_a_state_that_reads_but_is_another_is_noticed(tmp_path, capsys):
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()], ids=type)
+def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, monkeypatch, error):
+    """The one before is taken, and what could not be read is still there, under another name."""
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
-        save(checkpoints, 2)
-    folder = tmp_path / "checkpoints/2/seal"
-    write_seal(folder, read_seal(folder) | {"state": "0"})
-    with opened(tmp_path, console=Console()) as checkpoints:
-        assert checkpoints.restore(STATE)[0] == 1
-    assert "what is read is not what was written" in " ".join(capsys.readouterr().out.split())
-
-
-@pytest.fixture
-def failing(tmp_path, monkeypatch):
-    """A list of errors, raised one after the other as the second of two checkpoints is read: its seal
-    where the list starts so, or else the largest file of its state."""
-    with opened(tmp_path) as checkpoints:
-        save(checkpoints, 1)
-        save(checkpoints, 9, 30.0)
-    errors, read_seal, read_bytes = [], restored.read_seal, Path.read_bytes
-    largest = max(files_of(tmp_path / "checkpoints/9", "state"), key=lambda p: p.stat().st_size)
-
-    def seal(folder):
-        if folder.parent.name == "9" and errors and errors[0] == "seal" and len(errors) > 1:
-            raise errors.pop()
-        return read_seal(folder)
+        save(checkpoints, 2, 30.0)
+    read_bytes = Path.read_bytes
 
     def content(path):
-        if path == largest and errors and errors[0] != "seal":
-            raise errors.pop()
+        if "2" in path.parts and "state" in path.parts:
+            raise error
         return read_bytes(path)
 
-    monkeypatch.setattr("train.restored.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(restored, "read_seal", seal)
-    monkeypatch.setattr(Path, "read_bytes", content)
-    return errors
-
-
-@pytest.mark.parametrize("part", ["seal", "state"])
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()], ids=type)
-def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path, failing, part, error):
-    """A second try, then the one before, and the newest stays."""
-    with opened(tmp_path) as checkpoints:
-        failing[:] = [*([part] if part == "seal" else []), error]
-        assert checkpoints.restore(STATE)[0] == 9
-        failing[:] = [*([part] if part == "seal" else []), error, error]
+    with monkeypatch.context() as patch, opened(tmp_path) as checkpoints:
+        patch.setattr(Path, "read_bytes", content)
         assert checkpoints.restore(STATE)[0] == 1
-        assert checkpoints.steps() == [1]
+        assert not checkpoints.is_judged(2)
+    (tmp_path / "checkpoints/damaged-2").rename(tmp_path / "checkpoints/2")
     with opened(tmp_path) as checkpoints:
-        assert checkpoints.steps() == [1, 9]
-        assert checkpoints.restore(STATE)[0] == 9
-
-
-def test_what_could_not_be_read_is_written_again(tmp_path, failing):
-    """Until then it is none of the newest."""
-    failing[:] = 2 * [OSError(5, "Input/output error")]
-    with opened(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.restore(STATE)[0] == 1
-        save(checkpoints, 2)
-        save(checkpoints, 3)
-        save(checkpoints, 4)
-        checkpoints.wait()
-        assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"3", "4", "9"}
-        checkpoints.save(9, at(7), tiny())
-        checkpoints.wait()
-        assert checkpoints.steps() == [4, 9]
-        assert not checkpoints.is_judged(9)
-    with opened(tmp_path) as checkpoints:
+        assert checkpoints.best() == 30.0
         step, state = checkpoints.restore(STATE)
-    assert (step, int(state["step"])) == (9, 7)
+    assert (step, int(state["step"])) == (2, 2)
 
 
-@pytest.mark.parametrize("content", ["null", "[]", '"seal"', "{}"])
-def test_a_seal_that_is_something_else_is_damage(tmp_path, content):
+def test_what_was_damaged_is_written_again(tmp_path):
+    """Twice: what was set aside the first time makes room."""
+    with opened(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 1)
+        save(checkpoints, 2)
+    for value in (7, 8):
+        flip(files_of(tmp_path / "checkpoints/2", "weights")[0])
+        with opened(tmp_path, keep=2) as checkpoints:
+            assert checkpoints.restore(STATE)[0] == 1
+            checkpoints.save(2, at(value), tiny())
+    with opened(tmp_path, keep=2) as checkpoints:
+        step, state = checkpoints.restore(STATE)
+    assert (step, int(state["step"])) == (2, 8)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"1", "2", "damaged-2"}
+
+
+@pytest.mark.parametrize("content", ["null", "[]", '"sum"', "{}"])
+def test_a_checksum_file_that_is_something_else_is_damage(tmp_path, content):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         save(checkpoints, 2)
-    (tmp_path / "checkpoints/2/seal/seal.json").write_text(content)
+    (tmp_path / "checkpoints/2/checksums.json").write_text(content)
     with opened(tmp_path) as checkpoints:
         assert checkpoints.restore(STATE)[0] == 1
+
+
+def test_checksums_name_every_file_and_have_one_of_their_own(tmp_path):
+    with opened(tmp_path) as checkpoints:
+        save(checkpoints, 1, 12.5)
+    folder = tmp_path / "checkpoints/1"
+    known = read_checksums(folder)
+    there = [p for part in ("state", "weights") for p in (folder / part).rglob("*") if p.is_file()]
+    assert sorted(known["files"]) == sorted(str(path.relative_to(folder)) for path in there)
+    assert known["psnr"] == 12.5
+    write_checksums(folder, known | {"psnr": 13.5})
+    assert read_checksums(folder) == known | {"psnr": 13.5}
+    text = json.loads((folder / "checksums.json").read_text())
+    (folder / "checksums.json").write_text(json.dumps(text | {"psnr": 14.5}))
+    with pytest.raises(checkpoint.Damaged, match="not what was written"):
+        read_checksums(folder)
 
 
 def test_a_write_that_fails_is_told_at_the_next_look(tmp_path, monkeypatch):
@@ -231,17 +221,18 @@ def test_a_write_that_fails_is_told_at_the_next_look(tmp_path, monkeypatch):
 
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
-    monkeypatch.setattr(SealHandler, "write", full)
+    monkeypatch.setattr(checkpoint, "write_checksums", full)
     told = pytest.raises(InputError, match=r"last whole checkpoint: .*checkpoints/1;")
-    with told, opened(tmp_path) as checkpoints:
+    with told, run_dir.full_disk_told(tmp_path), opened(tmp_path) as checkpoints:
         look(checkpoints)
 
 
 def test_a_write_is_not_waited_for(tmp_path, monkeypatch):
-    """`save` comes back while the seal, and so the checkpoint, is still being written."""
-    release = threading.Event()
-    write = SealHandler.write
-    monkeypatch.setattr(SealHandler, "write", lambda *given: release.wait(60) and write(*given))
+    """`save` comes back while the checksums, and so the checkpoint, are still being written."""
+    release, write = threading.Event(), write_checksums
+    monkeypatch.setattr(
+        checkpoint, "write_checksums", lambda *given: release.wait(60) and write(*given)
+    )
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
         assert checkpoints.writing()
@@ -311,25 +302,7 @@ def test_the_last_good_one_is_proven_where_there_is_one(tmp_path, steps, failed,
         assert checkpoints.steps() == left
 
 
-def test_a_state_without_its_weights_file_is_better_than_none(tmp_path, capsys):
-    """As a power cut may leave it; where there is one before that is whole, that is taken."""
-    with opened(tmp_path) as checkpoints:
-        save(checkpoints, 1)
-        save(checkpoints, 2)
-    cut(tmp_path / "checkpoints/1/weights/weights.safetensors")
-    with opened(tmp_path) as checkpoints:
-        assert checkpoints.restore(STATE)[0] == 2
-    cut(tmp_path / "checkpoints/2/weights/weights.safetensors")
-    with opened(tmp_path, console=Console()) as checkpoints:
-        step, found = checkpoints.restore(STATE)
-        assert (step, int(found["step"])) == (2, 2)
-        assert checkpoints.steps() == [2]
-    said = " ".join(capsys.readouterr().out.split())
-    assert "checkpoints/2 is damaged" in said
-    assert "going on from that" in said
-
-
-def test_what_is_said_of_the_weights_is_sealed_too(tmp_path):
+def test_what_is_said_of_the_weights_has_a_checksum_too(tmp_path):
     """Another number of stages would make another picture of the same parameters."""
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
@@ -344,7 +317,7 @@ def test_what_is_said_of_the_weights_is_sealed_too(tmp_path):
 def test_where_all_are_damaged_nothing_is_started_over(tmp_path):
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
-    cut(tmp_path / "checkpoints/1/seal/seal.json")
+    cut(tmp_path / "checkpoints/1/checksums.json")
     with opened(tmp_path) as checkpoints:
         with pytest.raises(InputError, match="is damaged"):
             checkpoints.restore(STATE)
@@ -357,9 +330,11 @@ from rich.console import Console
 from test_checkpoint import STATE, at, opened, save
 from pathlib import Path
 from pdn_jax.cli import explained
+from train.run_dir import full_disk_told
 
 def run():
-    with opened(Path({folder!r})) as checkpoints:
+    folder = Path({folder!r})
+    with full_disk_told(folder), opened(folder) as checkpoints:
         save(checkpoints, 1)
         checkpoints.wait()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -371,6 +346,7 @@ raise SystemExit(explained(run))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [100, 3000, 60000])
 def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path, limit):
     """Files of at most `limit` bytes: the json, the state or the weights no longer fit."""
@@ -385,7 +361,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(tmp_path, limit):
     )
     assert done.returncode == 2, done.stderr
     (said,) = (line for line in done.stderr.splitlines() if line.startswith("pdn_jax: error"))
-    assert "no checkpoint could be written" in said
+    assert f"the disk of run folder {tmp_path} is full" in said
     assert "checkpoints/1;" in said
     assert "Traceback" not in done.stderr
     with opened(tmp_path) as checkpoints:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PILImage
 
 from configs import debug
-from pdn_jax import cli, weights
+from pdn_jax import cli, files, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from train.tools import export_weights, prepare
 
@@ -29,7 +29,7 @@ def root(tmp_path_factory):
 
     config = debug.get_config()
     config.run_dir, config.data.mixture, config.train.steps = "runs/x", (("pairs", 0.5),), 30
-    config.data.final_size, config.data.final = 128, 0.5
+    config.data.final_size, config.data.final_fraction = 128, 0.5
     (root / "run").mkdir()
     (root / "run/config.json").write_text(json.dumps(config.to_dict()))
     model = ProgressiveDualNetwork(**VARIANTS["tiny"])
@@ -140,10 +140,11 @@ def test_a_folder_that_is_a_file_is_refused_before_any_work(root, tmp_path, caps
     assert "is no folder" in capsys.readouterr().err
 
 
-def test_a_card_that_cannot_be_written_leaves_the_old_weights(root, tmp_path, capsys):
+def test_a_card_that_cannot_be_written_leaves_the_old_weights(root, tmp_path, capsys, monkeypatch):
     assert run(root, tmp_path) == 0
     old = (tmp_path / "tiny/weights.safetensors").read_bytes()
-    (tmp_path / "tiny/card.json.new").mkdir()
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "taken")
+    (tmp_path / f"tiny/{files.DRAFT}taken.tmp").mkdir()
     (tmp_path / "tiny/weights.safetensors").write_bytes(old + b"other")
     assert run(root, tmp_path) == 2
     assert "cannot be written to" in capsys.readouterr().err

@@ -290,18 +290,18 @@ def test_forward_prints_a_row_per_variant_and_engine(monkeypatch, capsys):
 
 
 def test_large_photographs_are_what_a_user_gets(monkeypatch, tmp_path):
-    """In windows, uint8 in and out; to rounding what the jitted network makes."""
+    """In tiles, uint8 in and out; to rounding what the jitted network makes."""
     task = TASK._replace(height=72, width=80)
     params, photo = engines.parameters(task), engines.photograph(task)
     images = []
     for tile in (64, 1536):
         monkeypatch.setattr(engines.inference, "TILE", tile)
-        assert task.in_windows == (tile == 64)
+        assert task.in_tiles == (tile == 64)
         engine = engines.xla(task, params, tmp_path)
         images.append(engine.image(engine.run(engine.feed(photo))))
     assert [image.dtype for image in images] == [np.uint8, np.float32]
     assert forward.difference(*images) < 1e-5
-    assert not task._replace(dtype="bfloat16").in_windows
+    assert not task._replace(dtype="bfloat16").in_tiles
 
 
 def test_every_engine_that_is_installed_is_compared(monkeypatch, capsys):

@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from key_use import key_offences
 from ml_collections import ConfigDict
 
 import pdn_jax
@@ -28,11 +29,13 @@ ARROWS = {
     "__main__": {"cli"},
     "types": set(),
     "files": set(),
-    "image": {"types"},
+    "resampling": {"types"},
+    "image": {"types", "resampling"},
     "fitting": {"types", "image"},
     "physics": {"types", "image", "fitting"},
     "calibration": {"types"},
-    "degradation": {"types", "image", "physics"},
+    "composition": {"types"},
+    "degradation": {"types", "image", "physics", "composition"},
     "metrics": {"types", "image"},
     "convolution": set(),
     "compiled": set(),
@@ -49,8 +52,11 @@ ARROWS = {
         *("files", "temporal", "ycbcr", "video_input", "video_output"),
     },
     "balance": {"types"},
-    "losses": {"types", "image", "metrics", "balance"},
-    "weights": {"types"},
+    "distances": {"types", "metrics"},
+    "positive_direction": {"types", "image", "distances"},
+    "negative_direction": {"types", "image", "distances", "positive_direction"},
+    "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
+    "weights": {"types", "files"},
     "codec": {"types"},
     "photo": {"types", "codec"},
     "sheet": set(),
@@ -85,8 +91,8 @@ ALL = SHIPPED | sources("tests")
 
 
 def offences(check, files):
-    """Whatever a check finds in these files, as 'path: what'; a test wants it empty."""
-    return [f"{path}: {found}" for path, tree in files.items() for found in check(tree)]
+    """Whatever a check objects to in these files, as 'path: what'; a test wants it empty."""
+    return [f"{path}: {what}" for path, tree in files.items() for what in check(tree)]
 
 
 # --- imports ---------------------------------------------------------------------------------
@@ -181,20 +187,75 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def long_functions(tree, most=70):
     """Functions of more lines than that, decorators not counted."""
-    found = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
-    return [node.name for node in found if node.end_lineno - node.lineno >= most]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    return [node.name for node in nodes if node.end_lineno - node.lineno >= most]
+
+
+def public(tree):
+    """Public functions and classes of a module, and what is public in those."""
+    bodies = [tree.body]
+    for body in bodies:
+        for node in body:
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and is_public(node.name):
+                yield node
+                bodies += [node.body] if isinstance(node, ast.ClassDef) else []
 
 
 def undocumented(tree):
     """Public functions, classes and methods without a docstring, and the module itself."""
     missing = [] if ast.get_docstring(tree) else ["the module"]
-    bodies = [tree.body]
-    for body in bodies:
-        for node in body:
-            if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and is_public(node.name):
-                missing += [] if ast.get_docstring(node) else [node.name]
-                bodies += [node.body] if isinstance(node, ast.ClassDef) else []
-    return missing
+    return missing + [node.name for node in public(tree) if not ast.get_docstring(node)]
+
+
+SECTION = re.compile(r"^(Args|Returns|Yields|Raises):\n((?:[ ]+.*\n|\n)*)", re.M)
+
+
+def half_documented(tree):
+    """What the docstrings of public functions lack of `Args:`, `Returns:` (or `Yields:`), `Raises:`.
+
+    Functions without arguments may say it all in a line.
+    """
+    lacking = []
+    for node in public(tree):
+        if isinstance(node, ast.ClassDef) or not (wanted := arguments(node)):
+            continue
+        said = dict(SECTION.findall((ast.get_docstring(node) or "") + "\n"))
+        named = re.findall(r"^    (\*{0,2}\w+):", said.get("Args", ""), re.M)
+        if named != wanted:
+            lacking.append(f"{node.name}: Args of {', '.join(wanted)}")
+        if returns_something(node) and not {"Returns", "Yields"} & said.keys():
+            lacking.append(f"{node.name}: Returns")
+        if (
+            any(isinstance(n, ast.Raise) and n.exc for n in own_nodes(node))
+            and "Raises" not in said
+        ):
+            lacking.append(f"{node.name}: Raises")
+    return lacking
+
+
+def arguments(function):
+    """Names of all parameters as a docstring lists them, `*args` and `**kwargs` starred."""
+    given, stars = function.args, []
+    stars += [f"*{given.vararg.arg}"] if given.vararg else []
+    plain = [a.arg for a in (*given.posonlyargs, *given.args)]
+    last = [f"**{given.kwarg.arg}"] if given.kwarg else []
+    names = [*plain, *stars, *(a.arg for a in given.kwonlyargs), *last]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def own_nodes(function):
+    """Nodes of a function, those of functions inside it left out."""
+    nodes = list(function.body)
+    for node in nodes:
+        if not isinstance(node, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            nodes += ast.iter_child_nodes(node)
+    return nodes
+
+
+def returns_something(function):
+    """Whether a function returns or yields anything but None."""
+    results = [n for n in own_nodes(function) if isinstance(n, (ast.Return, ast.Yield))]
+    return any(n.value and getattr(n.value, "value", n.value) is not None for n in results)
 
 
 def is_public(name):
@@ -211,8 +272,8 @@ def parameters(function):
 
 def late_keys(tree):
     """Functions that take a `key` which is not their first argument."""
-    found = [node for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.Lambda))]
-    late = [node for node in found if "key" in parameters(node)[1:]]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (*FUNCTIONS, ast.Lambda))]
+    late = [node for node in nodes if "key" in parameters(node)[1:]]
     return [f"{getattr(node, 'name', 'lambda')}, line {node.lineno}" for node in late]
 
 
@@ -234,10 +295,10 @@ def bound(tree):
 def hidden_failures(tree):
     """Bare `except:` and `nan_to_num`, which make a fault look like a result."""
     nodes = list(ast.walk(tree))
-    found = [f"bare except, line {n.lineno}" for n in nodes if is_bare_except(n)]
+    bare = [f"bare except, line {n.lineno}" for n in nodes if is_bare_except(n)]
     named = [n for n in nodes if isinstance(n, (ast.Name, ast.Attribute, ast.alias))]
     names = {getattr(n, field, None) for n in named for field in ("id", "attr", "name")}
-    return found + sorted({"nan_to_num"} & names)
+    return bare + sorted({"nan_to_num"} & names)
 
 
 def is_bare_except(node):
@@ -257,14 +318,45 @@ def test_everything_public_has_a_docstring():
     assert offences(undocumented, LIBRARY | PROGRAM) == []
 
 
+NOT_YET = {
+    *("inference", "tiling", "compiled", "cli", "enhancement", "denoising", "model", "convolution"),
+    *("photo", "codec"),
+}
+"""Modules of pdn_jax whose docstrings are still to be written out; to be emptied."""
+
+
+def test_public_functions_say_what_they_take_return_and_raise():
+    done = {path: tree for path, tree in LIBRARY.items() if path.stem not in NOT_YET}
+    assert offences(half_documented, done) == []
+
+
 def test_key_is_the_first_argument():
     assert offences(late_keys, LIBRARY | PROGRAM) == []
+
+
+def test_a_key_is_split_or_folded_and_used_once():
+    assert offences(key_offences, SHIPPED) == []
 
 
 def test_names():
     assert offences(lambda tree: bound(tree) & {"img", "gt", "utils"}, ALL) == []
     assert offences(lambda tree: bound(tree) & {"rng"}, LIBRARY) == []
     assert not {"img", "gt", "utils"} & {path.stem for path in ALL}
+
+
+VAGUE = {"found", "told", "ahead", "again"}
+"""Names that say nothing of what they hold: an estimate, a result, what is conditioned on."""
+
+STILL_VAGUE = {
+    *("photo", "codec", "convolution", "inference", "tiling", "compiled", "cli"),
+    *("enhancement", "denoising", "model"),
+}
+"""Modules of pdn_jax that still have them; to be emptied, and `train` to be checked as well."""
+
+
+def test_names_say_what_they_hold():
+    done = {path: tree for path, tree in LIBRARY.items() if path.stem not in STILL_VAGUE}
+    assert offences(lambda tree: bound(tree) & VAGUE, done) == []
 
 
 def test_no_failure_is_hidden():
@@ -281,9 +373,25 @@ def test_no_failure_is_hidden():
         (late_keys, "def f(x, key): pass"),
         (late_keys, "def f(x, *, key): pass"),
         (late_keys, "f = lambda x, key: x"),
+        (half_documented, "def f(x):\n    'Does.'"),
+        (half_documented, "def f(x):\n    'Does.\\n\\nArgs:\\n    y: it.'"),
+        (half_documented, "def f(x):\n    'Does.\\n\\nArgs:\\n    x: it.'\n    return x"),
+        (half_documented, "def f(x):\n    'Does.\\n\\nArgs:\\n    x: it.'\n    raise x"),
+        (half_documented, "class C:\n    def __call__(self, x):\n        'Does.'"),
+        (key_offences, "def f(key):\n    a, b = random.split(key)\n    return random.normal(key)"),
+        (key_offences, "def f(key):\n    return random.split(key), random.fold_in(key, n)"),
+        (key_offences, "def f(key):\n    return random.normal(random.fold_in(key, 3))"),
+        (key_offences, "def f(key, x):\n    return jnp.where(g(x), draw(key, x), other(key, x))"),
+        (key_offences, "def f(key):\n    for x in y:\n        g(key, x)"),
+        (key_offences, "def f(key):\n    return [jax.random.normal(key) for _ in range(3)]"),
+        (key_offences, "def f(key):\n    if x:\n        g(key)\n    return g(key)"),
+        (key_offences, "def f(key):\n    g = lambda x: draw(key, x)\n    return draw(key, 1)"),
+        (key_offences, "def f(keys):\n    return g(keys['a']), g(keys['a'])"),
+        (key_offences, "f = lambda key: jax.random.fold_in(key, i) + jax.random.fold_in(key, j)"),
         (hidden_failures, "try:\n    f()\nexcept:\n    pass"),
         (hidden_failures, "jnp.nan_to_num(x)"),
         (hidden_failures, "from jax.numpy import nan_to_num as f"),
+        (lambda tree: bound(tree) & VAGUE, "found = 1"),
         (lambda tree: bound(tree) & {"img"}, "def f(img): pass"),
         (lambda tree: bound(tree) & {"gt"}, "for gt in x: pass"),
         (lambda tree: bound(tree) & {"utils"}, "from x import y as utils"),
@@ -295,6 +403,23 @@ def test_no_failure_is_hidden():
 )
 def test_checks_see_what_they_are_for(check, source):
     assert check(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(key):\n    a, b = random.split(key)\n    return random.normal(a), random.normal(b)",
+        "def f(key):\n    if x:\n        return g(key)\n    return g(key)",
+        "def f(key):\n    return g(key) if x else h(key)",
+        "def f(key):\n    for x in y:\n        key, own = random.split(key)\n        g(own, x)",
+        "def f(root, step):\n    return [g(random.fold_in(root, i)) for i in range(step)]",
+        "def f(key):\n    keys = dict(zip(NAMES, random.split(key, 2)))\n    g(keys['a'], keys['b'])",
+        "def f(keys):\n    return len(keys), jax.vmap(g)(keys)",
+        "def f(key):\n    def g(key):\n        return random.normal(key)\n    return g(key)",
+    ],
+)
+def test_sound_uses_of_keys_are_let_be(source):
+    assert key_offences(ast.parse(source)) == []
 
 
 # --- options ---------------------------------------------------------------------------------
@@ -311,7 +436,7 @@ def options(config, prefix=""):
 
 def options_read(tree):
     """Options read as `config.section.name`, also through a local `section = config.section`."""
-    found = set()
+    read = set()
     for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
         nodes = list(ast.walk(function))
         local = {
@@ -323,8 +448,8 @@ def options_read(tree):
             head, _, rest = text.partition(".")
             start, _, option = f"{local.get(head, head)}.{rest}".partition(".")
             if start == "config" and option.split(".")[-1] not in dir(ConfigDict):
-                found.add(option)
-    return found
+                read.add(option)
+    return read
 
 
 def test_every_option_is_read_and_every_one_read_is_declared():

@@ -1,5 +1,6 @@
 """The bidirectional loss: distances, the two directions, the traps, the balances."""
 
+import functools
 from types import SimpleNamespace
 
 import chex
@@ -68,8 +69,8 @@ def test_distances_do_not_reduce_and_do_not_broadcast(batch):
 
 
 def test_ssim_loss_is_one_minus_ssim(batch):
-    found = losses.per_image(losses.ssim_loss()(batch.low, batch.normal))
-    np.testing.assert_allclose(found, 1 - metrics.ssim(batch.low, batch.normal), atol=1e-6)
+    ours = losses.per_image(losses.ssim_loss()(batch.low, batch.normal))
+    np.testing.assert_allclose(ours, 1 - metrics.ssim(batch.low, batch.normal), atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -98,8 +99,8 @@ def test_stage_targets_walk_from_dark_to_the_truth(batch):
     assert float(batch.low.mean()) < means[0]
     np.testing.assert_array_equal(targets[-1], batch.normal)
     kappa = im.match_exposure(batch.low, batch.normal)
-    again = im.expose_curve(targets[1], im.broadcast(kappa * -0.5, batch.normal))
-    np.testing.assert_allclose(again, jnp.maximum(batch.normal, im.FLOOR), atol=2e-2)
+    back = im.expose_curve(targets[1], im.broadcast(kappa * -0.5, batch.normal))
+    np.testing.assert_allclose(back, jnp.maximum(batch.normal, im.FLOOR), atol=2e-2)
 
 
 def test_stage_targets_are_the_real_exposures_between(batch):
@@ -164,6 +165,42 @@ def test_positive_counts_each_term_as_weighed(batch):
     assert set(only) == {"restored"}
 
 
+def test_a_new_term_is_one_function(batch):
+    """By hand: ½·(mean of x̂ − mean of x)² beside the usual terms, in the total and its gradient."""
+
+    def brightness(output, restored, batch):
+        gap = losses.per_image(restored) - losses.per_image(batch.normal)
+        return {"brightness": 0.5 * gap**2}
+
+    dark = make(batch.normal * 0.8)
+    together = losses.combine(losses.positive(), brightness)
+    terms = together(dark, dark.restored, batch)
+    assert set(terms) == {"restored", "structure", "stages", "levels", "brightness"}
+    gap = 0.2 * batch.normal.mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["brightness"], 0.5 * gap**2, rtol=1e-5)
+
+    def measured(positive, restored):
+        loss = losses.bidirectional(CAMERA, positive=positive, balance=losses.positive_only())
+        return loss(make(restored), batch, loss.init())[0]
+
+    with_it, without = (
+        jax.value_and_grad(functools.partial(measured, direction))(dark.restored)
+        for direction in (together, losses.positive())
+    )
+    np.testing.assert_allclose(with_it[0] - without[0], (0.5 * gap**2).mean(), rtol=1e-3)
+    slope = -gap[:, None, None, None] / (batch.normal[0].size * 2)
+    np.testing.assert_allclose(
+        with_it[1] - without[1], jnp.broadcast_to(slope, batch.normal.shape), rtol=0.02
+    )
+
+
+def test_terms_of_one_name_are_refused(batch):
+    twice = losses.combine(losses.positive(), losses.positive())
+    with pytest.raises(ValueError, match="'levels'"):
+        twice(make(batch.normal), batch.normal, batch)
+    assert losses.combine()(None, batch.normal, batch) == {}
+
+
 def test_stages_are_scored_without_their_noise(batch):
     """White noise on a stage costs little; as much of a smooth error costs it all."""
     noise = 0.1 * jax.random.normal(jax.random.key(2), batch.normal.shape)
@@ -176,11 +213,11 @@ def test_stages_are_scored_without_their_noise(batch):
 
 
 def test_noise_error_by_hand(batch):
-    found = SimpleNamespace(shot=2 * batch.physics.shot_noise, read=batch.physics.read_noise)
-    error = losses.noise_error(found, batch.physics)
+    estimate = SimpleNamespace(shot=2 * batch.physics.shot_noise, read=batch.physics.read_noise)
+    error = losses.noise_error(estimate, batch.physics)
     np.testing.assert_allclose(error, 0.5 * np.log(2) ** 2, rtol=1e-4)
     without = batch.physics.replace(shot_noise=jnp.zeros(2))
-    np.testing.assert_allclose(losses.noise_error(found, without), 0, atol=1e-6)
+    np.testing.assert_allclose(losses.noise_error(estimate, without), 0, atol=1e-6)
 
 
 # --- negative direction ------------------------------------------------------------------------
@@ -258,14 +295,48 @@ def test_redarkening_by_its_own_path_is_empty(batch):
         assert independent["negative"].min() > 0.1
 
 
-def test_whitening_gives_residuals_of_unit_spread(batch):
-    """At the truth a residual over its σ is about a unit Gaussian: E|z| = 0.80, at every level."""
-    theta = batch.physics.replace(gamma=jnp.ones(2))
-    low = CAMERA.sample(jax.random.key(3), batch.normal, theta)
-    fair = batch.replace(low=low, physics=theta)
-    for levels in (1, 3):
-        score = losses.whitened(losses.l1(), levels=levels)(CAMERA, batch.normal, fair)
-        assert 0.3 < float(score.mean()) < 0.95
+def by_level(residual, degrade, batch, levels=4):
+    """The score of each level by itself, mean over the batch: means of more and more, taken apart."""
+    means = [
+        float(residual(levels=n)(degrade, batch.normal, batch).mean()) for n in range(1, levels + 1)
+    ]
+    return np.diff([n * mean for n, mean in enumerate([0.0, *means])])
+
+
+def noisy(deviation, shape=(2, 256, 256, 3)):
+    """A grey photograph with white noise of that σ on it, neither clipped nor rounded."""
+    theta = degradation.neutral_physics(jnp.ones(2)).replace(
+        read_noise=jnp.full(2, deviation**2, jnp.float32)
+    )
+    degrade, grey = degradation.shot_read_noise(), jnp.full(shape, 0.5)
+    low = degrade.sample(jax.random.key(3), grey, theta)
+    return degrade, Batch(low=low, normal=grey, physics=theta)
+
+
+def test_whitened_residuals_of_white_noise_are_unit_gaussians_at_every_level():
+    """E|z| = sqrt(2/π) = 0.80 where the noise is far above the floor ε, σ/8 = 16 ε here."""
+    degrade, batch = noisy(0.5)
+    levels = by_level(lambda levels: losses.whitened(losses.l1(), levels=levels), degrade, batch)
+    np.testing.assert_allclose(levels, (2 / np.pi) ** 0.5, rtol=0.02)
+
+
+def test_whitened_residuals_below_the_floor_count_less():
+    """E|z| = 0.80·sqrt(v/(v + ε²)), v the variance of a block mean, σ²/4^level."""
+    deviation = 2 * losses.EPSILON
+    degrade, batch = noisy(deviation)
+    levels = by_level(lambda levels: losses.whitened(losses.l1(), levels=levels), degrade, batch)
+    variance = deviation**2 / 4.0 ** np.arange(4)
+    expected = (2 / np.pi) ** 0.5 * np.sqrt(variance / (variance + losses.EPSILON**2))
+    np.testing.assert_allclose(levels, expected, rtol=0.02)
+    np.testing.assert_allclose(expected, [0.714, 0.564, 0.357, 0.194], atol=1e-3)
+
+
+def test_likelihood_knows_the_variance_of_block_means():
+    """E[½(r²/Σ + ln Σ)] = ½(1 + ln(σ²/4^level))."""
+    degrade, batch = noisy(0.5)
+    levels = by_level(lambda levels: losses.likelihood(levels=levels), degrade, batch)
+    variance = 0.25 / 4.0 ** np.arange(4)
+    np.testing.assert_allclose(levels, 0.5 * (1 + np.log(variance)), atol=0.02)
 
 
 @pytest.mark.parametrize("level", [0.1, 0.9])
@@ -329,13 +400,13 @@ def test_gradient_ratio_measures_what_it_says(batch):
     _, terms, _ = loss(make(restored), batch, loss.init())
     held = make(restored)
 
-    def ahead(x):
+    def positive(x):
         return sum(v.mean() for v in losses.positive()(held, x, batch).values())
 
-    def back(x):
+    def negative(x):
         return losses.hinged(losses.whitened(), CAMERA)(held, x, batch)["negative"].mean()
 
-    a, b = jax.grad(ahead)(restored), jax.grad(back)(restored)
+    a, b = jax.grad(positive)(restored), jax.grad(negative)(restored)
     norm = jnp.linalg.norm
     np.testing.assert_allclose(
         terms["balance/ratio"], weight * norm(b.ravel()) / norm(a.ravel()), rtol=1e-4
@@ -374,7 +445,7 @@ def test_uncertainty_weights_follow_the_losses():
     one = jnp.ones(())
     for _ in range(200):
         state, _ = learned.update(
-            state, balance.Evidence(2 * one, 2 * 0.25 * one, 2 * 4.0 * one, one, one, one)
+            state, balance.GradientStatistics(2 * one, 2 * 0.25 * one, 2 * 4.0 * one, one, one, one)
         )
     weights = learned.weights(state)
     np.testing.assert_allclose(weights.positive, 1 / 0.25, rtol=1e-3)
@@ -396,12 +467,12 @@ BALANCES = {
 
 
 @pytest.mark.parametrize("kind", BALANCES.values(), ids=BALANCES)
-def test_evidence_adds_up_over_micro_batches(batch, kind):
+def test_gradient_statistics_add_up_over_micro_batches(batch, kind):
     """Two halves measured apart and added make the same step as the whole."""
     loss = losses.bidirectional(CAMERA, balance=kind)
     _, _, state = loss(make(batch.normal * 0.7), batch, loss.init())
     restored = batch.normal * jnp.asarray([0.8, 1.2])[:, None, None, None]
-    whole, (_, evidence) = loss.measure(make(restored), batch, state)
+    whole, (_, statistics) = loss.measure(make(restored), batch, state)
     parts = [
         loss.measure(
             make(restored[i : i + 1]), jax.tree.map(lambda x, i=i: x[i : i + 1], batch), state
@@ -410,7 +481,7 @@ def test_evidence_adds_up_over_micro_batches(batch, kind):
     ]
     np.testing.assert_allclose(whole, (parts[0][0] + parts[1][0]) / 2, rtol=1e-5)
     summed = jax.tree.map(jnp.add, parts[0][1][1], parts[1][1][1])
-    together, apart = loss.update(state, evidence)[0], loss.update(state, summed)[0]
+    together, apart = loss.update(state, statistics)[0], loss.update(state, summed)[0]
     chex.assert_trees_all_close(together, apart, rtol=1e-4)
 
 
@@ -455,20 +526,20 @@ def test_one_differentiation_is_that_of_the_plain_sum(batch, kind, size):
     _, _, state = loss(make(part.normal * 0.7, levels=1), part, loss.init())
     weights = BALANCES[kind].weights(state)
     assert float(weights.negative) > 0
-    ahead, back = losses.positive(), losses.hinged(losses.whitened(), CAMERA)
+    positive, hinged = losses.positive(), losses.hinged(losses.whitened(), CAMERA)
 
     def plain(result):
-        terms = ahead(result, result.restored, part).values()
-        negative = back(result, result.restored, part)["negative"].mean()
+        terms = positive(result, result.restored, part).values()
+        negative = hinged(result, result.restored, part)["negative"].mean()
         return weights.positive * sum(v.mean() for v in terms) + weights.negative * negative
 
     def ours(result):
         return loss.measure(result, part, state)[0] ** 2
 
     result = make(part.normal * 0.8, levels=1)
-    found, slopes = jax.value_and_grad(ours)(result)
+    total, slopes = jax.value_and_grad(ours)(result)
     expected, wanted = jax.value_and_grad(plain)(result)
-    np.testing.assert_allclose(found, expected**2, rtol=1e-5)
+    np.testing.assert_allclose(total, expected**2, rtol=1e-5)
     for mine, theirs in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
         theirs = 2 * expected * theirs
         size = float(jnp.abs(theirs).max())

@@ -1,4 +1,8 @@
-"""θ drawn and θ found again."""
+"""θ drawn, and θ estimated from pairs."""
+
+import dataclasses
+import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +10,11 @@ import numpy as np
 import pytest
 import skimage.data
 import sklearn.datasets
+from scipy import stats
 
 from pdn_jax import degradation, fitting, physics
 from pdn_jax import image as im
+from pdn_jax.types import NEUTRAL, Physics
 
 CAMERA = degradation.camera()
 fit = jax.jit(physics.fit_physics)
@@ -29,7 +35,72 @@ def normal():
     return photographs()
 
 
+# --- θ itself ----------------------------------------------------------------------------------
+
+
+def test_a_field_that_is_not_given_is_neutral():
+    photograph = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)) / 255.0)
+    theta = Physics(exposure=jnp.ones(2), gamma=jnp.full(2, 1.0))
+    assert {name: theta[name].shape for name in NEUTRAL} == {
+        name: (2, *value.shape) for name, value in NEUTRAL.items()
+    }
+    unchanged = CAMERA.sample(jax.random.key(0), photograph, theta)
+    np.testing.assert_allclose(unchanged, jnp.maximum(photograph, im.FLOOR), atol=1e-3)
+    assert Physics().gains.shape == (3,)
+    halved = jax.tree.map(lambda leaf: leaf / 2, Physics(exposure=jnp.ones(4)))
+    np.testing.assert_array_equal(halved.gains, 0.5)  # a tree's leaves are never replaced
+
+
 # --- drawing -----------------------------------------------------------------------------------
+
+
+def independent(theta):
+    """What `sample_physics` draws, one column [n] each, from θ of one grey photograph.
+
+    The three log gains are less their mean, so each has −0.5 with the others; two of their
+    combinations are independent.
+    """
+    scatter = jnp.log(theta.read_noise) - 2.18 * jnp.log(theta.shot_noise)
+    red, green, blue = jnp.log(theta.gains).T
+    veil = theta.offset / theta.exposure[:, None]
+    fields = {
+        "exposure": [theta.exposure],
+        "gains": [red - green, red + green - 2 * blue],
+        "offset": veil.T,
+        "gamma": [theta.gamma],
+        "illumination": theta.illumination.T,
+        "shot_noise": [physics.brightened_snr(theta)],
+        "read_noise": [scatter],
+    }
+    assert set(fields) == {field.name for field in dataclasses.fields(Physics)}
+    return {f"{name} {i}": np.asarray(c) for name, cs in fields.items() for i, c in enumerate(cs)}
+
+
+@pytest.mark.parametrize("keyed", ["one key", "a key for each"])
+def test_every_pair_of_drawn_fields_is_independent(keyed):
+    """Rank correlations of 5,000 draws, also of the distances from the middle; 5 errors are 0.07."""
+    count, grey, root = 5000, jnp.full((4, 4, 3), 0.6), jax.random.key(11)
+    draw = functools.partial(physics.sample_physics, brightness=(0.03, 0.1), cast=0.1)
+    if keyed == "one key":
+        theta = jax.jit(draw)(root, jnp.broadcast_to(grey, (count, *grey.shape)))
+    else:
+        keys = jax.vmap(lambda index: jax.random.fold_in(root, index))(jnp.arange(count))
+        theta = jax.jit(jax.vmap(lambda key: draw(key, grey)))(keys)
+    drawn = independent(theta)
+    spread = {f"|{name}|": np.abs(c - np.median(c)) for name, c in drawn.items()}
+    ranks = stats.spearmanr(np.stack([*drawn.values(), *spread.values()], axis=1)).statistic
+    names = [*drawn, *spread]
+    assert len(drawn) == 14
+    together = {
+        (a, b): ranks[i, j]
+        for (i, a), (j, b) in itertools.combinations(enumerate(names), 2)
+        if a.strip("|") != b.strip("|")
+    }
+    assert {pair: rank for pair, rank in together.items() if abs(rank) > 0.07} == {}
+    gains = np.log(np.asarray(theta.gains))
+    error = 0.1 * (2 / 3) ** 0.5 / count**0.5
+    np.testing.assert_allclose(gains.mean(axis=0), 0.0, atol=4 * error)
+    np.testing.assert_allclose(gains.std(axis=0), 0.1 * (2 / 3) ** 0.5, rtol=0.05)
 
 
 def test_drawn_exposure_gives_the_wanted_brightness(normal):
@@ -99,15 +170,15 @@ def test_fit_recovers_what_was_drawn(normal, seed):
     image = normal[seed % len(normal)]
     key = jax.random.key(seed)
     true = physics.sample_physics(key, image, tone=0.0, field=0.0)
-    found = fit(CAMERA.sample(jax.random.key(100 + seed), image, true), image)
-    assert abs(float(found.exposure / true.exposure) - 1) < 0.02
-    assert abs(float(found.shot_noise / true.shot_noise) - 1) < 0.2
-    np.testing.assert_allclose(found.gains, true.gains, rtol=0.02)
+    estimate = fit(CAMERA.sample(jax.random.key(100 + seed), image, true), image)
+    assert abs(float(estimate.exposure / true.exposure) - 1) < 0.02
+    assert abs(float(estimate.shot_noise / true.shot_noise) - 1) < 0.2
+    np.testing.assert_allclose(estimate.gains, true.gains, rtol=0.02)
     light = CAMERA.parts[0].mean(image, true) * true.exposure
     darkest = float(jnp.quantile(light, 1 / fitting.BINS)) * float(true.shot_noise)
     rounding = (1 / 255 / 12.92) ** 2 / 12
     if true.read_noise > 0.5 * (darkest + rounding):
-        assert abs(float(found.read_noise / true.read_noise) - 1) < 0.2
+        assert abs(float(estimate.read_noise / true.read_noise) - 1) < 0.2
 
 
 def test_fit_recovers_a_known_camera(normal):
@@ -118,12 +189,12 @@ def test_fit_recovers_a_known_camera(normal):
         read_noise=jnp.full(4, 2e-6),
     )
     low = CAMERA.sample(jax.random.key(5), normal, true)
-    found = fit(low, normal)
-    np.testing.assert_allclose(found.exposure, true.exposure, rtol=0.02)
-    np.testing.assert_allclose(found.gains, true.gains, rtol=0.02)
-    np.testing.assert_allclose(found.offset, true.offset, atol=5e-5)
-    np.testing.assert_allclose(found.shot_noise, true.shot_noise, rtol=0.2)
-    np.testing.assert_allclose(found.read_noise, true.read_noise, rtol=0.2)
+    estimate = fit(low, normal)
+    np.testing.assert_allclose(estimate.exposure, true.exposure, rtol=0.02)
+    np.testing.assert_allclose(estimate.gains, true.gains, rtol=0.02)
+    np.testing.assert_allclose(estimate.offset, true.offset, atol=5e-5)
+    np.testing.assert_allclose(estimate.shot_noise, true.shot_noise, rtol=0.2)
+    np.testing.assert_allclose(estimate.read_noise, true.read_noise, rtol=0.2)
 
 
 def test_fit_is_robust_to_a_strange_object_and_a_shift(normal):
@@ -132,9 +203,9 @@ def test_fit_is_robust_to_a_strange_object_and_a_shift(normal):
     low = CAMERA.sample(jax.random.key(7), image, true)
     low = low.at[60:100, 60:100].set(0.5)
     low = jnp.roll(low, 1, axis=0)
-    found = fit(low, image)
-    assert abs(float(found.exposure / true.exposure) - 1) < 0.02
-    assert abs(float(found.shot_noise / true.shot_noise) - 1) < 0.2
+    estimate = fit(low, image)
+    assert abs(float(estimate.exposure / true.exposure) - 1) < 0.02
+    assert abs(float(estimate.shot_noise / true.shot_noise) - 1) < 0.2
 
 
 def test_fit_is_the_same_batched_and_jitted(normal):

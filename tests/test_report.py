@@ -15,7 +15,7 @@ from PIL import Image
 
 from configs import debug
 from pdn_jax import cli
-from train import evaluate, rows
+from train import evaluate, metrics
 from train.tools import curves, report
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def run_dir(tmp_path):
         if step % 30 == 0:
             row |= {"eval/psnr": str(20.0 - step / 10), "eval/ssim": "0.5"}
         found.append(row)
-    rows.write(folder / "metrics.csv", found)
+    metrics.write_rows(folder / "metrics.csv", found)
     values = np.asarray([[18.25, 0.5, 20.0, 0.6], [19.25, 0.6, 21.0, 0.7]])
     scores = evaluate.Scores(("one", "two"), values, (0, 1))
     evaluate.write_table(folder / "evaluation.csv", {"input": scores, "this <model>": scores})

@@ -15,8 +15,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboardX.record_writer import RecordWriter
 
+from pdn_jax import files
 from pdn_jax.types import InputError
-from train import boards, files, metrics, rows
+from train import metrics, progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +28,7 @@ def filled(run_dir, steps, *, start=0):
         for step in steps:
             more = {"eval/psnr": 20.0} if step % 2 == 0 else {}
             run.write(step, {"loss": 1.0 / step, "balance/ratio": 0.0} | more)
-    return rows.read(run_dir / "metrics.csv")
+    return metrics.read_rows(run_dir / "metrics.csv")
 
 
 def read_back(run_dir, start):
@@ -53,7 +54,7 @@ def test_a_kill_within_a_row_costs_that_row_alone(tmp_path):
     whole = path.read_bytes()
     for length in range(whole.rindex(b"\n", 0, -1) + 2, len(whole)):
         path.write_bytes(whole[:length])
-        assert [row["step"] for row in rows.read(path)] == ["1", "2"]
+        assert [row["step"] for row in metrics.read_rows(path)] == ["1", "2"]
         assert [row["step"] for row in filled(tmp_path, [3], start=3)] == ["1", "2", "3"]
         assert path.read_bytes() == whole
 
@@ -62,7 +63,7 @@ def test_a_resumed_run_drops_the_rows_that_it_will_write_again(tmp_path):
     """At once, not at its end: who looks in between sees no step twice."""
     filled(tmp_path, [1, 2, 3, 4])
     assert read_back(tmp_path, 3) == [1, 2, 3]
-    assert [row["step"] for row in rows.read(tmp_path / "metrics.csv")] == ["1", "2", "3"]
+    assert [row["step"] for row in metrics.read_rows(tmp_path / "metrics.csv")] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_resumed_run_drops_the_rows_that_it_will_write_again(tmp_path):
 def test_a_line_that_is_no_row_is_passed_by(tmp_path, line):
     path = tmp_path / "metrics.csv"
     path.write_text(f"step,a,loss,eval/psnr\n1,0,0,\n{line}\n3,1,1,2\n")
-    assert [row["step"] for row in rows.read(path)] == ["1", "3"]
+    assert [row["step"] for row in metrics.read_rows(path)] == ["1", "3"]
 
 
 @pytest.mark.parametrize("content", ["", "st", "step,lo"])
@@ -90,12 +91,12 @@ def test_a_kill_while_the_file_is_rewritten_leaves_the_old_one(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
-            rows.write(tmp_path / "metrics.csv", [{"step": "9", "new": "1"}])
+            metrics.write_rows(tmp_path / "metrics.csv", [{"step": "9", "new": "1"}])
     assert (tmp_path / "metrics.csv").read_bytes() == before
     assert read_back(tmp_path, 2) == [1, 2]
 
 
-# --- boards --------------------------------------------------------------------------------------
+# --- TensorBoard, Weights & Biases ---------------------------------------------------------------
 
 EDGES = np.asarray([-4.0, -3.0, -2.0, -1.0, 0.0])
 
@@ -121,7 +122,7 @@ def test_what_was_written_no_kill_can_take(tmp_path):
             run.write(step, {"loss": 0.5})
         found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
         assert [event.step for event in found.Scalars("loss")] == [1, 2, 3]
-        assert len(rows.read(run.path)) == 3
+        assert len(metrics.read_rows(run.path)) == 3
 
 
 def test_what_is_watched_waits_for_no_disk(tmp_path, monkeypatch):
@@ -140,12 +141,12 @@ def test_a_record_is_one_that_tensorboardx_writes(tmp_path):
     writer = RecordWriter(str(tmp_path / "theirs"))
     writer.write(b"content")
     writer.close()
-    assert boards.record(b"content") == (tmp_path / "theirs").read_bytes()
+    assert metrics.record(b"content") == (tmp_path / "theirs").read_bytes()
 
 
 GONE = """
 import sys
-from train.watch import Log
+from train.progress import Log
 log = Log()
 for line in range(20000):
     log.print(line)
@@ -153,6 +154,7 @@ print("went on", file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_nobody_reads_any_more():
     """As after `| head -1`."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -220,7 +222,7 @@ def test_without_the_library_the_remedy_is_said(monkeypatch, there):
     """Also where a folder of its name, as it leaves them, is what is imported."""
     monkeypatch.setitem(sys.modules, "wandb", there)
     with pytest.raises(InputError, match="not installed: pip install wandb"):
-        boards.wandb_library()
+        metrics.wandb_library()
 
 
 # --- the profile ---------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def stepped(run_dir, start, stop):
     console = Console(record=True, width=400, file=sys.stderr)
     double = jax.jit(lambda x: 2 * x)
     state = jnp.ones(8)
-    with metrics.Profile(True, run_dir, start, console) as profile:
+    with progress.Profile(True, run_dir, start, console) as profile:
         for step in range(start + 1, stop + 1):
             with profile.step(step, state):
                 state = double(state)
@@ -265,7 +267,7 @@ def test_a_run_too_short_for_a_profile_says_so(tmp_path):
 
 
 def test_no_profile_is_made_unasked(tmp_path):
-    with metrics.Profile(False, tmp_path, 0, Console(quiet=True)) as profile:
+    with progress.Profile(False, tmp_path, 0, Console(quiet=True)) as profile:
         for step in range(1, 20):
             with profile.step(step, None):
                 pass

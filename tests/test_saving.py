@@ -1,10 +1,12 @@
 """What saves cost: the table of `benchmarks.saving`."""
 
+import pytest
 from test_survive import NETWORK
 
 from benchmarks import saving
 
 
+@pytest.mark.slow
 def test_steps_and_saves_are_told_apart(monkeypatch, capsys):
     """Four saves, two of each kind, five steps from one to the next."""
     monkeypatch.setenv("COLUMNS", "200")

@@ -2,12 +2,17 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
+import pytest
+from PIL import Image as PILImage
 from rich.console import Console
 from test_inference import tiny
 
 from benchmarks import survive
+from configs import debug
+from train import loop
 from train.checkpoint import Checkpoints
 
 NETWORK = (
@@ -18,6 +23,7 @@ SMALLEST = ["--config.data.crop_size=32", f"--config.model.change={NETWORK}"]
 """Options of a run whose steps are as short as can be."""
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_it_were_not(tmp_path, capsys):
     """Twice with SIGKILL, once as it starts, once in the middle of writing a checkpoint."""
     out = ["--out", str(tmp_path / "out")]
@@ -29,6 +35,35 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(tmp_path, capsys):
         (line,) = (line for line in said.splitlines() if line.startswith(f"{part}:"))
         done, of = re.findall(r"\d+", line)
         assert done == of != "0"
+
+
+@pytest.mark.slow
+def test_a_resume_without_a_checkpoint_says_so_and_keeps_the_numbers(tmp_path, capsys):
+    """As where a run ended before its first checkpoint: it starts over, to the same numbers."""
+    config, folder = debug.get_config(), tmp_path / "run"
+    for split in ("train", "dev"):
+        (tmp_path / "photographs" / split).mkdir(parents=True)
+        pixels = np.linspace(0, 255, 48 * 48 * 3).reshape(48, 48, 3).astype(np.uint8)
+        PILImage.fromarray(pixels).save(tmp_path / "photographs" / split / "a.png")
+    changes = {"run_dir": str(folder), "resume": True, "train.steps": 2, "log.every": 1}
+    smallest = {"data.crop_size": 32, "model.change": NETWORK, "log.images": False}
+    smallest |= {"data.sources": (("photos", "one", str(tmp_path / "photographs")),)}
+    config.update_from_flattened_dict(changes | smallest)
+    loop.train(config)
+    assert "no checkpoint" not in capsys.readouterr().out
+    before = {name: (folder / name).read_bytes() for name in ("metrics.csv", "config.json")}
+    curves = [path.name for path in (folder / "tensorboard").iterdir()]
+    shutil.rmtree(folder / "checkpoints")
+    loop.train(config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"no checkpoint is in {folder}: starting from step 0; its earlier numbers are in" in said
+    aside = folder / "earlier-1"
+    assert (aside / "metrics.csv").read_bytes() == before["metrics.csv"]
+    assert [path.name for path in (aside / "tensorboard").iterdir()] == curves
+    assert (folder / "config.json").read_bytes() == before["config.json"]
+    losses = survive.losses(folder)
+    assert [step for step, _ in losses] == ["1", "2"]
+    assert losses == survive.losses(aside)
 
 
 def run_of(folder, number, loss="0.5"):

@@ -72,7 +72,9 @@ def test_every_table_is_printed(capsys, monkeypatch):
     table = rows(text)
     expected = "photographs,one batch repeated,ratio,gradient_ratio,positive_only,forward,backward,"
     expected += "loss: restored,loss: structure,loss: stages,loss: levels,loss: noise,"
-    expected += "loss: negative,loss: evidence,optimiser,sum of the parts,whole step,kept"
+    expected += (
+        "loss: negative,loss: gradient statistics,optimiser,sum of the parts,whole step,stored"
+    )
     assert set(expected.split(",")) <= set(table)
     assert float(table["whole step"][2]) > 0
     assert float(table["photographs"][1]) == pytest.approx(
@@ -137,9 +139,9 @@ def test_rematerialisation_changes_no_gradient(crops, side):
 
 def test_rematerialisation_saves_memory(monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
-    found = train_parts.rematerialisation(setting(side=64, count=8), 1, 1)
-    (kept, _), (again, _) = found.values()
-    assert 0 < again < 0.8 * kept
+    results = train_parts.rematerialisation(setting(side=64, count=8), 1, 1)
+    (stored, _), (recomputed, _) = results.values()
+    assert 0 < recomputed < 0.8 * stored
 
 
 @pytest.mark.usefixtures("smallest")

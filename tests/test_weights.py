@@ -1,12 +1,18 @@
 """Weights: what goes into a file comes out of it, and a file that is not right is refused by name."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from pdn_jax import weights
+from pdn_jax import files, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from pdn_jax.weights import Weights
@@ -38,19 +44,26 @@ def refused(path, **options):
     return str(caught.value)
 
 
-def rewritten(path, **changes):
-    """The same file with other metadata; None takes an entry away."""
+def facts_of(path):
+    """The file's one entry of metadata."""
     with safetensors.safe_open(path, "numpy") as file:
-        facts = file.metadata() | {"digest": None} | changes
-    facts = {name: value for name, value in facts.items() if value is not None}
-    path.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, facts))
+        (entry,) = file.metadata().items()
+    assert entry[0] == weights.ENTRY
+    return json.loads(entry[1])
+
+
+def rewritten(path, **changes):
+    """The same file with other metadata; None takes a part away."""
+    facts = facts_of(path) | {"digest": None} | changes
+    text = json.dumps({name: value for name, value in facts.items() if value is not None})
+    path.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, {weights.ENTRY: text}))
 
 
 def test_everything_comes_back(saved):
-    found, expected = weights.load(saved), example()
-    assert found._replace(params=None) == expected._replace(params=None)
-    assert jax.tree.structure(found.params) == jax.tree.structure(expected.params)
-    for leaf, truth in zip(*map(jax.tree.leaves, (found.params, expected.params)), strict=True):
+    loaded, expected = weights.load(saved), example()
+    assert loaded._replace(params=None) == expected._replace(params=None)
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(expected.params)
+    for leaf, truth in zip(*map(jax.tree.leaves, (loaded.params, expected.params)), strict=True):
         assert isinstance(leaf, np.ndarray)
         assert leaf.dtype == truth.dtype
         np.testing.assert_array_equal(leaf, truth)
@@ -59,7 +72,27 @@ def test_everything_comes_back(saved):
 def test_names_in_the_file_are_the_paths_in_the_tree(saved):
     with safetensors.safe_open(saved, "numpy") as file:
         assert "params/denoising/level0/kernel" in file.keys()  # noqa: SIM118
-        assert file.metadata()["pdn_jax"] == weights.FORMAT
+    assert facts_of(saved)["format"] == weights.FORMAT
+
+
+@pytest.mark.slow
+def test_the_same_weights_are_the_same_bytes_in_any_process(tmp_path):
+    """Hashes of strings differ between processes, and with them the order of a set or a Rust map."""
+    code = """
+import sys
+import numpy as np
+from pdn_jax import weights
+names = list({"kernel", "bias", "scale", "mean", "deep", "wide"})  # in any order
+params = {"params": {name: {n: np.ones(3, np.float32) for n in names} for name in names}}
+facts = {name: str(len(name)) for name in names}
+weights.save(sys.argv[1], weights.Weights("tiny", {"stages": 4, "widths": (1, 2)}, params, facts))
+"""
+    for seed in range(4):
+        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-c", code, str(tmp_path / f"{seed}.safetensors")]
+        subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[1])
+    contents = {path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(contents) == 1
 
 
 def test_a_folder_stands_for_the_file_in_it(saved):
@@ -75,7 +108,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(InputError, match="No space left"):
         weights.save(saved, example()._replace(variant="base"))
     assert saved.read_bytes() == before
@@ -120,11 +153,16 @@ def test_foreign_safetensors_are_refused(saved):
 
 
 def test_another_format_version_is_refused(saved):
-    rewritten(saved, pdn_jax="7")
-    assert "format 7, expected 1" in refused(saved)
+    rewritten(saved, format="7")
+    assert "format 7, expected 2" in refused(saved)
+    first = {"pdn_jax": "1", "variant": "tiny", "model": "{}", "metadata": "{}"}
+    saved.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, first))
+    assert "format 1, expected 2" in refused(saved)
+    saved.write_bytes(safetensors.numpy.save({"a": np.ones(2, np.float32)}, {"pdn_jax": "{"}))
+    assert "is damaged" in refused(saved)
 
 
-@pytest.mark.parametrize("model", [None, "{", "[1, 2]"])
+@pytest.mark.parametrize("model", [None, "{", [1, 2]])
 def test_a_bad_description_is_refused(saved, model):
     rewritten(saved, model=model)
     assert "describes its network badly" in refused(saved)
@@ -143,7 +181,7 @@ def shapes(**leaves):
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("given", "words"),
     [
         ({"bias": (3,), "kernel": (2, 4)}, ["params/a/kernel", "(2, 4)", "(2, 3)"]),
         ({"bias": (4,), "kernel": (2, 4)}, ["params/a/bias", "(4,)", "(3,)"]),
@@ -151,28 +189,28 @@ def shapes(**leaves):
         ({"bias": (3,), "kernel": (2, 3), "more": ()}, ["params/a/more", "()", "no such leaf"]),
     ],
 )
-def test_check_names_the_first_leaf_that_differs(found, words):
+def test_check_names_the_first_leaf_that_differs(given, words):
     expected = shapes(bias=(3,), kernel=(2, 3))
     weights.check(shapes(bias=(3,), kernel=(2, 3)), expected)
     with pytest.raises(InputError) as caught:
-        weights.check(shapes(**found), expected)
+        weights.check(shapes(**given), expected)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-# --- those that come with the package --------------------------------------------------------------
+# --- bundled pretrained weights ----------------------------------------------------------------
 
 
 def test_they_are_few_bytes_and_whole():
     sizes = [(weights.FOLDER / name / weights.FILENAME).stat().st_size for name in weights.SHIPPED]
     assert sum(sizes) < 6e6
     for name in weights.SHIPPED:
-        found = weights.load(name, variant=name)
-        model = ProgressiveDualNetwork(**found.model)
+        bundled = weights.load(name, variant=name)
+        model = ProgressiveDualNetwork(**bundled.model)
         low = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-        weights.check(found.params, jax.eval_shape(model.init, jax.random.key(0), low))
-        leaves = jax.tree.leaves(found.params)
+        weights.check(bundled.params, jax.eval_shape(model.init, jax.random.key(0), low))
+        leaves = jax.tree.leaves(bundled.params)
         assert all(leaf.dtype == np.float16 and np.isfinite(leaf).all() for leaf in leaves)
-        assert found.model == VARIANTS[name]
+        assert bundled.model == VARIANTS[name]
 
 
 def test_their_cards_say_what_they_are():
@@ -191,9 +229,14 @@ def test_their_cards_say_what_they_are():
             for metric in ("psnr", "ssim"):
                 low, mean, high = (scores[metric][k] for k in ("low", "mean", "high"))
                 assert low < mean < high
-        for failure in card["failures"]:
+        training, *seen = card["failures"]
+        assert "one key used twice" in training["what"]
+        for failure in seen:
             assert failure["what"]
             assert (weights.FOLDER / name / failure["picture"]).is_file()
+        about = json.loads((Path(__file__).parents[1] / "docs/weights.json").read_text())
+        assert about["failures"] == card["failures"]
+        assert about["notes"] == card["notes"]
 
 
 def test_a_name_is_no_folder(tmp_path, monkeypatch):

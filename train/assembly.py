@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from pdn_jax.types import InputError
-from train import boards, build, parallel, run_dir
+from train import build, metrics, parallel, run_dir
 from train.data import mixture, store
 from train.step import init_state
 
@@ -54,7 +54,7 @@ def check(config) -> None:
     """Raise InputError for what would only be found missing once the work has begun."""
     run_dir.check(config)
     if config.log.wandb:
-        boards.wandb_library()
+        metrics.wandb_library()
 
 
 def chosen(config) -> list:

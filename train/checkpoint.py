@@ -1,14 +1,18 @@
 """Checkpoints of the whole train state, through orbax: written beside the training, whole or not at all.
 
-    checkpoints/STEP/state      the train state                      (orbax, uncompressed)
-    checkpoints/STEP/weights    the averaged weights, for `enhance`  (safetensors)
-    checkpoints/STEP/seal       digests of both, layout, dev PSNR    (json)
+    checkpoints/STEP/state             the train state                  (orbax, uncompressed)
+    checkpoints/STEP/weights           the averaged weights for `enhance`  (safetensors)
+    checkpoints/STEP/checksums.json    digests of their files, layout of the state, dev PSNR
 
-A checkpoint is trusted only where what is read back has the digests that it was sealed with.
+Process 0 alone reads and writes them; others have the state from it. A checkpoint is trusted only
+where its files have the digests that they were written with. Damaged ones become damaged-STEP.
 """
 
 import contextlib
+import hashlib
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,72 +21,77 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    EveryNSteps,
+    LatestN,
+)
 from rich.console import Console
 
+from pdn_jax import files
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import distributed, files
-from train.kept import policy
-from train.restored import Damaged, sound_state
-from train.sealed import (
-    SealHandler,
-    SealSave,
-    StateHandler,
-    StateSave,
-    WeightsHandler,
-    WeightsSave,
-    hush_late_answers,
-    read_seal,
-    write_seal,
-)
+from train import distributed, run_dir
 
-FOLDER = "checkpoints"
+CHECKSUMS = "checksums.json"
+
+ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+"""Orbax waits for no other process: what fails on process 0 is then heard of at once."""
+
+
+class Damaged(Exception):
+    """A checkpoint that is not what was written."""
 
 
 class Manager(ocp.CheckpointManager):
-    """Orbax's own, which leaves it to the loop to ask for a preemption: JAX counts who asks."""
+    """Orbax's own with two of its hooks: `psnr`, step -> dB, is what the best is chosen by."""
+
+    def __init__(self, folder: Path, psnr: dict[int, float], **keywords: Any):
+        self._psnr = psnr
+        super().__init__(folder, **keywords)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """The scores of a checkpoint."""
+        return {"psnr": self._psnr[step]} if step in self._psnr else None
 
     def reached_preemption(self, step: int) -> bool:
-        """Orbax's hook."""
+        """The loop asks for a preemption, at the same step on all processes."""
         return False
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; a context that waits for writes under way when it ends.
+    """The checkpoints in a run's folder; a context that waits for writes under way when it ends.
 
     Kept are the newest `keep`, the best by dev PSNR, and with `keep_every` each whose step divides
     by it. Of the newest two one at least is proven by a later step, so that `keep` should be 2 or
     more.
     """
 
-    def __init__(self, run_dir: Path, *, keep: int, keep_every: int = 0, console: Console):
+    def __init__(self, folder: Path, *, keep: int, keep_every: int = 0, console: Console):
+        self.folder, self.console = (folder / run_dir.CHECKPOINTS).resolve(), console
         self._psnr: dict[int, float] = {}
-        self._unread: set[int] = set()  # left as they are, until their step is written again
-        self._writing = 0
-        self._beside: Sequence[Path] = ()
-        self._failures: list[BaseException] = []
-        self.folder = (run_dir / FOLDER).resolve()
-        self.console = console
+        self._manager: Manager | None = None
+        if not distributed.is_first():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for step in self.steps():
+            with contextlib.suppress(Damaged):  # told when it is restored
+                psnr = read_checksums(self.folder / str(step))["psnr"]
+                self._psnr |= {} if psnr is None else {step: psnr}
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
-        hush_late_answers()
         self._manager = Manager(
             self.folder,
-            item_handlers={
-                "state": StateHandler(self._failures),
-                "weights": WeightsHandler(self._failures),
-                "seal": SealHandler(self._failures),
-            },
+            self._psnr,
+            item_handlers={"state": handler()},
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy(keep, keep_every, psnr=self._psnr, unread=self._unread),
+                create=False,
+                preservation_policy=policy(keep, keep_every),
                 cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._secure),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._complete),
+                multiprocessing_options=ALONE,
             ),
         )
-        for step in self.steps():
-            with contextlib.suppress(OSError, ValueError):  # damage is told when it is restored
-                psnr = read_seal(self.folder / str(step) / "seal")["psnr"]
-                if psnr is not None:
-                    self._psnr[step] = psnr
 
     def save(
         self,
@@ -96,41 +105,48 @@ class Checkpoints:
 
         psnr: of the weights on the dev pairs in dB, where they were judged. beside: other files that
         are to be on the disk when this checkpoint counts. Where this step is there already, nothing
-        is done. Raises InputError for a full disk, also for a write that an earlier call began.
+        is done. Raises what the write of an earlier call raised.
         """
-        self.check()
+        if psnr is not None:
+            self._psnr[step] = psnr
+        self.wait()
+        if self._manager is None or step in self.steps():
+            return
         held = jax.tree.map(np.array, state)
-        try:
-            self._manager.wait_until_finished()
-            if step in self._unread:
-                self._forget(step)
-            if step in self._manager.all_steps():
-                return
-            if psnr is not None:
-                self._psnr[step] = psnr  # orbax asks for the best as it saves
-            self._writing, self._beside = step, beside
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=StateSave(held),
-                    weights=WeightsSave(weights),
-                    seal=SealSave(held, weights, psnr),
-                ),
-                force=True,
-            )
-        except Exception as error:
-            self._explain(error)
-            raise
+        self._writing = step, weights, layout(held), psnr, beside
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(held))
+        run_dir.check_room(self.folder, size + size // 4)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(state=ocp.args.PyTreeSave(held)),
+            metrics=self._manager.metrics(step),
+            force=True,
+        )
 
-    def _secure(self) -> None:
-        """Orbax's hook: all is written, and about to be given the name that makes it count."""
-        if jax.process_index() == 0:
-            try:
-                for draft in self.folder.glob(f"{self._writing}.*"):
-                    files.secure_all([*draft.rglob("*"), draft, self.folder, *self._beside])
-            except OSError as error:
-                self._failures.append(error)
-                raise
+    def _complete(self) -> None:
+        """Orbax's hook: the state is written; what is missing, before the name that makes it count."""
+        step, weights, described, psnr, beside = self._writing
+        (draft,) = self.folder.glob(f"{step}.orbax-checkpoint-tmp*")
+        (draft / "weights").mkdir()
+        weight_files.save(draft / "weights", weights)
+        written = [path for path in sorted(draft.glob("*/**/*")) if path.is_file()]
+        digests = {str(path.relative_to(draft)): _digest(path.read_bytes()) for path in written}
+        write_checksums(draft, {"files": digests, "layout": described, "psnr": psnr})
+        files.sync_all([*draft.rglob("*"), draft, self.folder, *beside])
+
+    def wait(self) -> None:
+        """Until every write is done; raises what one of them raised."""
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+
+    def check(self) -> None:
+        """Raise as `wait`, without waiting, for a write that has failed meanwhile."""
+        if not self.writing():
+            self.wait()
+
+    def writing(self) -> bool:
+        """Whether a write is under way."""
+        return self._manager is not None and self._manager.is_saving_in_progress()
 
     def best(self) -> float:
         """The highest PSNR of any checkpoint, of those that were deleted since too; or −∞."""
@@ -143,108 +159,56 @@ class Checkpoints:
     def judge(self, step: int, psnr: float) -> None:
         """Give the checkpoint of that step, which is on the disk, its PSNR."""
         self._psnr[step] = psnr
-        if jax.process_index() == 0:
-            folder = self.folder / str(step) / "seal"
-            write_seal(folder, read_seal(folder) | {"psnr": psnr})
+        if self._manager is not None:
+            folder = self.folder / str(step)
+            write_checksums(folder, read_checksums(folder) | {"psnr": psnr})
+            self._manager.reload()
 
-    def wait(self) -> None:
-        """Until every write is done; raises InputError for a full disk."""
-        self.check()
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            self._explain(error)
-            raise
-
-    def check(self) -> None:
-        """Raise as `wait`, without waiting, for a write that has failed meanwhile."""
-        if self._failures:
-            error = self._failures[0]
-            self._explain(error)
-            raise error
-
-    def writing(self) -> bool:
-        """Whether a write is under way."""
-        return self._manager.is_saving_in_progress()
-
-    def _explain(self, error: Exception) -> None:
-        """Raise InputError where an error of orbax is that of a full disk."""
-        reason = files.disk_full(error)
-        if reason:
-            raise InputError(
-                f"no checkpoint could be written to {self.folder} ({reason}); last whole checkpoint: "
-                f"{self.newest()}; make room, then go on with --config.resume=true"
-            ) from error
-
-    def newest(self) -> str:
-        """Where the newest whole checkpoint lies, for a message."""
-        steps = [step for step in files.numbered(self.folder) if step not in self._unread]
-        return str(self.folder / str(steps[-1])) if steps else "none was written"
+    def steps(self) -> list[int]:
+        """The steps of whole checkpoints, oldest first."""
+        return run_dir.numbered(self.folder)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """(step, state) of the newest sound checkpoint, shaped as `like`; None where there is none.
 
-        Damaged ones are named and passed by, and deleted once a sound one is found; what the disk did
-        not give is only passed by. One whose weights file alone is damaged will do where no other is
-        left. Process 0 reads: where there are others they have the step and the scores from it, and
-        `like` for a state. Raises InputError on all of them for checkpoints of another config, and
-        where all are damaged.
+        Damaged ones are named and passed by, and moved aside once a sound one is found. Processes
+        other than the first have the step and the scores, and `like` for a state. Raises InputError
+        on all of them for checkpoints of another config, and where all are damaged.
         """
-        found = distributed.first(lambda: self._newest_sound(like))
-        step, damaged = (found[0], found[2]) if found else (None, [])
-        step, damaged, unread, judged = distributed.told(
-            [step, damaged, sorted(self._unread), list(self._psnr.items())]
-        )
+        result = distributed.first(lambda: self._newest_sound(like))
+        step, psnr = distributed.told([result and result[0], list(self._psnr.items())])
         self._psnr.clear()
-        self._psnr.update(judged)
-        self._unread.update(unread)
-        for other in damaged:
-            self._forget(other)
-        return None if step is None else (step, found[1] if found else like)
+        self._psnr.update(psnr)
+        return None if step is None else (step, result[1] if result else like)
 
-    def _forget(self, step: int) -> None:
-        self._manager.delete(step)
-        self._unread.discard(step)
-        self._psnr.pop(step, None)
-
-    def _newest_sound(self, like: Any) -> tuple[int, Any, list[int]] | None:
-        """(step, state, damaged steps to delete); what the disk did not give is in `_unread`."""
-        steps, damaged, usable = self.steps(), [], None
-        for step in reversed(steps):
+    def _newest_sound(self, like: Any) -> tuple[int, Any] | None:
+        steps = self.steps()
+        for index, step in reversed(list(enumerate(steps))):
             try:
-                return step, sound_state(self.folder / str(step), like), damaged
+                state = read_state(self.folder / str(step), like)
             except Damaged as error:
-                what = "cannot be read" if error.may_pass else "is damaged"
-                self.console.print(
-                    f"checkpoint {self.folder / str(step)} {what} ({error})"
-                    + ("; going on from the one before" if step != steps[0] else ""),
-                    soft_wrap=True,
-                )
-                if usable is None and error.state is not None:
-                    usable = step, error.state
-                if error.may_pass:
-                    self._unread.add(step)
-                else:
-                    damaged.append(step)
-        if usable is not None:
-            self._unread.discard(usable[0])
-            self.console.print(
-                f"none is sound; the train state of {self.folder / str(usable[0])} is, going on "
-                "from that",
-                soft_wrap=True,
-            )
-            return *usable, [step for step in damaged if step != usable[0]]
+                then = "; going on from the one before" if index else ""
+                said = f"checkpoint {self.folder / str(step)} is damaged ({error}){then}"
+                self.console.print(said, soft_wrap=True)
+                continue
+            for damaged in steps[index + 1 :]:
+                self._set_aside(damaged)
+            return step, state
         if steps:
             raise InputError(
-                f"every checkpoint in {self.folder} is damaged"
-                + (" or cannot be read; try again, or" if self._unread else ";")
-                + " start again in another run_dir"
+                f"every checkpoint in {self.folder} is damaged or cannot be read; "
+                "start again in another run_dir"
             )
         return None
 
-    def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, oldest first; without those that could not be read."""
-        return sorted(set(self._manager.all_steps()) - self._unread)
+    def _set_aside(self, step: int) -> None:
+        """Not deleted, since it may be the disk that could not be read just now."""
+        aside = self.folder / f"damaged-{step}"
+        if aside.exists():
+            shutil.rmtree(aside)
+        (self.folder / str(step)).rename(aside)
+        self._psnr.pop(step, None)
+        self._manager.reload()
 
     def last_good(self, failed: int) -> str:
         """The newest checkpoint that a finite loss has proven, for a message; later ones are deleted.
@@ -255,28 +219,91 @@ class Checkpoints:
         self.wait()
         steps = self.steps()
         proven = [step for step in steps if step < failed - 1]
+        doubtful = steps[len(proven) :]
         if not proven:
             doubt = (
-                ", which no finite loss has proven; where it fails again, start in another run_dir"
+                "which no finite loss has proven; where it fails again, start in another run_dir"
             )
-            return self.newest() + (doubt if steps else "")
-        for step in steps[len(proven) :]:
-            self._forget(step)
-        deleted = f", those after it deleted ({len(steps) - len(proven)})"
-        return self.newest() + (deleted if len(steps) > len(proven) else "")
+            return run_dir.newest(self.folder) + (f", {doubt}" if doubtful else "")
+        if self._manager is not None:
+            for step in doubtful:
+                self._manager.delete(step)
+        deleted = f", those after it deleted ({len(doubtful)})" if doubtful else ""
+        return f"{self.folder / str(proven[-1])}{deleted}"
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if self._failures and jax.process_count() > 1:
-            return  # the others would be waited for, who wait for this one
-        try:
-            try:
+        if self._manager is not None:
+            # after an error that one is to be heard of
+            late = contextlib.suppress(Exception) if kind else contextlib.nullcontext()
+            with contextlib.closing(self._manager), late:
                 self.wait()
-            finally:
-                self._manager.close()
-        except Exception as error:
-            if kind is None:  # else the first error is the one to hear of
-                self._explain(error)
-                raise
+
+
+def policy(keep: int, keep_every: int) -> AnyPreservationPolicy:
+    """What `Checkpoints` keeps."""
+    best = BestN(
+        get_metric_fn=lambda scores: scores["psnr"], n=1, keep_checkpoints_without_metrics=False
+    )
+    return AnyPreservationPolicy(
+        [LatestN(keep), best, *([EveryNSteps(keep_every)] if keep_every else [])]
+    )
+
+
+def handler() -> ocp.PyTreeCheckpointHandler:
+    """Orbax's for the state; floats hardly shrink, and the training wants the processor."""
+    return ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=ALONE)
+
+
+def layout(state: Any) -> str:
+    """A digest of the names, shapes and dtypes of a state: another config has another one."""
+    leaves = jax.tree.leaves_with_path(state)
+    lines = [f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}" for path, x in leaves]
+    return _digest("\n".join(lines).encode())
+
+
+def read_state(folder: Path, like: Any) -> Any:
+    """The state in a checkpoint's folder, shaped as `like`.
+
+    Raises Damaged where a file is not what was written, InputError for one of another config.
+    """
+    shapes = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+    checksums = read_checksums(folder)
+    if checksums["layout"] != layout(shapes):
+        raise InputError(
+            f"{folder} does not hold the state of this config; "
+            "resume with the config it was written with"
+        )
+    try:
+        for name, digest in checksums["files"].items():
+            if _digest((folder / name).read_bytes()) != digest:
+                raise Damaged(f"{name} is not what was written")
+        plan = ocp.checkpoint_utils.construct_restore_args(shapes)
+        wanted = ocp.args.PyTreeRestore(shapes, restore_args=plan)
+        return handler().restore(folder / "state", args=wanted)
+    except (OSError, MemoryError) as error:
+        raise Damaged(str(error) or type(error).__name__) from error
+
+
+def write_checksums(folder: Path, checksums: dict[str, Any]) -> None:
+    """Checksums with a digest of their own, as JSON; the old file or the new one at any moment."""
+    own = _digest(json.dumps(checksums, sort_keys=True).encode())
+    files.write_text(folder / CHECKSUMS, json.dumps(checksums | {"digest": own}, indent=1))
+
+
+def read_checksums(folder: Path) -> dict[str, Any]:
+    """{"files": {name: digest}, "layout": digest, "psnr": dB or None}; raises Damaged."""
+    try:
+        checksums = dict(json.loads((folder / CHECKSUMS).read_text()))
+        own = checksums.pop("digest", None)
+    except (OSError, ValueError, TypeError) as error:
+        raise Damaged(f"{CHECKSUMS}: {error}") from error
+    if own != _digest(json.dumps(checksums, sort_keys=True).encode()):
+        raise Damaged(f"{CHECKSUMS} is not what was written")
+    return checksums
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from pdn_jax import __version__
+from pdn_jax import __version__, files
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import (
@@ -20,10 +20,11 @@ from train import (
     checkpoint,
     distributed,
     evaluate,
-    files,
     metrics,
     nan_debug,
     parallel,
+    progress,
+    run_dir,
 )
 from train.data import mixture
 from train.preemption import Stopped, Stopping
@@ -49,8 +50,8 @@ class Run:
     checkpoints: checkpoint.Checkpoints
     stopping: Stopping
     metrics: metrics.Metrics
-    profile: metrics.Profile
-    bar: metrics.Bar
+    profile: progress.Profile
+    bar: progress.Bar
     names: Callable[[int], list[str]]
     replay: Callable
 
@@ -63,41 +64,43 @@ def train(config, stopping: Stopping | None = None) -> Path:
     build.validate(config)
     distributed.check_joined(config)
     distributed.check_same("options", config.to_dict(), "start all with the same", distributed.OWN)
-    console = metrics.Log(quiet=not distributed.is_first())
+    console = progress.Log(quiet=not distributed.is_first())
     distributed.first(lambda: assembly.check(config))
     devices = distributed.together(lambda: assembly.chosen(config))
     distributed.meet(devices)
     distributed.first_then_others(lambda: mixture.prepared(config, console))
     made = distributed.together(lambda: assembly.assembled(config))
-    run_dir = Path(config.run_dir)
+    folder = Path(config.run_dir)
     data = run_dir.used(config, [*made.splits, *made.judged])
     distributed.check_same("data", data, "prepare the same for all")
     distributed.first(lambda: run_dir.make(config, data))
-    run_dir.check_shared(run_dir)
+    run_dir.check_shared(folder)
 
     mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
     keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
     with (
-        run_dir.full_disk_told(run_dir),
-        distributed.first(lambda: run_dir.held(run_dir)) or distributed.Silent(),
+        run_dir.full_disk_told(folder),
+        distributed.first(lambda: run_dir.held(folder)) or distributed.Silent(),
         contextlib.nullcontext(stopping) if stopping else Stopping(console) as stopping,
-        checkpoint.Checkpoints(run_dir, console=console, **keep) as checkpoints,
+        checkpoint.Checkpoints(folder, console=console, **keep) as checkpoints,
     ):
         start, state = checkpoints.restore(made.state) or (0, made.state)
+        if start == 0:
+            distributed.first(lambda: run_dir.set_aside(folder, console))
         state = mapped.replicate(distributed.agree(state))
         console.print(
             f"{config.model.variant} on {assembly.described(made.splits)}, judged by "
             f"{assembly.described(made.judged)}, with {assembly.described_devices(config, devices)}, "
-            f"into {run_dir}" + (f", resumed at step {start}" if start else "")
+            f"into {folder}" + (f", resumed at step {start}" if start else "")
         )
         stream = mixture.stream(config, made.parts, start, made.degrade, made.fitted)
         with (
             contextlib.closing(stream),
             distributed.first(lambda: metrics_of(config, start)) or distributed.Silent() as written,
-            metrics.Profile(
-                config.log.profile and distributed.is_first(), run_dir, start, console
+            progress.Profile(
+                config.log.profile and distributed.is_first(), folder, start, console
             ) as profile,
-            metrics.Bar(config.train.steps, start, console) as bar,
+            progress.Bar(config.train.steps, start, console) as bar,
         ):
             run = Run(
                 *(config, mapped, stream, made.pairs),
@@ -111,7 +114,7 @@ def train(config, stopping: Stopping | None = None) -> Path:
             finish(
                 run, weights_of(config, mapped.collect(state.average), config.train.steps), console
             )
-    return run_dir
+    return folder
 
 
 def metrics_of(config, start: int) -> metrics.Metrics:
@@ -126,7 +129,7 @@ def run_steps(run: Run, state, start: int):
     Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
     """
     config, mapped, total = run.config, run.mapped, run.config.train.steps
-    rate, clock = build.rate(config), metrics.Clock(start)
+    rate, clock = build.rate(config), progress.Clock(start)
     pending, exposures = None, 0
     make_up(run, state, start)
     for step in range(start + 1, total + 1):
@@ -261,9 +264,9 @@ def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, 
             "resume with a lower --config.train.learning_rate"
         )
     if config.log.images and distributed.is_first():
-        picture = metrics.stages_picture(weights, run.pairs[:1])
+        picture = progress.stages_picture(weights, run.pairs[:1])
         run.metrics.picture(step, "pictures/stages", picture)
-        metrics.write_picture(Path(config.run_dir) / "stages.png", picture)
+        progress.write_picture(Path(config.run_dir) / "stages.png", picture)
     found = distributed.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
     return {f"eval/{name}": float(value) for name, value in found.items()}
 
@@ -272,11 +275,11 @@ def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     run_dir = Path(run.config.run_dir)
     weight_files.save(run_dir / "weights.safetensors", weights)
-    some = run.stopping.watched(metrics.some(run.pairs), alone=True)
-    metrics.write_picture(run_dir / "stages.png", metrics.stages_picture(weights, some))
+    some = run.stopping.watched(progress.some(run.pairs), alone=True)
+    progress.write_picture(run_dir / "stages.png", progress.stages_picture(weights, some))
     results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
     evaluate.write_table(run_dir / "evaluation.csv", results)
-    files.secure_all([run_dir / "stages.png", run_dir / "evaluation.csv", *run.metrics.files()])
+    files.sync_all([run_dir / "stages.png", run_dir / "evaluation.csv", *run.metrics.files()])
     console.print(evaluate.comparison_table(results))
     console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
 

@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
         config = parse(argv)
         from train import distributed
         from train.loop import train
-        from train.metrics import Log
         from train.preemption import Stopped, Stopping
+        from train.progress import Log
 
         with Stopping(Log(), ends=True) as stopping, distributed.joined(config, stopping):
             try:

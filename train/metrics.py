@@ -1,52 +1,33 @@
-"""What a run shows and leaves: progress, metrics.csv, boards, a profile, the picture of the stages."""
+"""The numbers of a run: metrics.csv, TensorBoard, and Weights & Biases where asked for.
 
-import contextlib
-import errno
+A row of metrics.csv is whole whatever became of the run that wrote it.
+"""
+
+import csv
+import io
 import os
-import sys
+import secrets
+import socket
+import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
-from pdn_jax import inference, photo
-from pdn_jax.sheet import contact_sheet
-from pdn_jax.weights import Weights
-from train import rows
-from train.boards import TensorBoard, WeightsAndBiases
-from train.evaluate import Pair
+from pdn_jax import files
+from pdn_jax.types import InputError
 
-SHOWN = ("loss", "restored", "structure", "negative")
-CELL_HEIGHT = 160
-PROFILED = (10, 15)
-"""First and last step of a profile, counted from where the run starts or goes on."""
+FILENAME = "metrics.csv"
+EVALUATION = ("eval/psnr", "eval/ssim")
 
-ROWS = 8
-"""Pairs at most on the picture of a run."""
-
-
-class Log(Console):
-    """Where a training says what it does. It goes on where nobody reads any more: `| head`, a closed
-    terminal."""
-
-    def on_broken_pipe(self) -> None:
-        """Rich's hook."""
-        self.quiet = True
-        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-    def _write_buffer(self) -> None:
-        try:
-            super()._write_buffer()
-        except OSError as error:
-            if error.errno != errno.EIO:  # what a terminal says that is gone
-                raise
-            self.on_broken_pipe()
+Row = dict[str, str]
+"""Column -> number as it is written, or ''."""
 
 
 class Metrics:
@@ -59,10 +40,10 @@ class Metrics:
     def __init__(
         self, run_dir: Path, *, start: int, project: str = "", options: dict[str, Any] | None = None
     ):
-        self.path = run_dir / "metrics.csv"
-        self.rows = [row for row in rows.read(self.path) if int(row["step"]) <= start]
+        self.path = run_dir / FILENAME
+        self.rows = [row for row in read_rows(self.path) if int(row["step"]) <= start]
         if self.path.exists():
-            rows.write(self.path, self.rows)
+            write_rows(self.path, self.rows)
         self.boards: list[TensorBoard | WeightsAndBiases] = []
         if project:
             self.boards.append(WeightsAndBiases(project, run_dir, options=options or {}))
@@ -72,14 +53,14 @@ class Metrics:
     def write(self, step: int, values: dict[str, float]) -> None:
         """One row, or more of the last; the file is rewritten whole when a new column appears."""
         row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
-        known, more = rows.columns(self.rows), False
+        known, more = columns(self.rows), False
         if self.rows and self.rows[-1]["step"] == row["step"]:
             row, more = self.rows.pop() | row, True
         self.rows.append(row)
-        if not more and known == rows.columns(self.rows) and self.path.exists():
-            rows.append(self.path, row, known)
+        if not more and known == columns(self.rows) and self.path.exists():
+            append_row(self.path, row, known)
         else:
-            rows.write(self.path, self.rows)
+            write_rows(self.path, self.rows)
         for board in self.boards:
             board.scalars(step, values)
 
@@ -106,127 +87,166 @@ class Metrics:
             board.close(failed=kind is not None)
 
 
-class Bar:
-    """The progress bar: step, loss terms, images/s and time left; plain lines where there is no terminal."""
-
-    def __init__(self, total: int, start: int, console: Console):
-        self.console, self.total = console, total
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task("train", total=total, completed=start, terms="compiling")
-
-    def advance(self, step: int) -> None:
-        """A step was done."""
-        self.progress.update(self.task, completed=step)
-
-    def show(self, step: int, values: dict[str, float], left: float) -> None:
-        """New terms and the speed, where known; without a terminal they are printed as a line."""
-        terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
-        if "images_per_second" in values:
-            terms += f"  {values['images_per_second']:.0f} images/s"
-        self.progress.update(self.task, terms=terms)
-        if not self.console.is_terminal:
-            time_left = f"  {left:.0f} s left" if left < float("inf") else ""
-            self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.progress.stop()
+def columns(rows: Sequence[Row]) -> list[str]:
+    """Step first, evaluation last, the others in between, by name."""
+    names = {name for row in rows for name in row} - {"step"}
+    return ["step", *sorted(names - set(EVALUATION)), *sorted(names & set(EVALUATION))]
 
 
-class Clock:
-    """Steps per second since it was last started, at some step."""
+def read_rows(path: Path) -> list[Row]:
+    """Every whole row, none where there is no file.
 
-    def __init__(self, step: int):
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        """Count from here."""
-        self._from, self._since = step, time.perf_counter()
-
-    def speed(self, step: int) -> float:
-        """Steps per second until this one; 0 where there were none."""
-        return (step - self._from) / (time.perf_counter() - self._since)
+    A row without its end, as a kill or a full disk leaves it, is passed by, and so is one that has
+    no step, or something else than numbers and blanks.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="", errors="replace") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.DictReader(lines) if _is_whole(row)]
 
 
-class Profile:
-    """Steps 10 to 15 after `start`, traced into run_dir/profile where asked for; a context.
+def _is_whole(row: Row) -> bool:
+    try:
+        numbers = [float(cell) for cell in row.values() if cell != ""]
+        return int(row["step"]) >= 0 and len(numbers) > 0
+    except (KeyError, TypeError, ValueError):  # a cell too few is None, those too many are a list
+        return False
 
-    It says where the trace lies, and which steps it has of a run that ends sooner.
+
+def append_row(path: Path, row: Row, names: Sequence[str]) -> None:
+    """One row more, of a file that has these columns."""
+    with path.open("a", newline="") as file:
+        csv.DictWriter(file, names).writerow(row)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """The file as a whole: there is the old one or the new one at any moment, never a part."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns(rows))
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, file.getvalue())
+
+
+class TensorBoard:
+    """An event file of a run folder; what the others hold of steps after `start` is hidden.
+
+    Written as it comes, without a thread, which a full disk would end unheard, and without waiting
+    for the disk, as tensorboardX's own writers do. A name is that of numbers, pictures or counts alone:
+    TensorBoard shows none of two kinds.
     """
 
-    def __init__(self, asked: bool, run_dir: Path, start: int, console: Console):
-        self.folder, self.console = run_dir / "profile", console
-        self.first, self.last = start + PROFILED[0], start + PROFILED[1]
-        self.waiting, self.running, self.seen = asked, False, start
+    def __init__(self, run_dir: Path, *, start: int):
+        folder = run_dir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{start}"
+        self.path = folder / name
+        self._file = self.path.open("ab")
+        self._write(0, file_version="brain.Event:2")
+        self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def step(self, step: int, state: Any):
-        """A context for one step, named in the trace; state: what the step starts from."""
-        if self.waiting and step == self.first:
-            jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self.folder))
-            self.waiting, self.running = False, True
-        if self.running and step > self.last:
-            jax.block_until_ready(state)
-            self._stop()
-        self.seen = step
-        return jax.profiler.StepTraceAnnotation("train", step_num=step)
+    def _write(self, step: int, **content: Any) -> None:
+        event = Event(step=step, wall_time=time.time(), **content).SerializeToString()
+        self._file.write(record(event))
+        self._file.flush()
 
-    def _stop(self) -> None:
-        jax.profiler.stop_trace()
-        self.running = False
-        self.console.print(
-            f"a profile of steps {self.first} to {self.seen} is in {self.folder}: open it with "
-            f"`xprof {self.folder}`, or its trace.json.gz at ui.perfetto.dev",
-            soft_wrap=True,
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name."""
+        found = [summary.scalar(name, value).value[0] for name, value in values.items()]
+        self._write(step, summary=Summary(value=found))
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 image [h, w, 3]."""
+        self._write(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        """Counts between edges, one more; at least one of them is not 0.
+
+        The moments that TensorBoard keeps beside them are those of the bins' centres.
+        """
+        filled = np.flatnonzero(counts)
+        centres = (edges[1:] + edges[:-1]) / 2
+        shown = summary.histogram_raw(
+            name,
+            min=float(edges[filled[0]]),
+            max=float(edges[filled[-1] + 1]),
+            num=int(counts.sum()),
+            sum=float(counts @ centres),
+            sum_squares=float(counts @ centres**2),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
         )
+        self._write(step, summary=shown)
 
-    def __enter__(self) -> "Profile":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.running:
-            self._stop()
-        elif self.waiting:
-            said = f"no profile: the run ended before step {self.first}"
-            self.console.print(said, soft_wrap=True)
+    def close(self, failed: bool = False) -> None:
+        """No more will come."""
+        self._file.close()
 
 
-def some(pairs: Sequence[Pair]) -> list[Pair]:
-    """At most `ROWS` of the pairs, evenly spread."""
-    places = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).round().astype(int)
-    return [pairs[place] for place in places]
+def record(content: bytes) -> bytes:
+    """One record of a TFRecord file: its length, its content, and the check sum of either."""
+    length = struct.pack("<Q", len(content))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+    return length + sums[0] + content + sums[1]
 
 
-def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
-    """Rows of low, every enhancement stage, every denoising level, restored, truth; uint8."""
-    cells, names, titles = [], [], []
-    for name, low, normal in pairs:
-        found = inference.stages(low, weights)
-        images = [low, *found.enhanced, *found.denoised, found.restored, normal]
-        cells.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
-        names.append(name)
-        levels = range(len(found.denoised) - 1, -1, -1)
-        titles = [
-            "low",
-            *(f"stage {index + 1}" for index in range(len(found.enhanced))),
-            *(f"level 1/{2**level}" for level in levels),
-            "restored",
-            "truth",
-        ]
-    return contact_sheet(cells, titles, names, CELL_HEIGHT)
+def wandb_library() -> Any:
+    """The module `wandb`; raises InputError where it is not installed."""
+    try:
+        import wandb
+    except ImportError:
+        wandb = None
+    if not hasattr(wandb, "init"):  # a mere folder of that name can be imported too
+        raise InputError(
+            "log.wandb asks for Weights & Biases, which is not installed: "
+            "pip install wandb, or leave --config.log.wandb out"
+        )
+    return wandb
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """A PNG, replaced if a resumed run had written it before."""
-    photo.write(path, image, overwrite=True)
+class WeightsAndBiases:
+    """A run of a project of Weights & Biases, which goes on when the training is resumed.
+
+    Its files and its id are in run_dir/wandb. Where it writes to is its own affair (`wandb login`,
+    WANDB_MODE=offline). Raises InputError with what it says where it refuses.
+    """
+
+    def __init__(self, project: str, run_dir: Path, *, options: dict[str, Any]):
+        self._library = wandb_library()
+        kept = run_dir / "wandb" / "id"
+        kept.parent.mkdir(exist_ok=True)
+        if not kept.exists():
+            kept.write_text(secrets.token_hex(8))
+        try:
+            self._run = self._library.init(
+                project=project,
+                name=run_dir.resolve().name,
+                id=kept.read_text(),
+                resume="allow",
+                dir=str(run_dir),
+                config=options,
+            )
+        except self._library.Error as error:
+            raise InputError(
+                f"Weights & Biases refused log.wandb={project} ({error}); "
+                "`wandb login`, set WANDB_MODE=offline, or leave --config.log.wandb out; then the same "
+                "command with --config.resume=true"
+            ) from error
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name; those of steps that it has already are ignored by it."""
+        self._run.log(values, step=step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 image [h, w, 3]."""
+        self._run.log({name: self._library.Image(image)}, step=step)
+
+    def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
+        """Counts between edges, one more."""
+        shown = self._library.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
+        self._run.log({name: shown}, step=step)
+
+    def close(self, failed: bool = False) -> None:
+        """End the run there, as failed if it was."""
+        self._run.finish(exit_code=int(failed))

@@ -1,20 +1,23 @@
 """The folder of a run: made new, or the one of the same run; what it was started with is kept there."""
 
 import contextlib
-import fcntl
 import hashlib
+import itertools
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich.console import Console
 
+from pdn_jax import files
 from pdn_jax.types import InputError
-from train import distributed, files
+from train import distributed, metrics
 from train.data import store
 from train.options import differences
 
@@ -25,11 +28,10 @@ FREE = (
 """Options that may differ between a run and its resumption. Resuming is exact with any of these but
 two: other devices agree to rounding, and the learning rate is there for a run that diverged."""
 
-DRAFTS = (
-    *(f"{name}{files.DRAFT}" for name in ("config.json", "data.json", "metrics.csv")),
-    *(f"evaluation.csv{files.DRAFT}", ".weights.safetensors.*.tmp", ".stages.png.*.tmp"),
-)
-"""Names of what a training writes, half written, as a kill may leave it."""
+OPTIONS, DATA = "config.json", "data.json"
+"""What a run was started with: its options, and the digests of its photographs."""
+
+CHECKPOINTS = "checkpoints"
 
 
 def check(config) -> None:
@@ -39,7 +41,7 @@ def check(config) -> None:
     same command starts and goes on. So is an empty one, and one that a kill left without options.
     """
     run_dir = Path(config.run_dir)
-    path = run_dir / "config.json"
+    path = run_dir / OPTIONS
     if not run_dir.exists() or _has_not_begun(run_dir):
         return
     if not config.resume:
@@ -70,8 +72,8 @@ def make(config, data: dict[str, str]) -> Path:
     another training holds it, and where the data is no longer what it was when the run began.
     """
     run_dir = Path(config.run_dir)
-    kept = run_dir / "data.json"
-    before = _read(kept) if kept.exists() else data
+    known = run_dir / DATA
+    before = _read(known) if known.exists() else data
     changed = [name for name in data if before.get(name, data[name]) != data[name]]
     if changed:
         raise InputError(
@@ -81,12 +83,10 @@ def make(config, data: dict[str, str]) -> Path:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with held(run_dir):
-            for pattern in DRAFTS:
-                for path in run_dir.glob(pattern):
-                    path.unlink(missing_ok=True)
-            for path, content in ((kept, data), (run_dir / "config.json", config.to_dict())):
+            files.remove_drafts(run_dir)
+            for path, content in ((known, data), (run_dir / OPTIONS, config.to_dict())):
                 if not path.exists() or path.read_text() != _text(content):
-                    files.replace(path, _text(content))
+                    files.write_text(path, _text(content))
     except OSError as error:
         if files.disk_full(error):
             raise _full(run_dir, error) from error
@@ -99,16 +99,23 @@ def make(config, data: dict[str, str]) -> Path:
 
 def _has_not_begun(run_dir: Path) -> bool:
     """Whether a folder is empty, but for what `make` leaves where it is killed."""
-    made = {"data.json", "data.json" + files.DRAFT, "config.json" + files.DRAFT}
-    return run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= made
+    if not run_dir.is_dir():
+        return False
+    names = (path.name for path in run_dir.iterdir())
+    return all(name == DATA or name.startswith(files.DRAFT) for name in names)
 
 
 def held(run_dir: Path) -> contextlib.ExitStack:
     """Hold a run folder until this is closed; raises InputError where another training does.
 
-    A disk that knows no locks holds nothing.
+    Where system or disk know no locks nothing is held.
     """
-    handle, until = os.open(run_dir, os.O_RDONLY), contextlib.ExitStack()
+    until = contextlib.ExitStack()
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return until
+    handle = os.open(run_dir, os.O_RDONLY)
     until.callback(os.close, handle)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,6 +128,28 @@ def held(run_dir: Path) -> contextlib.ExitStack:
     except OSError:
         pass
     return until
+
+
+def set_aside(run_dir: Path, console: Console) -> None:
+    """Move what a run without a checkpoint has left to earlier-N, and say so; it starts from step 0.
+
+    Only where metrics.csv has numbers; its options stay.
+    """
+    if not metrics.read_rows(run_dir / metrics.FILENAME):
+        return
+    aside = next(
+        path for n in itertools.count(1) if not (path := run_dir / f"earlier-{n}").exists()
+    )
+    aside.mkdir()
+    # the numbers last, so that a kill meanwhile is found here again
+    for path in sorted(run_dir.iterdir(), key=lambda path: path.name == metrics.FILENAME):
+        stays = path.name in (OPTIONS, DATA, CHECKPOINTS) or path.name.startswith("earlier-")
+        if not stays:
+            path.rename(aside / path.name)
+    console.print(
+        f"no checkpoint is in {run_dir}: starting from step 0; its earlier numbers are in {aside}",
+        soft_wrap=True,
+    )
 
 
 def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
@@ -168,12 +197,36 @@ def full_disk_told(run_dir: Path) -> Iterator[None]:
 
 
 def _full(run_dir: Path, error: Exception) -> InputError:
-    steps = files.numbered(run_dir / "checkpoints")
-    last = f"{run_dir}/checkpoints/{steps[-1]}" if steps else "none was written"
     return InputError(
         f"the disk of run folder {run_dir} is full ({files.disk_full(error)}); last whole checkpoint: "
-        f"{last}; make room, then go on with --config.resume=true"
+        f"{newest(run_dir / CHECKPOINTS)}; make room, then go on with "
+        "--config.resume=true"
     )
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError where the disk has no room for so many bytes, and can say so.
+
+    Orbax finds it out array by array, with a traceback each.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in files.FULL:
+                    raise
+
+
+def numbered(folder: Path) -> list[int]:
+    """What lies in a folder and is called by a whole number, in order: its whole checkpoints."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def newest(folder: Path) -> str:
+    """Where the newest whole checkpoint of a folder lies, for a message."""
+    steps = numbered(folder)
+    return str(folder / str(steps[-1])) if steps else "none was written"
 
 
 def fingerprint(split: store.Split) -> str:

@@ -1,14 +1,15 @@
-"""The same short training, changed in one thing at a time: what each part is worth.
+"""Ablation: the same short training with one change at a time, and its Δ from the baseline.
 
     python -m train.tools.ablation claims --config configs/study.py --out runs/claims
 
 trains every arm of a study with every seed, each a run folder of its own under --out, and compares
-it with the study's first arm, photograph by photograph: table, study.csv, study.png. Runs that are
+it with the study's first arm, the baseline, photograph by photograph: table, study.csv, study.png. Runs that are
 there already are not done again, and stopped ones go on, so the same command finishes a study. What
 follows the options goes to `train.main`, for every arm alike: --config.train.steps=500.
 """
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from pdn_jax import cli, photo
+from pdn_jax import cli, files, photo
 from pdn_jax.types import InputError
 from train import main as program
 from train.options import differences
@@ -44,7 +45,7 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
     "recipe": {
         "as it is": {},
         "no augmentation": {
-            "augment.part": 0.0,
+            "augment.probability": 0.0,
             "augment.scaled": 0.0,
             "data.grain": 0.0,
             "data.wide": 0.0,
@@ -58,7 +59,7 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
         "float32 in two parts": {"train.accumulate": 2},
     },
 }
-"""Study -> arm -> options that differ from the config; the first arm is what others are held against.
+"""Study -> arm -> options that differ from the config; the first arm is the baseline.
 
 "one level" works at full size with as many products as `tiny` has on its three levels. "float32 in
 two parts" is the same arithmetic in another order: what it differs by is rounding alone.
@@ -70,7 +71,7 @@ OWN = ("run_dir", "resume", "seed")
 
 
 class Difference(NamedTuple):
-    """Mean of an arm less the first arm's, and its 95 % interval."""
+    """Δ of an arm's mean from the baseline's, and its 95 % interval."""
 
     mean: float
     low: float
@@ -80,7 +81,7 @@ class Difference(NamedTuple):
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-class Judged(NamedTuple):
+class Scores(NamedTuple):
     """A run's photographs, the number of each one's scene, and plain (PSNR, SSIM), [photographs, 2]."""
 
     names: tuple[str, ...]
@@ -88,32 +89,32 @@ class Judged(NamedTuple):
     values: np.ndarray
 
 
-def scores_of(run_dir: Path) -> Judged:
+def scores_of(run_dir: Path) -> Scores:
     """What a finished run's evaluation.csv says of the network."""
     with (run_dir / "evaluation.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == METHOD and row["scene"]]
     names, scenes = (tuple(row[name] for row in rows) for name in ("photograph", "scene"))
-    return Judged(names, scenes, np.array([[float(r["psnr"]), float(r["ssim"])] for r in rows]))
+    return Scores(names, scenes, np.array([[float(r["psnr"]), float(r["ssim"])] for r in rows]))
 
 
 def sets_of(names: Sequence[str]) -> dict[str, list[int]]:
     """Data set -> places of its photographs, by what stands before the first '/' of a name, if any."""
-    found: dict[str, list[int]] = {}
+    sets: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         data, slash, _ = name.partition("/")
-        found.setdefault(data if slash else "photographs", []).append(place)
-    return found
+        sets.setdefault(data if slash else "photographs", []).append(place)
+    return sets
 
 
-def difference(ours: np.ndarray, first: np.ndarray, scenes: np.ndarray) -> Difference:
-    """Mean of ours − first, [seeds, photographs] each, with the interval that both leave.
+def difference(ours: np.ndarray, baseline: np.ndarray, scenes: np.ndarray) -> Difference:
+    """Mean of ours − baseline, [seeds, photographs] each, with the interval that both leave.
 
     Seeds and scenes are crossed: V = V_seed + V_scene − V_both, each clustered (Cameron, Gelbach and
     Miller, Robust Inference with Multiway Clustering, 2011), and Student's t with Satterthwaite's
     degrees of freedom. So it holds what another seed would change as well as what other scenes would.
     One seed or one scene leaves its part out.
     """
-    apart = ours - first
+    apart = ours - baseline
     left = apart - apart.mean()
     cells = np.stack([left[:, scenes == scene].sum(1) for scene in np.unique(scenes)], axis=1)
 
@@ -141,10 +142,10 @@ def run_dir_of(out: Path, arm: str, seed: int) -> Path:
 
 
 def command_of(options, arm: str, changes: dict[str, object], seed: int) -> list[str]:
-    """What `train.main` is told for one run."""
+    """The options of `train.main` for one run."""
     settings = {"run_dir": run_dir_of(options.out, arm, seed), "resume": "true", "seed": seed}
-    said = [f"--config.{key}={value}" for key, value in (settings | changes).items()]
-    return ["--config", options.config, *said, *options.more]
+    own = [f"--config.{key}={value}" for key, value in (settings | changes).items()]
+    return ["--config", options.config, *own, *options.more]
 
 
 def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
@@ -190,33 +191,32 @@ def train_all(options, arms: dict[str, dict[str, object]], console: Console) -> 
 # --- what came out ---------------------------------------------------------------------------------
 
 
-def collect(options, arms: Sequence[str]) -> tuple[Judged, dict[str, np.ndarray]]:
+def collect(options, arms: Sequence[str]) -> tuple[Scores, dict[str, np.ndarray]]:
     """(one run's photographs, arm -> [seeds, photographs, 2]) of finished runs."""
-    found = {
-        arm: [scores_of(run_dir_of(options.out, arm, seed)) for seed in range(options.seeds)]
-        for arm in arms
+    seeds = range(options.seeds)
+    scores = {
+        arm: [scores_of(run_dir_of(options.out, arm, seed)) for seed in seeds] for arm in arms
     }
-    one = found[arms[0]][0]
-    if any(other.names != one.names for runs in found.values() for other in runs):
+    one = scores[arms[0]][0]
+    if any(other.names != one.names for runs in scores.values() for other in runs):
         raise InputError(
             f"{options.out} holds runs judged by other photographs; name another --out"
         )
-    return one, {arm: np.stack([run.values for run in runs]) for arm, runs in found.items()}
+    return one, {arm: np.stack([run.values for run in runs]) for arm, runs in scores.items()}
 
 
-def compared(judged: Judged, scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
-    """A row per arm and data set: means, and the paired differences from the first arm."""
-    first, rows = next(iter(scores.values())), []
+def compared(judged: Scores, scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
+    """A row per data set and arm: means, and the paired differences from the baseline."""
+    baseline, rows = next(iter(scores.values())), []
     for data, places in sets_of(judged.names).items():
         scenes = np.array(judged.scenes)[places]
         for arm, values in scores.items():
-            part, base = values[:, places], first[:, places]
             row = {"arm": arm, "data": data, "photographs": len(places)}
             row |= {"scenes": len(set(scenes)), "seeds": len(values)}
             for index, metric in enumerate(("psnr", "ssim")):
-                row[metric] = float(part[..., index].mean())
-                apart = difference(part[..., index], base[..., index], scenes)
-                row[f"{metric} difference"] = apart
+                ours, first = (each[:, places, index] for each in (values, baseline))
+                row[metric] = float(ours.mean())
+                row[f"{metric} difference"] = difference(ours, first, scenes)
             rows.append(row)
     return rows
 
@@ -224,7 +224,7 @@ def compared(judged: Judged, scores: dict[str, np.ndarray]) -> list[dict[str, ob
 def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
     """The rows, as printed."""
     table = Table(title=title)
-    for name in ("data", "arm", "PSNR", "SSIM", "PSNR less the first's", "SSIM less the first's"):
+    for name in ("data", "arm", "PSNR", "SSIM", "Δ PSNR from baseline", "Δ SSIM from baseline"):
         table.add_column(name, justify="left" if name in ("data", "arm") else "right")
     for place, row in enumerate(rows):
         last = place + 1 == len(rows) or rows[place + 1]["data"] != row["data"]
@@ -236,24 +236,23 @@ def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
 
 def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
     """The rows with each interval's ends in columns of their own."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w", newline="") as file:
-        writer = None
-        for row in rows:
-            flat = {}
-            for name, value in row.items():
-                ends = isinstance(value, Difference)
-                flat |= {f"{name} {k}": v for k, v in value._asdict().items()} if ends else {}
-                flat |= {} if ends else {name: value}
-            writer = writer or csv.DictWriter(file, flat)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(flat)
-    draft.replace(path)
+    text, flat = io.StringIO(), []
+    for row in rows:
+        flat.append({})
+        for name, value in row.items():
+            several = isinstance(value, Difference)
+            ends = (
+                {f"{name} {end}": each for end, each in value._asdict().items()} if several else {}
+            )
+            flat[-1] |= ends or {name: value}
+    writer = csv.DictWriter(text, flat[0])
+    writer.writeheader()
+    writer.writerows(flat)
+    files.write_text(path, text.getvalue())
 
 
 def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
-    """Differences from the first arm with their intervals, a panel for each set and metric; uint8."""
+    """Δ from the baseline with its interval, a panel for each set and metric; uint8."""
     from matplotlib.figure import Figure
 
     sets = list(dict.fromkeys(str(row["data"]) for row in rows))
@@ -263,17 +262,17 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
     axes = sheet.subplots(len(sets), 2, squeeze=False, sharey=True)
     units = {"psnr": "PSNR, dB", "ssim": "SSIM"}
     for data, pair in zip(sets, axes, strict=True):
-        found = [row for row in rows if row["data"] == data][1:]
+        others = [row for row in rows if row["data"] == data][1:]
         for axis, (metric, unit) in zip(pair, units.items(), strict=True):
-            for height, row in enumerate(found):
+            for height, row in enumerate(others):
                 value = row[f"{metric} difference"]
                 clear = value.low > 0 or value.high < 0
                 colour = "#1b4965" if clear else "#9aa5ad"
                 axis.plot([value.low, value.high], [height, height], color=colour, lw=2)
                 axis.plot([value.mean], [height], "o", color=colour)
             axis.axvline(0.0, color="#c1121f", lw=1)
-            axis.set_yticks(range(len(found)), [str(row["arm"]) for row in found])
-            axis.set_xlabel(f"{unit}, less {rows[0]['arm']}")
+            axis.set_yticks(range(len(others)), [str(row["arm"]) for row in others])
+            axis.set_xlabel(f"Δ {unit} from {rows[0]['arm']}")
             axis.set_title(data)
     axes[0, 0].invert_yaxis()  # and all others with it
     return pixels(sheet)
@@ -282,15 +281,12 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
 def options_of(argv: Sequence[str]):
     """The parsed command line; what it does not know must be for `train.main`, and is checked."""
     parser = cli.Parser(prog="python -m train.tools.ablation", description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=STUDIES, help="which arms")
-    parser.add_argument("--config", required=True, help="a config of a short training")
-    parser.add_argument(
-        "--out", required=True, type=Path, help="folder of the runs and the results"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
+    add = parser.add_argument
+    add("study", choices=STUDIES, help="which arms")
+    add("--config", required=True, help="a config of a short training")
+    add("--out", required=True, type=Path, help="folder of the runs and the results")
+    add("--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)")
+    add("--jobs", type=int, default=1, help="runs at a time (default 1)")
     options, options.more = parser.parse_known_args(argv)
     if options.seeds < 1 or options.jobs < 1:
         raise InputError(f"--seeds {options.seeds} and --jobs {options.jobs} must be 1 or more")

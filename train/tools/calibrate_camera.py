@@ -54,7 +54,7 @@ EVIDENCE = {
     "model_noise": "the same spread in a dark frame drawn with this θ",
     "model_correlation": "the same correlation there",
 }
-"""What is kept of each fit beside θ."""
+"""What is measured of each fit beside θ."""
 
 
 # --- fitting -----------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def fit_pairs(pairs: Iterable[Pair], *, window: int) -> list[Fit]:
     Windows of one size are fitted `BATCH` together by one compilation. Raises InputError for a
     pair of two sizes or below `SMALLEST`.
     """
-    found, waiting = {}, {}
+    fits, waiting = {}, {}
 
     def flush(group):
         padded = [group[min(place, len(group) - 1)] for place in range(BATCH)]
@@ -153,7 +153,7 @@ def fit_pairs(pairs: Iterable[Pair], *, window: int) -> list[Fit]:
         )
         for place, (order, name, *_) in enumerate(group):
             own = jax.tree.map(lambda leaf, place=place: leaf[place], (physics, evidence))
-            found[order] = Fit(name, own[0], {key: float(v) for key, v in own[1].items()})
+            fits[order] = Fit(name, own[0], {key: float(v) for key, v in own[1].items()})
         group.clear()
 
     for order, (name, low, normal) in enumerate(pairs):
@@ -170,7 +170,7 @@ def fit_pairs(pairs: Iterable[Pair], *, window: int) -> list[Fit]:
     for group in waiting.values():
         if group:
             flush(group)
-    return [found[order] for order in sorted(found)]
+    return [fits[order] for order in sorted(fits)]
 
 
 def judge(fits: Sequence[Fit]) -> list[Fit]:
@@ -224,14 +224,14 @@ def calibrate(
     total = sum(len(source) for source in sources)
     bar = track(pairs(), "fitting", total, console=console, disable=not console.is_terminal)
     fits = judge(fit_pairs(bar, window=window))
-    kept = [fit for fit in fits if not fit.reason]
-    if len(kept) < 2:
+    sound = [fit for fit in fits if not fit.reason]
+    if len(sound) < 2:
         raise InputError(
-            f"{len(kept)} of {len(fits)} pairs of {', '.join(data)} fit the model; "
+            f"{len(sound)} of {len(fits)} pairs of {', '.join(data)} fit the model; "
             "a distribution needs at least 2"
         )
     camera = calibrated_camera.distribution(fits)
-    chosen = report.examples(kept)
+    chosen = report.examples(sound)
     shown = [
         (name, central(low, window), central(normal, window))
         for name, low, normal in pairs()
@@ -247,44 +247,44 @@ def calibrate(
     console.print(f"written to {json_file}, {pictures[0]} and {pictures[1]}", soft_wrap=True)
 
 
-def options(argv: Sequence[str]) -> argparse.Namespace:
+def options_of(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked as far as it can be without the data."""
     parser = cli.Parser(
         prog="python -m train.tools.calibrate_camera", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--data", required=True, metavar="NAME[,NAME…]", help="built data sets")
-    parser.add_argument("--split", default="train", help="which split of them (default train)")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where they were built")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", required=True, nargs="+", metavar="NAME", help="built data sets")
+    add("--split", default="train", help="which split of them (default train)")
+    add("--data-dir", type=Path, metavar="DIR", help="where they were built")
+    add(
         "--out",
         type=Path,
         default=Path("calibrated.json"),
         help="json to write, pictures beside it (default calibrated.json)",
     )
-    parser.add_argument(
+    add(
         "--window",
         type=int,
         default=256,
         help="side of the central window fitted, in pixels; 0 for the whole (default 256)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    chosen = parser.parse_args(argv)
-    if chosen.window and chosen.window < SMALLEST:
-        raise InputError(f"--window is {chosen.window}; expected 0 or at least {SMALLEST}")
-    chosen.data = [name.strip() for name in chosen.data.split(",") if name.strip()]
-    if not chosen.data or len(set(chosen.data)) < len(chosen.data):
-        raise InputError("--data must name one or more data sets, each once, with commas between")
-    check_outputs(chosen.out, chosen.overwrite)
-    return chosen
+    add("--overwrite", action="store_true", help="replace files that exist")
+    options = parser.parse_args(argv)
+    if options.window and options.window < SMALLEST:
+        raise InputError(f"--window is {options.window}; expected 0 or at least {SMALLEST}")
+    if len(set(options.data)) < len(options.data):
+        raise InputError(f"--data {' '.join(options.data)}: name each data set once")
+    check_outputs(options.out, options.overwrite)
+    return options
 
 
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
-    chosen = options(argv)
+    options = options_of(argv)
     from train.data import store
 
-    sources = [store.open_split(name, chosen.split, chosen.data_dir) for name in chosen.data]
-    calibrate(chosen.data, chosen.split, sources, chosen.out, chosen.window, Console())
+    sources = [store.open_split(name, options.split, options.data_dir) for name in options.data]
+    calibrate(options.data, options.split, sources, options.out, options.window, Console())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,12 @@ DRAWS = 4000
 ROWS = 4
 """Pairs in the picture."""
 
+TITLES = (
+    *("real low", "synthetic low"),
+    *("real, brightened", "synthetic, brightened"),
+    "residual noise",
+)
+
 SERIES = ("#2a6fbb", "#d9822b")
 """Colours of fitted or real, and of drawn or synthetic."""
 
@@ -54,27 +60,23 @@ def drawn_like(camera: Calibration) -> Calibration:
 
 def tables(fits: Sequence[Fit], camera: Calibration) -> list[Table]:
     """θ fitted and drawn; the residual noise of real and synthetic frames; what was left out."""
-    theta = Table("", "fitted", "5–95 %", "drawn", "5–95 %", title=f"θ of {_kept(fits)} pairs")
+    sound = [fit.evidence for fit in fits if not fit.reason]
+    theta = Table("", "fitted", "5–95 %", "drawn", "5–95 %", title=f"θ of {len(sound)} pairs")
     drawn = coordinates(drawn_like(camera))
     for name, values in coordinates(camera).items():
         theta.add_row(name, *_summary(values), *_summary(drawn[name]))
 
-    kept = [fit.evidence for fit in fits if not fit.reason]
     title = "What remains of a frame less its mean: median over pairs, and 5–95 %"
     remains = Table("", "real", "5–95 %", "synthetic", "5–95 %", title=title)
     for label, name in (("spread, of 255", "noise"), ("neighbours' correlation", "correlation")):
-        both = (np.asarray([e[key] for e in kept]) for key in (name, f"model_{name}"))
+        both = (np.asarray([e[key] for e in sound]) for key in (name, f"model_{name}"))
         remains.add_row(label, *itertools.chain(*map(_summary, both)))
 
-    left = Table("left out", "why", title=f"{len(fits) - len(kept)} of {len(fits)} pairs left out")
+    left = Table("left out", "why", title=f"{len(fits) - len(sound)} of {len(fits)} pairs left out")
     for fit in fits:
         if fit.reason:
             left.add_row(fit.name, fit.reason)
     return [theta, remains] + ([left] if left.row_count else [])
-
-
-def _kept(fits: Sequence[Fit]) -> int:
-    return sum(not fit.reason for fit in fits)
 
 
 def _summary(values: np.ndarray) -> tuple[str, str]:
@@ -122,10 +124,15 @@ def _histogram(axis, fitted, drawn, *, logarithmic):
     low, high = np.quantile(both, [0.002, 0.998])
     space = np.geomspace if logarithmic else np.linspace
     edges = space(low, high, 31) if high > low else 31
-    for values, colour, label in zip((fitted, drawn), SERIES, ("fitted", "drawn"), strict=True):
-        weights = np.full(len(values), 1.0 / len(values))
-        axis.hist(values, edges, weights=weights, color=colour, alpha=0.55, label=label)
+    _bars(axis, {"fitted": fitted, "drawn": drawn}, edges)
     axis.set_xscale("log" if logarithmic else "linear")
+
+
+def _bars(axis, series: dict[str, np.ndarray], edges):
+    """Each series' part of values between the edges, over one another."""
+    for (label, values), colour in zip(series.items(), SERIES, strict=True):
+        weights = np.full(len(values), 1.0 / max(len(values), 1))
+        axis.hist(values, edges, weights=weights, color=colour, alpha=0.55, label=label)
     axis.set_yticks([])
 
 
@@ -173,9 +180,9 @@ def dark_as(
     return _sample(sample_key, normal, physics), physics
 
 
-def examples(kept: Sequence[Fit]) -> dict[str, Fit]:
+def examples(sound: Sequence[Fit]) -> dict[str, Fit]:
     """Some of the pairs, by name, from the darkest exposure to the lightest."""
-    ordered = sorted(kept, key=lambda fit: float(fit.physics.exposure))
+    ordered = sorted(sound, key=lambda fit: float(fit.physics.exposure))
     places = np.unique(np.linspace(0, len(ordered) - 1, 2 * ROWS + 1).round().astype(int)[1::2])
     return {ordered[place].name: ordered[place] for place in places}
 
@@ -199,15 +206,8 @@ def pairs_picture(
         frames = [low, _photograph(synthetic)]
         bright = [_photograph(im.render(factor * im.linearize(f))) for f in (dark, synthetic)]
         rows.append([*frames, *bright, _residual_plot(residuals, low.shape[0])])
-    titles = [
-        "real low",
-        "synthetic low",
-        "real, brightened",
-        "synthetic, brightened",
-        "residual noise",
-    ]
     height = max(low.shape[0] for _, low, _ in shown)
-    return contact_sheet(rows, titles, [name for name, *_ in shown], height)
+    return contact_sheet(rows, TITLES, [name for name, *_ in shown], height)
 
 
 def _photograph(image: Array) -> np.ndarray:
@@ -221,10 +221,7 @@ def _residual_plot(residuals: Sequence[np.ndarray], height: int) -> np.ndarray:
     axis = figure.subplots()
     reach = max(1.0, *(float(np.quantile(np.abs(r), 0.99)) for r in residuals))
     edges = np.linspace(-reach, reach, 61)
-    for values, colour, label in zip(residuals, SERIES, ("real", "synthetic"), strict=True):
-        weights = np.full(len(values), 1.0 / max(len(values), 1))
-        axis.hist(values, edges, weights=weights, color=colour, alpha=0.55, label=label)
-    axis.set_yticks([])
+    _bars(axis, dict(zip(("real", "synthetic"), residuals, strict=True)), edges)
     axis.set_xlabel("levels of 255")
     axis.legend(frameon=False, fontsize=8)
     return pixels(figure)

@@ -6,6 +6,7 @@ To be looked at: halos, colour blotches in shadows, milky blacks, plastic skin, 
 tiles and checkerboards are what numbers do not show.
 """
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,8 +31,8 @@ Shown = tuple[str, np.ndarray, np.ndarray | None]
 def of_split(name: str, directory: str) -> Iterator[Shown]:
     """Every pair of a built set's split; photographs without a dark partner are darkened twice."""
     split = mixture.opened(name, "dev", directory)
-    for said, low, truth in whole_pairs(split, draws=2):
-        yield said, _eight_bit(low), _eight_bit(truth)
+    for pair, low, truth in whole_pairs(split, draws=2):
+        yield pair, _eight_bit(low), _eight_bit(truth)
 
 
 def of_folder(folder: Path) -> Iterator[Shown]:
@@ -47,25 +48,16 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
 def row(shown: Shown, weights: weight_files.Weights) -> list[np.ndarray]:
     """The pictures of one photograph, as many as `TITLES`, or one less without a truth."""
     _, low, truth = shown
-    found = [low, inference.enhance(low, weights, exposure=DIAL), inference.enhance(low, weights)]
-    return found if truth is None else [*found, truth]
+    images = [low, inference.enhance(low, weights, exposure=DIAL), inference.enhance(low, weights)]
+    return images if truth is None else [*images, truth]
 
 
 def pages(shown: Iterable[Shown], weights: weight_files.Weights, rows: int, height: int):
     """Sheets of `rows` photographs each, uint8."""
-    held: list[tuple[str, list[np.ndarray]]] = []
-    for one in shown:
-        held.append((one[0], row(one, weights)))
-        if len(held) == rows:
-            yield _page(held, height)
-            held = []
-    if held:
-        yield _page(held, height)
-
-
-def _page(held: Sequence[tuple[str, list[np.ndarray]]], height: int) -> np.ndarray:
-    titles = TITLES[: len(held[0][1])]
-    return contact_sheet([images for _, images in held], titles, [name for name, _ in held], height)
+    shown = iter(shown)
+    while page := [(one[0], row(one, weights)) for one in itertools.islice(shown, rows)]:
+        names, images = zip(*page, strict=True)
+        yield contact_sheet(images, TITLES[: len(images[0])], names, height)
 
 
 def options_of(argv: Sequence[str]):
@@ -73,14 +65,15 @@ def options_of(argv: Sequence[str]):
     parser = cli.Parser(
         prog="python -m train.tools.contact_sheet", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--weights", default=weight_files.DEFAULT, help="as for enhance")
-    parser.add_argument("--data", nargs="+", default=[], metavar="NAME/SPLIT", help="built sets")
-    parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
-    parser.add_argument("--photos", nargs="+", default=[], type=Path, help="folders without truth")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the sheets, JPEG")
-    parser.add_argument("--rows", type=int, default=8, help="photographs on a sheet (default 8)")
-    parser.add_argument("--height", type=int, default=240, help="of a picture (default 240 pixels)")
-    parser.add_argument("--overwrite", action="store_true", help="replace sheets that exist")
+    add = parser.add_argument
+    add("--weights", default=weight_files.DEFAULT, help="as for enhance")
+    add("--data", nargs="+", default=[], metavar="NAME/SPLIT", help="built sets")
+    add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
+    add("--photos", nargs="+", default=[], type=Path, help="folders without truth")
+    add("--out", required=True, type=Path, help="folder for the sheets, JPEG")
+    add("--rows", type=int, default=8, help="photographs on a sheet (default 8)")
+    add("--height", type=int, default=240, help="of a picture (default 240 pixels)")
+    add("--overwrite", action="store_true", help="replace sheets that exist")
     options = parser.parse_args(argv)
     if not options.data and not options.photos:
         raise InputError("name built sets with --data, or folders with --photos")
@@ -95,9 +88,9 @@ def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
     options, console = options_of(argv), Console()
     weights = weight_files.load(options.weights)
-    found = [(name.replace("/", "-"), of_split(name, options.data_dir)) for name in options.data]
-    found += [(folder.resolve().name, of_folder(folder)) for folder in options.photos]
-    names = [name for name, _ in found]
+    sheets = [(name.replace("/", "-"), of_split(name, options.data_dir)) for name in options.data]
+    sheets += [(folder.resolve().name, of_folder(folder)) for folder in options.photos]
+    names = [name for name, _ in sheets]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputError(f"two of what is to be shown would be called {min(twice)}; rename one")
@@ -105,7 +98,7 @@ def run(argv: Sequence[str]) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {options.out} cannot be made: {error.strerror}") from error
-    for name, shown in found:
+    for name, shown in sheets:
         for number, sheet in enumerate(pages(shown, weights, options.rows, options.height), 1):
             path = options.out / f"{name}-{number}.jpg"
             photo.write(path, sheet, overwrite=options.overwrite)

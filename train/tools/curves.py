@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.rows import Row
+from train.metrics import Row
 
 COLOURS = ("#2a6fbb", "#d9822b", "#3a8f5c", "#b5446e", "#7a5bb5", "#6b7280", "#a08a1f", "#2aa5b5")
-MOST = 300
+POINTS = 300
 """Points of a curve; longer ones are drawn as means of as many stretches, and their spread."""
 
 
@@ -42,11 +42,11 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     there = {name for row in rows for name, cell in row.items() if cell} - {"step"}
     others = there - {name for panel in PANELS for name in panel.columns}
     parts = Panel(PARTS, tuple(sorted(others)), logarithmic=True)
-    found = [
+    filled = [
         panel._replace(columns=tuple(name for name in panel.columns if name in there))
         for panel in (PANELS[0], parts, *PANELS[1:])
     ]
-    return [panel for panel in found if panel.columns]
+    return [panel for panel in filled if panel.columns]
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, bytes]:
@@ -56,13 +56,13 @@ def drawings(rows: Sequence[Row]) -> dict[str, bytes]:
 
 def curve(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values) of a column, where it has finite ones."""
-    found = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-    steps, values = np.asarray(found, float).reshape(-1, 2).T
+    points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+    steps, values = np.asarray(points, float).reshape(-1, 2).T
     finite = np.isfinite(values)
     return steps[finite], values[finite]
 
 
-def thinned(steps: np.ndarray, values: np.ndarray, most: int = MOST):
+def thinned(steps: np.ndarray, values: np.ndarray, most: int = POINTS):
     """(steps, means, low, high) of at most so many stretches; low and high are the 10 % and 90 %."""
     groups = np.array_split(np.arange(len(steps)), min(most, len(steps)))
     means = [(steps[group].mean(), values[group].mean()) for group in groups]
@@ -78,22 +78,22 @@ def draw(panel: Panel, rows: Sequence[Row]) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "pdn_jax", "svg.fonttype": "path"}):
         figure = Figure(figsize=(5.4, 3.1), layout="constrained")
         axis = figure.subplots()
-        found = {name: curve(rows, name) for name in panel.columns}
-        found = {name: points for name, points in found.items() if len(points[0])}
-        for colour, (name, (steps, values)) in zip(itertools.cycle(COLOURS), found.items()):
+        curves = {name: curve(rows, name) for name in panel.columns}
+        curves = {name: points for name, points in curves.items() if len(points[0])}
+        for colour, (name, (steps, values)) in zip(itertools.cycle(COLOURS), curves.items()):
             middle, means, low, high = thinned(steps, values)
-            if len(steps) > MOST:
+            if len(steps) > POINTS:
                 axis.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
             marker = "o" if len(steps) <= 40 else None
             axis.plot(middle, means, color=colour, marker=marker, markersize=3, label=name)
-        everything = np.concatenate([values for _, values in found.values()] or [np.zeros(0)])
+        everything = np.concatenate([values for _, values in curves.values()] or [np.zeros(0)])
         if panel.logarithmic and (everything >= 0.0).all() and (everything > 0.0).any():
             axis.set_yscale("log", nonpositive="mask")
         axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
         axis.set_xlabel("step")
         axis.grid(color="#e4e4e4", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        if len(found) > 1:
+        if len(curves) > 1:
             axis.legend(frameon=False, fontsize=8)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,4 +1,4 @@
-"""A finished run as weights that come with the package: half the bytes, and a card.
+"""A finished run as bundled pretrained weights: half the bytes, and a card.
 
     python -m train.tools.export_weights --run runs/small-refined --config configs/real.py configs/refine.py \\
         --about docs/weights.json --data eliei/dev sice_pairs/dev --name small
@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from pdn_jax import __version__, cli
+from pdn_jax import __version__, cli, files
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import build, evaluate, main
@@ -30,29 +30,27 @@ from train.data import mixture
 SILENT = ("run_dir", "resume", "data.directory", "log.", "eval.", "checkpoint.")
 """Options that say nothing about the weights, or what such options begin with."""
 
-METRICS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
-
 
 def read_json(path: Path, wanted: str) -> dict[str, Any]:
     """A JSON object; raises InputError that says what was wanted."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected {wanted}") from error
     except ValueError as error:
         raise InputError(f"{path} is no JSON; expected {wanted}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path} is no JSON object; expected {wanted}")
-    return found
+    return content
 
 
 def settings(run: dict[str, Any], base: dict[str, Any], prefix: str = "") -> list[str]:
     """Options of a run that differ from its config, as they stand on the command line.
 
-    Of a file or folder that is named with its whole path only the name is told, a run's below runs/:
-    where it lies is one machine's affair.
+    Of a file or folder that is named with its whole path only the name is given, a run's below
+    runs/: where it lies is one machine's affair.
     """
-    found = []
+    options = []
     for key, value in run.items():
         name = prefix + key
         if name == "model.weights" and value and value not in weight_files.SHIPPED:
@@ -60,11 +58,11 @@ def settings(run: dict[str, Any], base: dict[str, Any], prefix: str = "") -> lis
         elif isinstance(value, str) and Path(value).is_absolute():
             value = Path(value).name
         if isinstance(value, dict):
-            found += settings(value, base.get(key, {}), f"{name}.")
+            options += settings(value, base.get(key, {}), f"{name}.")
         elif value != base.get(key) and not name.startswith(SILENT):
             text = repr(_tuples(value)) if isinstance(value, list) else str(value)
-            found.append(shlex.quote(f"--config.{name}={text}"))
-    return found
+            options.append(shlex.quote(f"--config.{name}={text}"))
+    return options
 
 
 def _tuples(value: Any) -> Any:
@@ -73,44 +71,39 @@ def _tuples(value: Any) -> Any:
 
 def scores_of(weights: weight_files.Weights, config, names: Sequence[str]) -> dict[str, Any]:
     """Data set -> number of photographs, and each metric's mean and 95 % interval."""
-    found = {}
+    results = {}
     for name in names:
         split = mixture.opened(name, "dev", config.data.directory)
         pairs = mixture.pairs(config, [split], build.camera(config))
         scores = evaluate.score(evaluate.model_method(weights), pairs)
-        found[f"{split.name}/{split.split}"] = {"photographs": len(pairs)} | {
-            metric: dict(
-                zip(
-                    ("mean", "low", "high"),
-                    (round(v, 4) for v in (scores.mean(metric), *scores.interval(metric))),
-                    strict=True,
-                )
-            )
-            for metric in METRICS
-        }
-    return found
+        results[f"{split.name}/{split.split}"] = result = {"photographs": len(pairs)}
+        for metric in evaluate.COLUMNS:
+            values = scores.mean(metric), *scores.interval(metric)
+            rounded = (round(value, 4) for value in values)
+            result[metric] = dict(zip(("mean", "low", "high"), rounded, strict=True))
+    return results
 
 
 def trained_on(run: dict[str, Any], about: dict[str, Any], directory: str) -> list[dict[str, Any]]:
     """Every set of the mixture: weight, photographs, and what --about says of it."""
-    found = []
+    sets = []
     options = {name: _tuples(run["data"][name]) for name in ("mixture", "sources")}
     config = ConfigDict({"data": options | {"directory": directory}})
     for split, weight in zip(*mixture.mixture(config), strict=True):
-        said = about["data"].get(split.name)
-        if said is None:
+        facts = about["data"].get(split.name)
+        if facts is None:
             known = ", ".join(about["data"])
             raise InputError(f"--about says nothing of data set {split.name!r}, only of {known}")
-        found.append({"name": split.name, "weight": weight, "dark photographs": len(split)} | said)
-    return found
+        sets.append({"name": split.name, "weight": weight, "dark photographs": len(split)} | facts)
+    return sets
 
 
 def calibrated_on(run: dict[str, Any]) -> dict[str, Any]:
     """Data sets and number of pairs that the camera of synthetic darkness was fitted to, if any."""
     if not run["data"]["physics"]:
         return {}
-    found = read_json(Path(run["data"]["physics"]), "what train.tools.calibrate_camera wrote")
-    return {"data": found["data"], "split": found["split"], "pairs": len(found["pairs"])}
+    facts = read_json(Path(run["data"]["physics"]), "what train.tools.calibrate_camera wrote")
+    return {"data": facts["data"], "split": facts["split"], "pairs": len(facts["pairs"])}
 
 
 def trainings(folder: Path) -> list[Path]:
@@ -125,13 +118,13 @@ def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str,
     if len(folders) != len(configs):
         names = ", ".join(str(folder) for folder in folders)
         raise InputError(f"--config needs one config for each of {names}, in that order")
-    found = []
+    stages = []
     for folder, config in zip(folders, configs, strict=True):
         run = read_json(folder / "config.json", "a finished run folder's config.json")
         base = json.loads(main.parse(["--config", config]).to_json_best_effort())
         command = ["python -m train.main", f"--config {config}", *settings(run, base)]
         shapes = mixture.shapes(ConfigDict(run))
-        found.append(
+        stages.append(
             {
                 "command": " ".join([*command, f"--config.run_dir=runs/{folder.resolve().name}"]),
                 "steps": run["train"]["steps"],
@@ -139,15 +132,15 @@ def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str,
                 "seed": run["seed"],
             }
         )
-    return found
+    return stages
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """What --about says; raises InputError unless it says it in the form that cards have."""
     about = read_json(path, 'an object with "data" and "failures"')
     data, failures = about.get("data"), about.get("failures")
-    said = data.values() if isinstance(data, dict) else [None]
-    if not isinstance(failures, list) or not all(isinstance(each, dict) for each in said):
+    facts = data.values() if isinstance(data, dict) else [None]
+    if not isinstance(failures, list) or not all(isinstance(each, dict) for each in facts):
         raise InputError(
             f'{path}: "data" must be an object of objects by data set, "failures" a list'
         )
@@ -162,7 +155,7 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     config = main.parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
-    config.eval.most = 0
+    config.eval.max_pairs = 0
     leaves = flatten_dict(weights.params).values()
     return {
         "name": options.name,
@@ -182,17 +175,14 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
 
 def write(folder: Path, weights: weight_files.Weights, card: dict[str, Any]) -> None:
     """Weights and card, both or neither; raises InputError."""
-    draft = folder / f"{weight_files.CARD}.new"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        weight_files.save(folder, weights)
-        draft.replace(folder / weight_files.CARD)
+        with files.atomic_write(folder / weight_files.CARD) as file:
+            file.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+            file.flush()
+            weight_files.save(folder, weights)  # the card takes its place once they are there
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error.strerror}") from error
-    finally:
-        if draft.is_file():
-            draft.unlink()
 
 
 def options_of(argv: Sequence[str]):
@@ -200,19 +190,14 @@ def options_of(argv: Sequence[str]):
     parser = cli.Parser(
         prog="python -m train.tools.export_weights", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--run", required=True, type=Path, help="a finished run folder")
-    parser.add_argument(
-        "--config", required=True, nargs="+", help="the config of each training, first to last"
-    )
-    parser.add_argument("--about", required=True, type=Path, help="JSON about data and failures")
-    parser.add_argument(
-        "--data", required=True, nargs="+", metavar="NAME/SPLIT", help="to score on"
-    )
-    parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
-    parser.add_argument("--name", required=True, choices=weight_files.SHIPPED)
-    parser.add_argument(
-        "--out", type=Path, default=weight_files.FOLDER, help="folder of the shipped weights"
-    )
+    add, required = parser.add_argument, {"required": True}
+    add("--run", **required, type=Path, help="a finished run folder")
+    add("--config", **required, nargs="+", help="the config of each training, first to last")
+    add("--about", **required, type=Path, help="JSON about data and failures")
+    add("--data", **required, nargs="+", metavar="NAME/SPLIT", help="to score on")
+    add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
+    add("--name", **required, choices=weight_files.SHIPPED)
+    add("--out", type=Path, default=weight_files.FOLDER, help="folder of the bundled weights")
     return parser.parse_args(argv)
 
 
@@ -231,7 +216,7 @@ def run(argv: Sequence[str]) -> None:
     card = card_of(options, weights)
     write(folder, weights, card)
     for name, scores in card["scores"].items():
-        means = "  ".join(f"{metric} {scores[metric]['mean']:.3f}" for metric in METRICS)
+        means = "  ".join(f"{metric} {scores[metric]['mean']:.3f}" for metric in evaluate.COLUMNS)
         console.print(f"{options.name} on {name}: {means}", soft_wrap=True)
     console.print(f"written to {folder}", soft_wrap=True)
 

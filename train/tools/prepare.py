@@ -5,7 +5,7 @@
     python -m train.tools.prepare photos   --source DIR --name holiday
     python -m train.tools.prepare list
 
-prints what it found: photographs per split, sizes, brightness, pairs that do not match, photographs
+prints what the source holds: photographs per split, sizes, brightness, pairs that do not match, photographs
 that are in two splits, and every file it left out and why.
 """
 
@@ -52,7 +52,7 @@ def options_of(argv: list[str]):
     table.add_argument("--csv", type=Path, help="table of the files, paths relative to --source")
     pairs = kinds.add_parser("paired", parents=[common, built, table], help="dark and normal pairs")
     pairs.add_argument(
-        "--only", action="append", default=[], metavar="COLUMN=VALUE", help="rows of the csv"
+        "--only", nargs="+", default=[], metavar="COLUMN=VALUE", help="rows of the csv"
     )
     scenes = kinds.add_parser(
         "brackets", parents=[common, built, table], help="scenes in several exposures"
@@ -99,17 +99,17 @@ def listed(options) -> listing.Listing:
         raise InputError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
-def fingerprint(found: listing.Listing, options) -> str:
+def fingerprint(source: listing.Listing, options) -> str:
     """Of the source and the options: the same again means that there is nothing to do."""
-    files, source = [], options.source
-    for path in dict.fromkeys(found.files):
-        name = str(path.relative_to(source) if path.is_relative_to(source) else path.name)
+    files, folder = [], options.source
+    for path in dict.fromkeys(source.files):
+        name = str(path.relative_to(folder) if path.is_relative_to(folder) else path.name)
         try:
-            known = path.stat()
+            status = path.stat()
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        files.append([name, known.st_size, known.st_mtime_ns])
-    records = [[r.name, r.scene, r.split, len(r.files)] for r in found.records]
+        files.append([name, status.st_size, status.st_mtime_ns])
+    records = [[r.name, r.scene, r.split, len(r.files)] for r in source.records]
     asked = [options.kind, options.seed, options.held_out]
     return hashlib.sha256(json.dumps([asked, files, records]).encode()).hexdigest()
 
@@ -144,8 +144,8 @@ def built(options, wanted: str) -> dict | None:
 def prepare(options, console: Console) -> dict:
     """Build the data set that the options ask for, or find it built; its plan."""
     check(options)
-    found = listed(options)
-    wanted = fingerprint(found, options)
+    source = listed(options)
+    wanted = fingerprint(source, options)
     plan = built(options, wanted)
     if plan is not None:
         console.print(f"{options.name} is built already: nothing to do", highlight=False)
@@ -158,11 +158,11 @@ def prepare(options, console: Console) -> dict:
     with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
 
         def build(staging: Path) -> Path:
-            reading = bar.add_task("reading", total=len(found.records))
+            reading = bar.add_task("reading", total=len(source.records))
             plan = survey.survey(
                 options.kind,
                 options.source,
-                found,
+                source,
                 seed=options.seed,
                 held_out=options.held_out,
                 advance=lambda: bar.advance(reading),
@@ -264,11 +264,10 @@ def run(argv: list[str]) -> None:
     if options.kind != "list":
         report(options.name, prepare(options, console), console, whole=options.all)
         return
-    found = store.names(options.data_dir)
-    if not found:
+    names, damaged = store.names(options.data_dir), []
+    if not names:
         print(f"no data sets in {store.data_dir(options.data_dir)} yet")
-    damaged = []
-    for name in found:
+    for name in names:
         try:
             plan = store.plan(name, options.data_dir)
         except InputError as error:

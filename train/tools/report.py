@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from pdn_jax import cli
+from pdn_jax import cli, files
 from pdn_jax.types import InputError
-from train import rows
+from train import metrics
 from train.options import flattened
 from train.tools import curves
 
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     folder: Path
     options: dict[str, Any]
-    rows: list[rows.Row]
+    rows: list[metrics.Row]
     tables: dict[str, list[dict[str, str]]]
     picture: Image.Image | None
     unread: Sequence[str] = ()
@@ -60,17 +60,17 @@ def read_run(folder: Path) -> Run:
             return otherwise
 
     options = tried(path, read_options, {})
-    found = tried(folder / "metrics.csv", rows.read, [])
+    logged = tried(folder / "metrics.csv", metrics.read_rows, [])
     tables = {
         path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
     }
     picture = tried(folder / PICTURE, read_picture, None)
-    return Run(folder, options, found, {n: t for n, t in tables.items() if t}, picture, unread)
+    return Run(folder, options, logged, {n: t for n, t in tables.items() if t}, picture, unread)
 
 
 def read_options(path: Path) -> dict[str, Any]:
     """A run's options by their dotted names; raises ValueError where there are none."""
-    options = json.loads(path.read_text())
+    options = json.loads(path.readhtml.escape())
     if not isinstance(options, dict):
         raise ValueError("it holds no options")
     return flattened(options)
@@ -80,10 +80,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a table that `train.evaluate` wrote; raises ValueError where it is none."""
     with path.open(newline="", errors="replace") as file:
         reader = csv.DictReader(file)
-        found = list(reader)
-    if not found or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
+        scores = list(reader)
+    if not scores or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
         raise ValueError("it is no table of scores")
-    return found
+    return scores
 
 
 def read_picture(path: Path) -> Image.Image | None:
@@ -98,16 +98,16 @@ def facts(run: Run) -> dict[str, str]:
     """Label -> what a look at the run should show first."""
     total = run.options.get("train.steps", "?")
     step = int(run.rows[-1]["step"]) if run.rows else 0
-    found = {"steps": f"{step} of {total}", "network": str(run.options.get("model.variant", "?"))}
+    shown = {"steps": f"{step} of {total}", "network": str(run.options.get("model.variant", "?"))}
     judged = [row for row in run.rows if row.get("eval/psnr")]
     if judged:
         best = max(judged, key=lambda row: float(row["eval/psnr"]))
-        found["PSNR now"] = f"{float(judged[-1]['eval/psnr']):.2f} dB"
-        found["best PSNR"] = f"{float(best['eval/psnr']):.2f} dB at step {best['step']}"
+        shown["PSNR now"] = f"{float(judged[-1]['eval/psnr']):.2f} dB"
+        shown["best PSNR"] = f"{float(best['eval/psnr']):.2f} dB at step {best['step']}"
     speeds = [row["images_per_second"] for row in run.rows if row.get("images_per_second")]
     if speeds:
-        found["images/s"] = f"{float(speeds[-1]):.3g}"
-    return found
+        shown["images/s"] = f"{float(speeds[-1]):.3g}"
+    return shown
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ summary { cursor: pointer; margin: .5rem 0; }
 def page(run: Run) -> str:
     """The whole page, HTML."""
     title = html.escape(run.folder.resolve().name)
-    parts = [f"<h1>{title}</h1>", *(f"<p>{_text(said)}</p>" for said in run.unread)]
+    parts = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in run.unread)]
     parts += [_facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
     parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
     parts += [_scores(name, table) for name, table in run.tables.items()]
@@ -153,17 +153,19 @@ def page(run: Run) -> str:
     )
 
 
-def _facts(found: dict[str, str]) -> str:
-    cells = [f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in found.items()]
+def _facts(shown: dict[str, str]) -> str:
+    cells = [
+        f"<div><dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd></div>" for a, b in shown.items()
+    ]
     return f"<dl>{''.join(cells)}</dl>"
 
 
-def _curves(found: Sequence[rows.Row]) -> str:
-    drawn = curves.drawings(found)
+def _curves(logged: Sequence[metrics.Row]) -> str:
+    drawn = curves.drawings(logged)
     if not drawn:
         return "<p>Nothing has been logged yet.</p>"
     images = [
-        f'<img alt="{_text(name)}" src="{_data("image/svg+xml", svg)}">'
+        f'<img alt="{html.escape(name)}" src="{_data("image/svg+xml", svg)}">'
         for name, svg in drawn.items()
     ]
     return f'<div class="curves">{"".join(images)}</div>'
@@ -174,9 +176,9 @@ def _picture(picture: Image.Image | None) -> str:
         return "<p>The picture is written at the first evaluation.</p>"
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90, subsampling=0)
-    said = "Rows of photographs: low, every stage, every level, restored, truth"
-    image = f'<img alt="{said}" src="{_data("image/jpeg", buffer.getvalue())}">'
-    return f'<p>{said}.</p><div class="wide">{image}</div>'
+    legend = "Rows of photographs: low, every stage, every level, restored, truth"
+    image = f'<img alt="{legend}" src="{_data("image/jpeg", buffer.getvalue())}">'
+    return f'<p>{legend}.</p><div class="wide">{image}</div>'
 
 
 def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
@@ -196,7 +198,7 @@ def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
     ]
     heads = [column.replace("_", "-") for column in columns]
     return (
-        f"<p>{_text(name)}: means over the photographs, their 95 % interval in brackets. "
+        f"<p>{html.escape(name)}: means over the photographs, their 95 % interval in brackets. "
         "What is called gt-mean leans on the truth.</p>"
         + _table(["method", *heads], means)
         + f"<details><summary>{len(each)} single scores</summary>"
@@ -225,17 +227,13 @@ def _options(options: dict[str, Any]) -> str:
 
 
 def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in heads)
-    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in body]
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
     lines = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
         '<div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
 
 
 def _data(kind: str, content: bytes) -> str:
@@ -245,22 +243,8 @@ def _data(kind: str, content: bytes) -> str:
 # --- the command line --------------------------------------------------------------------------
 
 
-def write(path: Path, text: str) -> None:
-    """The page, whole or not at all; raises InputError where it cannot be."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name an html file with --out")
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); name another with --out"
-        ) from error
-
-
-def run(argv: Sequence[str]) -> None:
-    """The command line; raises InputError for bad input."""
+def options_of(argv: Sequence[str]):
+    """The parsed command line."""
     parser = cli.Parser(prog="python -m train.tools.report", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run_dir of a training")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in that folder)")
@@ -268,11 +252,24 @@ def run(argv: Sequence[str]) -> None:
     options = parser.parse_args(argv)
     if options.out and options.out.exists() and not options.overwrite:
         raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
+    return options
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    options = options_of(argv)
     out = options.out or options.run / "report.html"
-    found = read_run(options.run)
-    write(out, page(found))
-    for said in found.unread:
-        print(f"left out: {said}", file=sys.stderr)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name an html file with --out")
+    content = read_run(options.run)
+    try:
+        files.writehtml.escape(out, page(content))
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror}); name another with --out"
+        ) from error
+    for line in content.unread:
+        print(f"left out: {line}", file=sys.stderr)
     print(f"written to {out}")
 
 

@@ -1,0 +1,82 @@
+"""Scores: equal photographs, pairs of folders, and what a command line may name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from pdn_jax.types import InputError
+from train import evaluate
+
+ROOT = Path(__file__).parents[1]
+BLACK = np.zeros((24, 32, 3), np.float32)
+
+
+def noisy(sigma):
+    noise = np.random.default_rng(0).normal(0.0, sigma, BLACK.shape)
+    return np.clip(0.5 + noise, 0.0, 1.0).astype(np.float32)
+
+
+def test_equal_photographs_count_60_db_and_leave_a_mean():
+    """A black pair: the input is its own truth, and every number of the table stays finite."""
+    pairs = [("black", BLACK, BLACK), ("grey", BLACK + 0.4, BLACK + 0.5)]
+    for name, method in evaluate.BASELINES.items():
+        scores = evaluate.score(method, pairs)
+        assert np.isfinite(scores.values).all(), name
+        assert np.isfinite([scores.mean("psnr"), *scores.interval("psnr")]).all(), name
+    scores = evaluate.score(evaluate.BASELINES["input"], pairs)
+    psnr, gt_mean = (scores.values[:, evaluate.COLUMNS.index(c)] for c in ("psnr", "gt_mean_psnr"))
+    np.testing.assert_allclose(psnr, [evaluate.LIMIT, 20.0], atol=1e-3)  # 10·log10(1 / 0.1²)
+    np.testing.assert_allclose(gt_mean, evaluate.LIMIT)  # grey by its mean is its truth as well
+    assert scores.mean("psnr") == pytest.approx(40.0, abs=1e-3)
+
+
+def test_no_photograph_of_8_bits_is_above_the_limit_but_for_being_equal():
+    """Rounding to 8 bits leaves 10·log10(12·255²) = 58.9 dB, below the limit."""
+    truth = noisy(0.1)
+    rounded = np.rint(truth * 255) / np.float32(255)
+    scores = evaluate.score(lambda _: rounded, [("a", truth, truth)])
+    assert scores.mean("psnr") == pytest.approx(10 * np.log10(12 * 255**2), abs=0.3)
+    assert scores.mean("psnr") < evaluate.LIMIT
+
+
+def test_pairs_of_two_folders_are_matched_by_name(tmp_path):
+    for folder, names in (("low", ("b.png", "a.PNG")), ("normal", ("a.png", "b.jpg"))):
+        (tmp_path / folder).mkdir()
+        for place, name in enumerate(sorted(names)):
+            image = np.full((24, 32, 3), 100 * place + 50, np.uint8)
+            PILImage.fromarray(image).save(tmp_path / folder / name)
+    pairs = list(evaluate.read_pairs(tmp_path / "low", tmp_path / "normal"))
+    assert [name for name, *_ in pairs] == ["a", "b"]
+    for (_, low, normal), level in zip(pairs, (50, 150), strict=True):
+        np.testing.assert_allclose(low, level / 255, atol=1e-6)
+        np.testing.assert_allclose(normal, level / 255, atol=0.01)
+    (tmp_path / "low/b.png").unlink()
+    with pytest.raises(InputError, match=r"b\.jpg has no partner"):
+        next(iter(evaluate.read_pairs(tmp_path / "low", tmp_path / "normal")))
+
+
+@pytest.mark.slow
+def test_two_folders_need_no_file_locks(tmp_path):
+    """fcntl is what Windows lacks; data sets lock with it, folders of photographs do not."""
+    code = "import sys; sys.modules['fcntl'] = None; from train import evaluate; "
+    code += "evaluate.run(sys.argv[1:])"
+    for folder in ("low", "normal"):
+        (tmp_path / folder).mkdir()
+        PILImage.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(tmp_path / folder / "a.png")
+    options = ["--weights", "tiny", "--low", "low", "--normal", "normal", "--out", "table.csv"]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "table.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["--data", "a", "--low", "b", "--normal", "c"], ["--low", "b"]]
+)
+def test_pairs_come_from_one_place(argv):
+    with pytest.raises(InputError, match="name either --data, or both"):
+        evaluate.options_of(["--weights", "tiny", *argv])

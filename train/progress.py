@@ -1,0 +1,173 @@
+"""What a run shows: where it stands, how fast it is, its stages in a picture, a profile."""
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pdn_jax import inference, photo
+from pdn_jax.sheet import contact_sheet
+from pdn_jax.weights import Weights
+from train.evaluate import Pair
+
+SHOWN = ("loss", "restored", "structure", "negative")
+PROFILED = (10, 15)
+"""First and last step of a profile, counted from where the run starts or goes on."""
+
+CELL_HEIGHT = 160
+PICTURED = 8
+"""Pairs at most on the picture of a run."""
+
+
+class Log(Console):
+    """Where a training says what it does. It goes on where nobody reads any more: `| head`, a closed
+    terminal."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich's hook."""
+        self.quiet = True
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:  # what a terminal says that is gone
+                raise
+            self.on_broken_pipe()
+
+
+class Bar:
+    """The progress bar: step, loss terms, images/s and time left; plain lines where there is no terminal."""
+
+    def __init__(self, total: int, start: int, console: Console):
+        self.console, self.total = console, total
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("train", total=total, completed=start, terms="compiling")
+
+    def advance(self, step: int) -> None:
+        """A step was done."""
+        self.progress.update(self.task, completed=step)
+
+    def show(self, step: int, values: dict[str, float], left: float) -> None:
+        """New terms and the speed, where known; without a terminal they are printed as a line."""
+        terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
+        if "images_per_second" in values:
+            terms += f"  {values['images_per_second']:.0f} images/s"
+        self.progress.update(self.task, terms=terms)
+        if not self.console.is_terminal:
+            time_left = f"  {left:.0f} s left" if left < float("inf") else ""
+            self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+
+class Clock:
+    """Steps per second since it was last started, at some step."""
+
+    def __init__(self, step: int):
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Count from here."""
+        self._from, self._since = step, time.perf_counter()
+
+    def speed(self, step: int) -> float:
+        """Steps per second until this one; 0 where there were none."""
+        return (step - self._from) / (time.perf_counter() - self._since)
+
+
+class Profile:
+    """Steps 10 to 15 after `start`, traced into run_dir/profile where asked for; a context.
+
+    It says where the trace lies, and which steps it has of a run that ends sooner.
+    """
+
+    def __init__(self, asked: bool, run_dir: Path, start: int, console: Console):
+        self.folder, self.console = run_dir / "profile", console
+        self.first, self.last = start + PROFILED[0], start + PROFILED[1]
+        self.waiting, self.running, self.seen = asked, False, start
+
+    def step(self, step: int, state: Any):
+        """A context for one step, named in the trace; state: what the step starts from."""
+        if self.waiting and step == self.first:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self.folder))
+            self.waiting, self.running = False, True
+        if self.running and step > self.last:
+            jax.block_until_ready(state)
+            self._stop()
+        self.seen = step
+        return jax.profiler.StepTraceAnnotation("train", step_num=step)
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self.running = False
+        self.console.print(
+            f"a profile of steps {self.first} to {self.seen} is in {self.folder}: open it with "
+            f"`xprof {self.folder}`, or its trace.json.gz at ui.perfetto.dev",
+            soft_wrap=True,
+        )
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.running:
+            self._stop()
+        elif self.waiting:
+            said = f"no profile: the run ended before step {self.first}"
+            self.console.print(said, soft_wrap=True)
+
+
+def some(pairs: Sequence[Pair]) -> list[Pair]:
+    """At most `PICTURED` of the pairs, evenly spread."""
+    places = np.linspace(0, len(pairs) - 1, min(PICTURED, len(pairs))).round().astype(int)
+    return [pairs[place] for place in places]
+
+
+def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
+    """Rows of low, every enhancement stage, every denoising level, restored, truth; uint8."""
+    cells, names, titles = [], [], []
+    for name, low, normal in pairs:
+        found = inference.stages(low, weights)
+        images = [low, *found.enhanced, *found.denoised, found.restored, normal]
+        cells.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
+        names.append(name)
+        levels = range(len(found.denoised) - 1, -1, -1)
+        titles = [
+            "low",
+            *(f"stage {index + 1}" for index in range(len(found.enhanced))),
+            *(f"level 1/{2**level}" for level in levels),
+            "restored",
+            "truth",
+        ]
+    return contact_sheet(cells, titles, names, CELL_HEIGHT)
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """A PNG, replaced if a resumed run had written it before."""
+    photo.write(path, image, overwrite=True)
