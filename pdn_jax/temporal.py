@@ -15,8 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from pdn_jax import enhancement
 from pdn_jax import image as im
-from pdn_jax.enhancement import REDUCTION
-from pdn_jax.tiling import Survey
+from pdn_jax.layout import REDUCTION, GlobalPass
 from pdn_jax.types import Image, Scalar
 
 FRAMES = 8
@@ -56,7 +55,7 @@ class State(NamedTuple):
     noise by brightness, sRGB [BINS].
     """
 
-    seen: Survey
+    seen: GlobalPass
     average: Image
     variance: Array
     count: Array
@@ -64,7 +63,7 @@ class State(NamedTuple):
     noise: Array
 
 
-def start(seen: Survey, low: Image) -> State:
+def start(seen: GlobalPass, low: Image) -> State:
     """The state after a first frame.
 
     Args:
@@ -77,16 +76,17 @@ def start(seen: Survey, low: Image) -> State:
     grid = im.pool(low, REDUCTION)
     ones = jnp.ones_like(grid[..., :1])
     detail = _cells(_detail(low) ** 2)
+    seen = seen._replace(increments=seen.increments.sum(1, keepdims=True))
     return State(seen, low, ones, ones, grid, _noise(detail, detail, _bins(grid)))
 
 
 def step(
     state: State,
-    seen: Survey,
+    seen: GlobalPass,
     low: Image,
     seconds: float | Scalar,
     frames: float | Scalar = FRAMES,
-) -> tuple[State, Survey, Image, Bool[Array, ""]]:
+) -> tuple[State, GlobalPass, Image, Bool[Array, ""]]:
     """The next frame of a film, as it is to be rendered.
 
     A cell is averaged with weights 1/n in the n-th frame since it moved, 1/frames at least. It has
@@ -158,24 +158,26 @@ def follow(change: float | Array, seconds: float | Scalar) -> Array:
 
 
 def _filtered(
-    past: Survey, seen: Survey, count: Array, cut: Array, seconds: float | Scalar
-) -> Survey:
+    past: GlobalPass, seen: GlobalPass, count: Array, cut: Array, seconds: float | Scalar
+) -> GlobalPass:
     """The global pass, filtered: its means in time, the rest over the frames of each cell."""
     slow = jnp.maximum(1.0 / count, follow(0.0, seconds))
 
     def mixed(before: Array, now: Array, share: Array) -> Array:
         return now + (1.0 - share).astype(now.dtype) * (before - now)
 
-    means = [x.log_exposure.mean((1, 2), keepdims=True) for x in (past, seen)]
+    paths = [x.increments.sum(1) for x in (past, seen)]
+    means = [path.mean((1, 2), keepdims=True) for path in paths]
     share = jnp.where(cut, 1.0, follow(jnp.abs(means[1] - means[0]).max(), seconds))
-    relief = mixed(past.log_exposure - means[0], seen.log_exposure - means[1], slow)
-    log_exposure = jnp.clip(mixed(*means, share) + relief, 0.0, enhancement.MAX_BRIGHTENING)
-    return Survey(
+    relief = mixed(paths[0] - means[0], paths[1] - means[1], slow)
+    path = jnp.clip(mixed(*means, share) + relief, 0.0, enhancement.MAX_BRIGHTENING)
+    return GlobalPass(
         black=mixed(past.black, seen.black, share),
-        log_exposure=log_exposure,
+        increments=path[:, None],
         noise=mixed(past.noise, seen.noise, slow),
         context=mixed(past.context, seen.context, slow),
-        mean_path=seen.mean_path + (log_exposure - seen.log_exposure).mean(),
+        shot_noise=mixed(past.shot_noise, seen.shot_noise, share),
+        read_noise=mixed(past.read_noise, seen.read_noise, share),
     )
 
 

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdn_jax import image as im
-from pdn_jax import inference, temporal, tiling, ycbcr
+from pdn_jax import temporal, ycbcr
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
-from pdn_jax.enhancement import REDUCTION
+from pdn_jax.enhancer import SMALLEST, Enhancer, check_dials
+from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
-from pdn_jax.photo import SMALLEST
-from pdn_jax.types import InputError
+from pdn_jax.layout import REDUCTION, GlobalPass
 from pdn_jax.video_input import Film, events, examine, opened, picture_stream, planes_of, pyav
 from pdn_jax.video_output import check_target, written, written_coding
 from pdn_jax.weights import Weights
@@ -61,7 +61,7 @@ class Renderer:
 
     def __init__(
         self,
-        weights: Weights | str | Path,
+        enhancer: Enhancer,
         size: tuple[int, int],
         read: Coding,
         write: Coding,
@@ -69,11 +69,17 @@ class Renderer:
         exposure: float = 1.0,
         denoise: float = 1.0,
         steady: bool = True,
-        tile: int = inference.TILE,
     ):
-        self.params, self.network = inference.prepare(weights)
-        self.size, self.read, self.write, self.tile = size, read, write, tile
-        self.dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
+        """Nothing is compiled yet.
+
+        Args:
+            enhancer: the network.
+            size: height and width of the frames.
+            read, write: coding of the frames that come and go.
+            exposure, denoise, steady: as `enhance_film` takes them.
+        """
+        self.enhancer, self.size, self.read, self.write = enhancer, size, read, write
+        self.dials = {"exposure": exposure, "denoise": denoise}
         # What is asked to leave the noise in averages no frames.
         self.frames = 1.0 + (temporal.FRAMES - 1.0) * denoise
         self.steady = steady
@@ -82,42 +88,39 @@ class Renderer:
 
     def __call__(self, planes: Planes, seconds: float) -> Planes:
         """The next frame's planes and the time since the one before -> the enhanced frame's."""
-        low = im.pad_to_multiple(_to_rgb(planes, self.read)[None], REDUCTION)
-        seen = self.network.survey(self.params, low, self.size)
-        if self.steady and self._state is not None:
-            dials = jnp.float32(max(seconds, SHORTEST)), jnp.float32(self.frames)
-            self._state, seen, low, cut = _step(self._state, seen, low, *dials)
-            self.cuts += int(cut)
-        elif self.steady:
-            self._state = _start(seen, low)
-        self.stops += float(seen.mean_path.mean()) / math.log(2.0)
-        restored = self._rendered(low, seen)[: self.size[0], : self.size[1]]
+        rgb = _to_rgb(planes, self.read)
+        estimate = self.enhancer.global_pass(np.asarray(rgb))
+        if self.steady:
+            rgb, estimate = self._steadied(rgb, estimate, seconds)
+        self.stops += float(estimate.increments.sum(1).mean()) / math.log(2.0)
+        restored = self.enhancer.render(np.asarray(rgb), estimate, **self.dials)
         return jax.device_get(_from_rgb(restored, self.write, len(planes) == 1))
 
-    def _rendered(self, low: jax.Array, seen: tiling.Survey) -> jax.Array:
-        """The frame [1, h, w, 3] with its global pass -> the enhanced one, whole or in tiles."""
-        render = self.network.dialled_window if self.dials else self.network.plain_window
-        height, width = low.shape[1:3]
-        if height * width <= self.tile**2:
-            return render(self.params, low, seen, *self.dials)[0]
-        restored = np.empty(low.shape[1:], np.float32)
-        for tile in tiling.windows(height, width, tile=self.tile, overlap=self.network.margin):
-            part = seen.part(tile.rows, tile.columns)
-            made = render(self.params, low[:, tile.rows, tile.columns], part, *self.dials)[0]
-            restored[tile.kept_rows, tile.kept_columns] = made[tile.inner_rows, tile.inner_columns]
-        return jnp.asarray(restored)
+    def _steadied(
+        self, rgb: jax.Array, estimate: GlobalPass, seconds: float
+    ) -> tuple[np.ndarray, GlobalPass]:
+        """The frame and its global pass, averaged with those before."""
+        low = im.pad_to_multiple(rgb[None], REDUCTION)
+        if self._state is None:
+            self._state = _start(estimate, low)
+            return np.asarray(rgb), estimate
+        numbers = jnp.float32(max(seconds, SHORTEST)), jnp.float32(self.frames)
+        self._state, estimate, low, cut = _step(self._state, estimate, low, *numbers)
+        self.cuts += int(cut)
+        average = np.clip(low[0, : self.size[0], : self.size[1]], 0.0, 1.0)  # less its rounding
+        return np.asarray(average), jax.device_get(estimate)
 
 
 def enhance_film(
     source: str | Path,
     target: str | Path,
-    weights: Weights | str | Path = weight_files.DEFAULT,
+    weights: Enhancer | Weights | str | Path = weight_files.DEFAULT,
     *,
     exposure: float = 1.0,
     denoise: float = 1.0,
     steady: bool = True,
     overwrite: bool = False,
-    tile: int = inference.TILE,
+    tile: int | None = None,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> FilmSummary:
     """A dark film -> the enhanced one, whole or not at all; sound and subtitles are copied.
@@ -125,12 +128,12 @@ def enhance_film(
     Args:
         source: what FFmpeg reads, 8 bits or more, SDR, not interlaced.
         target: .mp4, .m4v, .mov, .mkv or .webm; its folder must be there.
-        weights: as `inference.enhance` takes them.
+        weights: as `inference.enhance` takes them, or an `Enhancer`, whose programs are shared.
         exposure: relative to the network's own result, > 0; 2 is one stop brighter.
         denoise: from 0, the brightened film with its noise, to 1.
         steady: whether exposure and noise are averaged over the frames; else each is on its own.
         overwrite: whether a file that is there already may be replaced.
-        tile: frames of more than tile×tile pixels are rendered in tiles.
+        tile: as `inference.enhance` takes it: a larger frame is processed in tiles.
         progress: is called after every frame with the seconds done and those of the film, or None.
 
     Returns:
@@ -140,7 +143,7 @@ def enhance_film(
         InputError: for a source, target, weights or dials that cannot be used, in one line.
     """
     source, target = Path(source), Path(target)
-    exposure, denoise = inference.check_dials(exposure, denoise)
+    exposure, denoise = check_dials(exposure, denoise)
     pyav()
     check_target(target, overwrite)
     film = examine(source)
@@ -148,15 +151,15 @@ def enhance_film(
         raise InputError(
             f"{source} is {film.width}×{film.height} pixels: {SMALLEST} a side are the least"
         )
+    enhancer = weights if isinstance(weights, Enhancer) else Enhancer(weights, tile=tile)
     renderer = Renderer(
-        weights,
+        enhancer,
         (film.height, film.width),
         film.coding,
         written_coding(film, target)[0],
         exposure=exposure,
         denoise=denoise,
         steady=steady,
-        tile=tile,
     )
     try:
         with atomic_write(target) as draft:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
 from pdn_jax.ycbcr import LUMA, RGB, Coding
 
 # fmt: off

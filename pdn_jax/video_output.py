@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
 from pdn_jax.video_input import SAMPLING, Film, pyav, said
 from pdn_jax.ycbcr import Coding
 

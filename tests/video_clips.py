@@ -48,12 +48,12 @@ def write(
 ):
     """Make a film of uint8 frames [h, w, 3], in ticks of `SECOND`, 25 a second unless said.
 
-    sound: a tone of the film's length, AAC. words: (ticks, text, ticks) of subtitles in mov_text.
+    sound: a tone of the film's length, AAC. words: (start, text, length) in milliseconds.
     """
     times = [index * SECOND // 25 for index in range(len(frames))] if times is None else times
     with av.open(str(path), "w", format=kind) as output:
         video = output.add_stream(codec, rate=25, options=options or {"crf": "1"})
-        video.height, video.width = frames[0].shape[:2]
+        video.height, video.width = size(frames[0])
         video.pix_fmt = pixels
         context = video.codec_context
         video.time_base = context.time_base = Fraction(1, SECOND)
@@ -63,12 +63,21 @@ def write(
         if turned:
             video.set_display_rotation(turned)
         tone = output.add_stream("aac", rate=44100, layout="mono") if sound else None
+        text = output.add_mux_stream("subrip") if words else None
+        if text:
+            text.metadata["language"] = "deu"
         output.metadata["title"] = "a dark film"
         for values, time in zip(frames, times, strict=True):
             frame = values if isinstance(values, av.VideoFrame) else picture(values, pixels, tags)
             frame.pts, frame.time_base = time, Fraction(1, SECOND)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
+        for start, line, length in words:
+            packet = av.Packet(line.encode())
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = start
+            packet.duration = length
+            output.mux(packet)
         if tone:
             for start in range(0, round(44100 * (times[-1] / SECOND + 0.04)), 1024):
                 wave = np.sin(np.arange(start, start + 1024) * 0.06)[None].astype(np.float32)
@@ -76,6 +85,11 @@ def write(
                 chunk.sample_rate, chunk.pts, chunk.time_base = 44100, start, Fraction(1, 44100)
                 output.mux(tone.encode(chunk))
             output.mux(tone.encode(None))
+
+
+def size(values):
+    """Height and width of an array or a frame."""
+    return (values.height, values.width) if hasattr(values, "planes") else values.shape[:2]
 
 
 def picture(values, pixels, tags=(1, 1, 1, 1)):
