@@ -30,20 +30,6 @@ SUFFIX = ".program"
 DIGEST = 16
 """Bytes at the head of an entry that say whether the rest is whole."""
 
-SOURCES = (
-    "convolution",
-    "denoising",
-    "enhancement",
-    "executable",
-    "image",
-    "inference",
-    "layout",
-    "model",
-    "programs",
-    "tiling",
-)
-"""Modules that say what a program computes."""
-
 OPTIONS = ("jax_default_matmul_precision", "jax_enable_x64")
 """Options of jax, also environment variables, that change what is compiled."""
 
@@ -148,8 +134,8 @@ def _build() -> tuple[str, ...]:
     """Versions, our own source, and the machine."""
     here = Path(__file__).parent
     source = hashlib.blake2b(digest_size=16)
-    for module in SOURCES:
-        source.update((here / f"{module}.py").read_bytes())
+    for path in sorted(here.glob("*.py")):
+        source.update(path.read_bytes())
     versions = (f"{package} {metadata.version(package)}" for package in ("jax", "jaxlib"))
     return (source.hexdigest(), *versions, *machine())
 

@@ -12,6 +12,7 @@ Where a grid is larger than its image, a mask [n, h/8, w/8, 1] of ones and zeros
 count: convolutions then see the zeros that they see around an image, and `summary` the rest alone.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -155,17 +156,29 @@ class Enhancement(nn.Module):
         shot_noise = jnp.exp(jnp.clip(noise[:, 0] - 7.5, -14.0, -2.0))
         read_noise = jnp.exp(jnp.clip(noise[:, 1] - 14.0, -24.0, -4.0))
 
-        stage = Stage(self.width, self.dtype, name="stage")
         start = remove_black(small, black)
-        total = jnp.zeros_like(start)
-        increments = []
-        for _ in range(self.stages):
-            current = im.expose_curve(start, total)
-            increment, memory = stage(observed, current, memory, mask)
-            increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
-            increments.append(increment)
-            total = total + increment
-        return Brightening(tuple(increments), black, shot_noise, read_noise, memory)
+        one = functools.partial(_one_stage, observed=observed, start=start, mask=mask)
+        stage = Stage(self.width, self.dtype, name="stage")
+        carried, increments = (jnp.zeros_like(start), memory), []
+        if mask is None:
+            for _ in range(self.stages):
+                carried, increment = one(stage, carried, None)
+                increments.append(increment)
+        else:  # one stage to compile instead of S
+            scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
+            carried, stacked = scan(stage, carried, jnp.zeros(self.stages))
+            increments = list(jnp.unstack(stacked))
+        return Brightening(tuple(increments), black, shot_noise, read_noise, carried[1])
+
+
+def _one_stage(
+    stage: Stage, carried: tuple[Array, Array], _: Any, *, observed: Array, start: Image, mask: Any
+) -> tuple[tuple[Array, Array], Array]:
+    """(whole δ so far, memory) -> the same after one more stage, and its δ."""
+    total, memory = carried
+    increment, memory = stage(observed, im.expose_curve(start, total), memory, mask)
+    increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
+    return (total + increment, memory), increment
 
 
 def remove_black(low: Image, black: PerChannel) -> Image:

@@ -207,7 +207,7 @@ def test_a_sky_that_came_out_white_gets_its_colour_back():
 @pytest.mark.parametrize(("share", "apart"), [(0.2, 1.0), (0.25, 1.0), (0.375, 0.5), (0.5, 0.0)])
 def test_how_far_channels_walk_apart_by_hand(share, apart):
     """m = 2 − 4·s, held in [0, 1], where a pixel's path, softened, is s of the softened mean path."""
-    tilt, soft = jnp.asarray([0.1, 0.0, -0.1]), inference.SOFTENING
+    tilt, soft = jnp.asarray([0.1, 0.0, -0.1]), dial.SOFTENING
     mean = 1.0
     level = share * (mean + soft) - soft
     sky = np.zeros((1, 16, 16, 1), bool)
@@ -215,7 +215,7 @@ def test_how_far_channels_walk_apart_by_hand(share, apart):
     rest = (mean * 256 - level) / 255
     path = jnp.where(sky, level + tilt, rest)
     restored = jnp.full((1, 16, 16, 3), 0.9)
-    result = inference.dial(output(restored, path=path), 0.3, 1.0)
+    result = dial.dial(output(restored, path=path), 0.3, 1.0)
     wanted = (level + apart * tilt + soft) / (mean + soft)
     expected = im.expose_curve(restored[0, 0, 0], jnp.log(0.3) * wanted)
     np.testing.assert_allclose(result[0, 0, 0], expected, rtol=1e-5)
