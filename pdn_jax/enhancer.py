@@ -325,7 +325,7 @@ def _inputs(
     return low, estimate.black[0], increments, noise, context, np.asarray(valid, np.int32)
 
 
-def _numbers(values: Sequence[float]) -> list[np.ndarray]:
+def _numbers(values: Sequence[float]) -> list[Any]:
     return [np.float32(value) for value in values]
 
 

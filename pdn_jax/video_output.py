@@ -146,7 +146,10 @@ def written(draft: str, source: Any, stream: Any, film: Film, target: Path) -> I
     av = pyav()
     kind = FORMATS[target.suffix.lower()]
     try:
-        with av.open(draft, "w", format=kind) as output:
+        # Where a stream begins is written in ticks of the film, by default thousandths.
+        ticks = {"movie_timescale": str(stream.time_base.denominator)}
+        options = ticks if kind in ("mp4", "mov") else {}
+        with av.open(draft, "w", format=kind, container_options=options) as output:
             writer = Writer(output, source, stream, film, target)
             yield writer
             writer.finish()

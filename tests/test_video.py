@@ -62,7 +62,7 @@ def test_every_frame_is_brightened_and_keeps_its_time(tmp_path, enhancer, pictur
 def test_all_containers_are_written(tmp_path, enhancer, pictures, extension):
     clips.write(tmp_path / "low.mp4", pictures[:3], sound=False, turned=90)
     enhance_film(tmp_path / "low.mp4", tmp_path / f"out{extension}", enhancer)
-    assert times(tmp_path / f"out{extension}") == [0.0, 0.04, 0.08]
+    assert times(tmp_path / f"out{extension}") == pytest.approx([0.0, 0.04, 0.08], abs=1e-3)
     assert clips.frames(tmp_path / f"out{extension}")[0].rotation == 90
 
 
@@ -123,12 +123,12 @@ def test_tags_are_written(tmp_path, enhancer, pictures):
     assert tags(clips.frames(tmp_path / "out.mp4")[0]) == (6, 6, 6, 1)
 
 
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le", "nv12", "gbrp", "gray", "yuvj420p"])
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le", "nv12", "bgr0", "gray", "yuvj420p"])
 def test_colours_are_read_rightly(tmp_path, pixels):
     """From a lossless film; PyAV's own conversion of greys would be off by half a level."""
     ramp = np.repeat(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], 32, 0), 3, 2)
     kind = {"nv12": "rawvideo", "yuvj420p": "mjpeg"}.get(pixels, "ffv1")
-    full = 2 if pixels in ("gbrp", "gray", "yuvj420p") else 1
+    full = 2 if pixels in ("bgr0", "gray", "yuvj420p") else 1
     options = {"qscale": "1", "flags": "qscale", "global_quality": "118"}
     clips.write(
         tmp_path / "low.mkv",
@@ -161,7 +161,7 @@ def test_ten_bits_stay_ten(tmp_path, enhancer, pictures):
 def test_eight_and_ten_bits_agree(tmp_path, enhancer, pictures):
     lights = []
     for pixels in ("yuv444p", "yuv444p10le"):
-        clips.write(tmp_path / f"{pixels}.mp4", pictures[:1], pixels=pixels, sound=False)
+        clips.write(tmp_path / f"{pixels}.mp4", pictures[:3], pixels=pixels, sound=False)
         enhance_film(tmp_path / f"{pixels}.mp4", tmp_path / f"{pixels}-out.mp4", enhancer)
         lights.append(clips.light(clips.frames(tmp_path / f"{pixels}-out.mp4")[0]))
     assert lights[0] == pytest.approx(lights[1], abs=1 / 255)
