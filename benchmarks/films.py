@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--frames", type=int, default=33, help="of the film that is timed")
     parser.add_argument("--repeats", type=int, default=3, help="of which the median is shown")
-    parser.add_argument("--still", type=int, default=50, help="frames of each still scene")
+    parser.add_argument("--still", type=int, default=75, help="frames of each still scene")
     parser.add_argument("--noise", nargs="+", type=float, default=[0.3, 1.0, 3.0])
     parser.add_argument("--side", type=int, default=240, help="pixels a side of those scenes")
     options = parser.parse_args(argv)

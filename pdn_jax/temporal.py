@@ -28,7 +28,10 @@ FAST = 0.08
 """Time constant in seconds with which a change of `STEP` or more is followed."""
 
 STEP = 0.1
-"""A change of the mean ln k that is no estimation error."""
+"""A change of the mean ln k that is no estimation error, or more where that varies from frame to
+frame anyway: `JITTER` times its usual change."""
+
+JITTER = 4.0
 
 MOVED = 1.7
 """A cell has moved where its squared change is this many times what noise explains."""
@@ -37,7 +40,7 @@ BINS = 8
 """Brightnesses for which the noise is measured, each that of as many cells."""
 
 LEARN = 0.1
-"""Weight of the present frame in the measured noise."""
+"""Weight of the present frame in what is measured of noise and jitter."""
 
 CUT = 0.5
 """A cut is where two frames differ by this share of their contrast, brightness aside."""
@@ -52,7 +55,8 @@ class State(NamedTuple):
     seen: the filtered global pass. average: the running average of the frames [1, h, w, 3].
     variance: the share of the noise's variance that it still has, and count: frames since the cell
     moved, both [1, h/8, w/8, 1]. grid: the last frame [1, h/8, w/8, 3]. noise: variance of a frame's
-    noise by brightness, sRGB [BINS].
+    noise by brightness, sRGB [BINS]. mean: of the last frame's own ln k [1, 1, 1, 3]; jitter: how
+    much that changes, root mean square.
     """
 
     seen: GlobalPass
@@ -61,6 +65,8 @@ class State(NamedTuple):
     count: Array
     grid: Array
     noise: Array
+    mean: Array
+    jitter: Scalar
 
 
 def start(seen: GlobalPass, low: Image) -> State:
@@ -76,8 +82,12 @@ def start(seen: GlobalPass, low: Image) -> State:
     grid = im.pool(low, REDUCTION)
     ones = jnp.ones_like(grid[..., :1])
     detail = _cells(_detail(low) ** 2)
-    seen = seen._replace(increments=seen.increments.sum(1, keepdims=True))
-    return State(seen, low, ones, ones, grid, _noise(detail, detail, _bins(grid)))
+    noise = _noise(detail, detail, _bins(grid))
+    path = seen.increments.sum(1)
+    jitter = jnp.float32(STEP / JITTER)
+    mean = path.mean((1, 2), keepdims=True)
+    seen = seen._replace(increments=path[:, None])
+    return State(seen, low, ones, ones, grid, noise, mean, jitter)
 
 
 def step(
@@ -119,8 +129,9 @@ def step(
     weight = 1.0 / jnp.minimum(count, frames)
     average = low + _enlarge(1.0 - weight) * (state.average - low)
     variance = (1.0 - weight) ** 2 * state.variance + weight**2
-    smooth = _filtered(state.seen, seen, count, cut, seconds)
-    new = State(smooth, average, variance, count, grid, noise)
+    mean, jitter = _jitter(state, seen, cut)
+    smooth = _filtered(state.seen, seen, mean, jitter, count, cut, seconds)
+    new = State(smooth, average, variance, count, grid, noise, mean, jitter)
     return new, smooth._replace(noise=smooth.noise * jnp.sqrt(variance)), average, cut
 
 
@@ -141,24 +152,40 @@ def is_cut(before: Array, now: Array) -> Bool[Array, ""]:
     return jnp.abs(a - b).mean() > jnp.maximum(FLAT, CUT * contrast)
 
 
-def follow(change: float | Array, seconds: float | Scalar) -> Array:
+def follow(change: float | Array, seconds: float | Scalar, jitter: float | Scalar = 0.0) -> Array:
     """Share of a change of the mean ln k that is taken up at once.
 
-        1 − exp(−t/τ),   1/τ = 1/SLOW + min(1, (change/STEP)²)/FAST
+        1 − exp(−t/τ),   1/τ = 1/SLOW + min(1, (change/max(STEP, JITTER·jitter))²)/FAST
 
     Args:
         change: of the mean ln k.
         seconds: t, since the frame before.
+        jitter: how much the mean ln k changes from frame to frame anyway.
 
     Returns:
         The share, in (0, 1).
     """
-    rate = 1.0 / SLOW + jnp.minimum(1.0, (change / STEP) ** 2) / FAST
+    certain = jnp.maximum(STEP, JITTER * jitter)
+    rate = 1.0 / SLOW + jnp.minimum(1.0, (change / certain) ** 2) / FAST
     return 1.0 - jnp.exp(-seconds * rate)
 
 
+def _jitter(state: State, seen: GlobalPass, cut: Array) -> tuple[Array, Array]:
+    """The frame's mean ln k, and how much that usually changes: at most nine times counts."""
+    mean = seen.increments.sum(1).mean((1, 2), keepdims=True)
+    usual = state.jitter**2
+    change = jnp.minimum(jnp.abs(mean - state.mean).max() ** 2, 9.0 * usual)
+    return mean, jnp.sqrt(jnp.where(cut, usual, usual + LEARN * (change - usual)))
+
+
 def _filtered(
-    past: GlobalPass, seen: GlobalPass, count: Array, cut: Array, seconds: float | Scalar
+    past: GlobalPass,
+    seen: GlobalPass,
+    mean: Array,
+    jitter: Array,
+    count: Array,
+    cut: Array,
+    seconds: float | Scalar,
 ) -> GlobalPass:
     """The global pass, filtered: its means in time, the rest over the frames of each cell."""
     slow = jnp.maximum(1.0 / count, follow(0.0, seconds))
@@ -167,10 +194,10 @@ def _filtered(
         return now + (1.0 - share).astype(now.dtype) * (before - now)
 
     paths = [x.increments.sum(1) for x in (past, seen)]
-    means = [path.mean((1, 2), keepdims=True) for path in paths]
-    share = jnp.where(cut, 1.0, follow(jnp.abs(means[1] - means[0]).max(), seconds))
-    relief = mixed(paths[0] - means[0], paths[1] - means[1], slow)
-    path = jnp.clip(mixed(*means, share) + relief, 0.0, enhancement.MAX_BRIGHTENING)
+    before = paths[0].mean((1, 2), keepdims=True)
+    share = jnp.where(cut, 1.0, follow(jnp.abs(mean - before).max(), seconds, jitter))
+    relief = mixed(paths[0] - before, paths[1] - mean, slow)
+    path = jnp.clip(mixed(before, mean, share) + relief, 0.0, enhancement.MAX_BRIGHTENING)
     return GlobalPass(
         black=mixed(past.black, seen.black, share),
         increments=path[:, None],

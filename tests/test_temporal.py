@@ -177,8 +177,23 @@ def test_follow():
     assert temporal.follow(0.0, 1.0) == pytest.approx(1 - np.exp(-1 / temporal.SLOW))
     fast = 1 / temporal.SLOW + 1 / temporal.FAST
     assert temporal.follow(0.5, 0.04) == pytest.approx(1 - np.exp(-0.04 * fast))
+    nervous = 1 / temporal.SLOW + (0.2 / 0.4) ** 2 / temporal.FAST
+    assert temporal.follow(0.2, 0.04, 0.1) == pytest.approx(1 - np.exp(-0.04 * nervous))
     twice = 1 - (1 - temporal.follow(0.05, 0.1)) ** 2  # two short steps are one long one
     assert twice == pytest.approx(float(temporal.follow(0.05, 0.2)), rel=1e-5)
+
+
+def test_estimates_that_vary_anyway_are_not_followed():
+    low = jnp.asarray(dark(scene(1, 64, 64), np.random.default_rng(0)))[None]
+    seen = enhancer("tiny").global_pass(np.asarray(low[0]))
+    state, means = temporal.start(seen, low), []
+    for index in range(60):
+        sign = -1.0 if index % 2 else 1.0
+        varied = seen._replace(increments=seen.increments + np.float32(0.03 * sign))
+        state, *_ = step(state, varied, low, 0.04)
+        means.append(float(state.seen.increments.mean()))
+    assert float(state.jitter) == pytest.approx(2 * 4 * 0.03, rel=0.1)  # of four stages
+    assert np.abs(np.diff(means[20:])).max() < 0.05 * 2 * 4 * 0.03
 
 
 def test_cuts_are_told_from_brightness_and_from_movement():
