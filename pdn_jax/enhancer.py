@@ -189,7 +189,7 @@ class Enhancer:
         sizes = (layout.up(height), layout.up(width))
         return layout.tiles(*sizes, overlap=self.overlap, largest=self.tile)
 
-    def _global_passes(self, photos: Sequence[np.ndarray]) -> list[GlobalPass]:
+    def _global_passes(self, photos: Sequence[np.ndarray] | np.ndarray) -> list[GlobalPass]:
         """The global pass of each photograph, without what the grid has beside it."""
         return [self._global_pass(photo) for photo in photos]
 
@@ -209,7 +209,7 @@ class Enhancer:
 
     def _rendered(
         self,
-        photos: Sequence[np.ndarray],
+        photos: Sequence[np.ndarray] | np.ndarray,
         estimates: Sequence[GlobalPass],
         dials: tuple[float, ...] = (),
     ) -> np.ndarray:
@@ -325,7 +325,7 @@ def _inputs(
     return low, estimate.black[0], increments, noise, context, np.asarray(valid, np.int32)
 
 
-def _numbers(values: Sequence[float]) -> list[np.ndarray]:
+def _numbers(values: Sequence[float]) -> list[Any]:
     return [np.float32(value) for value in values]
 
 

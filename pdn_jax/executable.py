@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ PLUGINS = ("jax_plugins", "libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "j
 """Packages that bring jax another device than the CPU."""
 
 
+@runtime_checkable
 class Program(Protocol):
     """A compiled function of arrays, the first of which are bound beforehand."""
 
