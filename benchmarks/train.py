@@ -31,6 +31,7 @@ from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
+from train.config import validate
 from train.data import mixture, synthesis
 from train.data.prefetch import prefetched
 from train.step import init_state
@@ -228,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in BALANCES
     }
     config = configs["gradient_ratio"]
-    build.validate(config)
+    validate(config)
     devices = parallel.choose_devices(
         config.parallel.strategy, 0, options.batch, config.train.accumulate
     )

@@ -11,7 +11,7 @@ _MODULES = frozenset(
     (
         "balance",
         "calibration",
-        "codec",
+        "photos",
         "compiled",
         "composition",
         "convolution",

@@ -85,17 +85,17 @@ def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
     return splits
 
 
-def pairs(config, splits: Sequence[store.Split], degrade) -> list[synthesis.Pair]:
-    """Whole pairs of the splits to judge by, in memory."""
+def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
+    """Whole pairs of the splits to judge by, in memory; what is drawn is drawn as `config.eval` says."""
     return [
         pair
         for split in splits
         for pair in synthesis.whole_pairs(
             split,
-            seed=config.seed,
+            seed=config.eval.seed,
             draws=config.eval.draws,
-            degrade=degrade,
-            sample_physics=build.physics_sampler(config),
+            degrade=build.eval_camera(config),
+            sample_physics=build.eval_sampler(config),
             max_pairs=config.eval.max_pairs,
         )
     ]
@@ -281,6 +281,7 @@ def compressed(
         build.synthesiser(config, degrade, known),
         start=start,
         places=places,
+        root=build.keys(config)["batches"],
         seed=config.seed,
         share=options.jpeg,
         quality=tuple(options.jpeg_quality),

@@ -220,16 +220,17 @@ def compress(
     *,
     start: int,
     places: np.ndarray,
+    root: PRNGKey,
     seed: int,
     share: float,
     quality: tuple[int, int],
 ) -> Iterator[Crops]:
     """Add to every batch its dark images as `compressed`: a `share` of them through a JPEG.
 
-    synthesise(keys, crops) makes them, as the step itself would. Quality is uniform in `quality`. All
+    synthesise(keys, crops) makes them, as the step itself would from the same `root`. Quality is
+    uniform in `quality`. All
     is drawn from (seed, step, place in the global batch).
     """
-    root = jax.random.key(seed)
 
     @jax.jit
     def darken(step, crops):
