@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from pdn_jax import cli, degradation
 from pdn_jax.types import Physics
 from train.data import calibrated_camera, mixture
-from train.main import parse
+from train.config import parse
 from train.tools import calibrate_camera, calibration_report, prepare
 
 CAMERA = degradation.camera()
