@@ -12,12 +12,12 @@ import sys
 import warnings
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
 
-Photo = UInt8[np.ndarray, "height width 3"]
+Photo = np.ndarray
+"""uint8 [h, w, 3]."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats read, as Pillow names them."""

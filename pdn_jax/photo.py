@@ -15,7 +15,10 @@ from pdn_jax.codec import SMALLEST as SMALLEST
 from pdn_jax.codec import Photo as Photo
 from pdn_jax.codec import decode as decode
 from pdn_jax.codec import is_plain as is_plain
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
+
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag, and its values that exchange width and height."""
 
 Pair = tuple[Path, Path]
 
@@ -45,6 +48,17 @@ def read(path: str | Path) -> Photo:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     return decode(data, str(path))
+
+
+def size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width of a photo file as its header has them, upright; None where it has none."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    except Exception:  # `read` says what is wrong with it
+        return None
+    return (width, height) if turned else (height, width)
 
 
 # --- out -------------------------------------------------------------------------------------
