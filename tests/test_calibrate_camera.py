@@ -10,8 +10,8 @@ from PIL import Image as PILImage
 
 from pdn_jax import cli, degradation
 from pdn_jax.types import Physics
+from train.config import parse
 from train.data import calibrated_camera, mixture
-from train.main import parse
 from train.tools import calibrate_camera, calibration_report, prepare
 
 CAMERA = degradation.camera()

@@ -76,7 +76,7 @@ def test_a_run_becomes_weights_with_a_card(root, tmp_path, capsys):
 def test_the_command_on_the_card_trains_what_was_trained(root, tmp_path):
     import shlex
 
-    from train.main import parse
+    from train.config import parse
 
     assert run(root, tmp_path) == 0
     (training,) = json.loads((tmp_path / "tiny/card.json").read_text())["training"]
