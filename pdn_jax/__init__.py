@@ -12,7 +12,6 @@ _MODULES = frozenset(
         "balance",
         "cache",
         "calibration",
-        "photos",
         "compiled",
         "composition",
         "convolution",
@@ -34,6 +33,7 @@ _MODULES = frozenset(
         "model",
         "negative_direction",
         "photo",
+        "photos",
         "physics",
         "pipeline",
         "positive_direction",
@@ -41,9 +41,14 @@ _MODULES = frozenset(
         "resampling",
         "shapes",
         "sheet",
+        "temporal",
         "tiling",
         "types",
+        "video",
+        "video_input",
+        "video_output",
         "weights",
+        "ycbcr",
     )
 )
 
