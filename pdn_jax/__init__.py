@@ -12,7 +12,7 @@ _MODULES = frozenset(
         "balance",
         "cache",
         "calibration",
-        "codec",
+        "photos",
         "compiled",
         "composition",
         "convolution",
