@@ -46,7 +46,8 @@ def test_a_photograph_from_file_to_file(place):
     assert outcome.size == (64, 96)
     assert (outcome.kind, outcome.bits, outcome.lost) == ("JPEG", 8, ())
     assert outcome.stops == pytest.approx(
-        2.2 * np.log2(exposure.brightness(before.pixels / np.float32(255)) / exposure.USUAL), abs=0.02
+        2.2 * np.log2(exposure.brightness(before.pixels / np.float32(255)) / exposure.USUAL),
+        abs=0.02,
     )
     assert outcome.seconds > 0
     assert abs(after.pixels.astype(int) - 2 * before.pixels.astype(int)).mean() < 3
