@@ -9,12 +9,12 @@ missing. What was not used for longest goes when they are over `LIMIT`.
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from pdn_jax.files import atomic_write
@@ -131,13 +131,15 @@ def _text(option: object) -> str:
 
 @functools.cache
 def _build() -> tuple[str, ...]:
-    """Versions, our own source, and the machine."""
+    """Our own source, versions, and the machine."""
     here = Path(__file__).parent
     source = hashlib.blake2b(digest_size=16)
     for path in sorted(here.glob("*.py")):
         source.update(path.read_bytes())
-    versions = (f"{package} {metadata.version(package)}" for package in ("jax", "jaxlib"))
-    return (source.hexdigest(), *versions, *machine())
+    for package in ("jax", "jaxlib"):  # neither is imported for it
+        origin = importlib.util.find_spec(package).origin
+        source.update(Path(origin).with_name("version.py").read_bytes())
+    return (source.hexdigest(), *machine())
 
 
 def machine() -> tuple[str, ...]:

@@ -109,12 +109,10 @@ def _enhance(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from flax.traverse_util import flatten_dict
-
     from pdn_jax import weights
 
     loaded = weights.load(arguments.weights)
-    leaves = flatten_dict(loaded.params).values()
+    leaves = weights.flatten(loaded.params).values()
     print(f"variant: {loaded.variant}")
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():

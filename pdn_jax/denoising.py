@@ -26,7 +26,9 @@ from pdn_jax.types import Image
 
 def inside(valid: Array, shape: tuple[int, int]) -> Array:
     """Ones for the first `valid` [n, 2] rows and columns of a grid, zeros beyond: [n, h, w, 1]."""
-    rows, columns = (jnp.arange(size) < valid[:, axis, None] for axis, size in enumerate(shape))
+    rows, columns = (
+        jnp.arange(size)[None] < valid[:, axis, None] for axis, size in enumerate(shape)
+    )
     return (rows[:, :, None] & columns[:, None])[..., None].astype(jnp.float32)
 
 

@@ -6,28 +6,23 @@ was asked wrongly.
 
 import argparse
 import contextlib
-import json
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pdn_jax import __version__
 from pdn_jax.errors import InputError
+from pdn_jax.report import Report
 
 if TYPE_CHECKING:
     from pdn_jax.enhancer import Enhancer
-    from pdn_jax.photo import Job, Outcome
+    from pdn_jax.photo import Job
 
 CELL_HEIGHT = 240
 """Pixels a photograph is high on the contact sheet."""
 
 BYTES_PER_PIXEL, BYTES_PER_BYTE = 40, 60
 """What a photograph in flight weighs, by its pixels, or by its file where those are not known."""
-
-WITHIN = 300
-"""Characters of a line that names what was left out."""
 
 
 def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
@@ -169,7 +164,9 @@ def named(arguments: argparse.Namespace) -> str:
     return arguments.variant
 
 
-def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: "Report") -> None:
+def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     from rich.console import Console
     from rich.progress import track
 
@@ -186,7 +183,7 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: "Report") 
     dials = {"exposure": arguments.exposure, "denoise": arguments.denoise}
 
     def restore(low, there):
-        return enhancer(low, **dials)
+        return enhancer(low, there=there, **dials)
 
     def write(job, done):
         loaded, developed = done
@@ -204,7 +201,11 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: "Report") 
         **({"threads": arguments.jobs} if arguments.jobs else {}),
     )
     console = Console(stderr=True)
-    with contextlib.closing(results):
+    pool = ThreadPoolExecutor(1)
+    if len(jobs) == 1 and (size := photo.size(jobs[0].source)):
+        # The programs for its size are fetched while it is decoded.
+        pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
+    with contextlib.closing(results), pool:
         hidden = not console.is_terminal or len(jobs) == 1
         for job, result in track(
             results, "photos", total=len(jobs), console=console, disable=hidden
@@ -224,101 +225,6 @@ def _weight(job: "Job") -> int:
         return BYTES_PER_BYTE * job.source.stat().st_size
     except OSError:  # reading it says so
         return 0
-
-
-# --- what is said --------------------------------------------------------------------------------
-
-
-class Report:
-    """What becomes of each photograph, in lines on stderr, or of JSON on stdout."""
-
-    def __init__(self, as_json: bool):
-        """Args: as_json: one line of JSON for each photograph."""
-        self.as_json = as_json
-        self.failed = self.written = self.alone = 0
-        self.reasons: Counter[str] = Counter()
-
-    def left_out(self, path: Path, reason: str) -> None:
-        """A file that was passed by."""
-        self.reasons[reason] += 1
-        self._say({"source": path, "left_out": reason}, f"left out: {path} ({reason})")
-
-    def planned(self, job: "Job") -> None:
-        """What would be done."""
-        line = {"source": job.source, "target": job.target}
-        if self.as_json:
-            self._say(line, "")
-        else:
-            print(f"{job.source} -> {job.target}")
-
-    def failure(self, job: "Job", error: InputError) -> None:
-        """A photograph that could not be enhanced."""
-        self.failed += 1
-        line = {"source": job.source, "target": job.target, "error": str(error)}
-        self._say(line, f"error: {error}")
-
-    def outcome(self, outcome: "Outcome") -> None:
-        """A photograph that was enhanced, or left alone."""
-        self.written += outcome.written
-        self.alone += not outcome.written
-        notes = [*outcome.notes]
-        notes += [f"not kept: {', '.join(outcome.lost)}"] if outcome.lost else []
-        self._say(as_line(outcome), f"{outcome.source}: {'; '.join(notes)}" if notes else "")
-
-    def summary(self, count: int) -> None:
-        """All in one line, where there was more than one photograph."""
-        if self.as_json or (count < 2 and not self.reasons):
-            return
-        parts = [f"{self.written} enhanced"]
-        parts += [f"{self.alone} left alone"] if self.alone else []
-        parts += [f"{self.failed} of {count} failed"] if self.failed else []
-        if self.reasons:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in self.reasons.most_common())
-            parts.append(f"{self.reasons.total()} left out: {reasons[:WITHIN]}")
-        complain("; ".join(parts))
-
-    def _say(self, line: dict[str, Any], text: str) -> None:
-        if self.as_json:
-            print(json.dumps(line, default=str, ensure_ascii=False), flush=True)
-        elif text:
-            complain(text)
-
-
-def as_line(outcome: "Outcome") -> dict[str, Any]:
-    """An outcome as --json prints it.
-
-    Args:
-        outcome: of a photograph.
-
-    Returns:
-        Names and values; exposure in stops relative to a usual photograph, noise in levels of 255.
-    """
-    return {
-        "source": outcome.source,
-        "target": outcome.target,
-        "written": outcome.written,
-        "width": outcome.size[0],
-        "height": outcome.size[1],
-        "format": outcome.kind,
-        "bits": outcome.bits,
-        "exposure": round(outcome.stops, 2),
-        "noise": round(outcome.noise, 2),
-        "seconds": round(outcome.seconds, 3),
-        "notes": outcome.notes,
-        "not_kept": outcome.lost,
-    }
-
-
-def complain(text: Exception | str) -> None:
-    """Print one line on stderr, whatever line ends the text has.
-
-    Args:
-        text: what to say.
-    """
-    with contextlib.suppress(
-        OSError
-    ):  # a full disk, or nobody who reads; the exit code says it too
-        print("pdn_jax:", " ".join(str(text).split("\n")), file=sys.stderr, flush=True)
 
 
 # --- stages --------------------------------------------------------------------------------------

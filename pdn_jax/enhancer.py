@@ -19,7 +19,7 @@ from pdn_jax import weights as files
 from pdn_jax.errors import InputError
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
-from pdn_jax.programs import Programs, Request
+from pdn_jax.programs import Programs, request
 from pdn_jax.weights import Weights
 
 SMALLEST = 16
@@ -62,6 +62,7 @@ class Enhancer:
         weights: Weights | str | Path = files.DEFAULT,
         *,
         tile: int | None = None,
+        dtype: str = "float32",
         cache: disk.Cache | None = None,
     ):
         """Load the weights; nothing is compiled yet.
@@ -71,6 +72,7 @@ class Enhancer:
                 run folder.
             tile: pixels that a side of a tile may have, its overlap included; by default 1536 on a
                 CPU and 2048 elsewhere.
+            dtype: what the layers compute in; "bfloat16" is for accelerators.
             cache: where compiled programs are kept; by default `cache.default()`.
 
         Raises:
@@ -78,7 +80,9 @@ class Enhancer:
             ValueError: for tiles so small that they would be all overlap.
         """
         self.weights = weights if isinstance(weights, Weights) else files.load(weights)
-        model = self.weights.model
+        model = dict(self.weights.model)
+        if dtype != "float32":
+            model["dtype"] = dtype
         cache = disk.default() if cache is None else cache
         self.programs = Programs(model, files.single(self.weights.params), cache)
         self.overlap = layout.margin(model["depths"], model["blocks"])
@@ -89,12 +93,29 @@ class Enhancer:
         layout.tiles(SMALLEST, SMALLEST, overlap=self.overlap, largest=self.tile)
 
     def __call__(
-        self, photo: np.ndarray, *, exposure: float = 1.0, denoise: float = 1.0
+        self,
+        photo: np.ndarray,
+        *,
+        exposure: float = 1.0,
+        denoise: float = 1.0,
+        there: np.ndarray | None = None,
     ) -> np.ndarray:
-        """A dark photograph -> the restored one; see `enhance`."""
+        """A dark photograph -> the restored one; see `enhance`.
+
+        Args:
+            photo, exposure, denoise: as `enhance` takes them.
+            there: bool [h, w], False for pixels that count for nothing in the exposure, such as
+                transparent ones; None for all.
+
+        Returns:
+            The restored photographs; pixels that are not there are as any.
+
+        Raises:
+            ValueError: as `enhance` does.
+        """
         exposure, denoise = check_dials(exposure, denoise)
         photos = checked(photo)
-        estimates = self._global_passes(photos)
+        estimates = [self._global_pass(one, there) for one in photos]
         dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
         return self._rendered(photos, estimates, dials).astype(photo.dtype).reshape(photo.shape)
 
@@ -140,48 +161,37 @@ class Enhancer:
             −ln κ̂, the logarithm of its exposure relative to the restored photograph.
         """
         shape, tiles = self._tiles(height, width)
-        log_exposure = estimate.increments[0].sum(axis=0)
-        total = 0.0
+        log_exposure, total = estimate.increments[0].sum(axis=0), 0.0
         for tile in tiles:
-            cells = layout.filled(log_exposure[layout.over_grid(tile)], _cells(shape), "edge")
-            ends = (min(tile.kept_rows.stop, height), min(tile.kept_columns.stop, width))
-            rows, columns = (np.zeros((1, side), np.float32) for side in shape)
-            rows[:, tile.inner[0].start : ends[0] - tile.rows.start] = 1.0
-            columns[:, tile.inner[1].start : ends[1] - tile.columns.start] = 1.0
-            (part,) = self.programs("path_sum", cells[None], rows, columns)
-            total += float(part[0])
+            arrays = _weighted(log_exposure, tile, shape, (height, width))
+            total += float(self.programs("path_sum", *arrays)[0][0])
         return total / (3 * height * width)
 
-    def prepare(self, height: int, width: int, *, dtype: Any = np.uint8) -> None:
-        """Load or compile, at once, what photographs of that size need; `enhance` would, in turn."""
+    def prepare(
+        self, height: int, width: int, *, dtype: Any = np.uint8, dialled: bool = False
+    ) -> None:
+        """Load or compile, at once, what photographs of a size need; `enhance` would, in turn.
+
+        Args:
+            height, width: in pixels.
+            dtype: of the photographs.
+            dialled: whether with an exposure or a strength of denoising other than 1.
+        """
         shape, tiles = self._tiles(height, width)
-        grid, cells = (
-            layout.grid_shape(*_cells((layout.up(height), layout.up(width)))),
-            _cells(shape),
-        )
+        grid = (layout.up(height) // layout.REDUCTION, layout.up(width) // layout.REDUCTION)
+        photo = np.broadcast_to(_converted(np.zeros((), dtype)), (height, width, 3))
+        flat = np.broadcast_to(np.float32(0), (1, *grid, self.weights.model["width"]))
+        numbers = np.zeros((1, 3), np.float32)
+        estimate = GlobalPass(numbers, flat[:, None, ..., :3], flat[..., :3], flat, None, None)
+        inputs = _inputs(photo, estimate, tiles[0], shape) + _numbers((1.0,) * 3 * dialled)
         count = min(self.batch, len(tiles))
-        dtype = np.uint8 if dtype == np.uint8 else np.float32
-        width_of = self.weights.model["width"]
-
-        def described(kind, *arrays):
-            return Request(kind, tuple((shape, str(np.dtype(dtype))) for shape, dtype in arrays))
-
-        f = np.float32
-        maps = [(3, f), (3, f), (width_of, f)]
-        inputs = [((1, *grid, 3), f), ((1, *grid, 3), f), ((1, *grid, 1), f)]
-        self.programs.prepare(
-            [
-                described("global", *inputs),
-                described(
-                    "render",
-                    ((count, *shape, 3), dtype),
-                    ((count, 3), f),
-                    ((count, 1, *cells, 3), f),
-                    *(((count, *cells, channels), kind) for channels, kind in maps[1:]),
-                    ((count, 2), np.int32),
-                ),
-            ]
-        )
+        wanted = [
+            request("dialled" if dialled else "render", [np.stack([a] * count) for a in inputs]),
+            request("global", _grids(flat[0, ..., :3], flat[0, ..., :3])),
+        ]
+        if dialled:
+            wanted.append(request("path_sum", _weighted(flat[0, ..., :3], tiles[0], shape, grid)))
+        self.programs.prepare(wanted)
 
     # --- arrays ------------------------------------------------------------------------------
 
@@ -189,18 +199,15 @@ class Enhancer:
         sizes = (layout.up(height), layout.up(width))
         return layout.tiles(*sizes, overlap=self.overlap, largest=self.tile)
 
-    def _global_passes(self, photos: Sequence[np.ndarray]) -> list[GlobalPass]:
+    def _global_passes(self, photos: np.ndarray) -> list[GlobalPass]:
         """The global pass of each photograph, without what the grid has beside it."""
         return [self._global_pass(photo) for photo in photos]
 
-    def _global_pass(self, photo: np.ndarray) -> GlobalPass:
+    def _global_pass(self, photo: np.ndarray, there: np.ndarray | None = None) -> GlobalPass:
         small, texture = layout.observe(photo, self.texture)
-        cells = small.shape[:2]
-        shape = layout.grid_shape(*cells)
-        mask = layout.filled(np.ones((*cells, 1), np.float32), shape)
-        grids = (layout.filled(grid, shape)[None] for grid in (small, texture))
-        estimate = GlobalPass(*self.programs("global", *grids, mask[None]))
-        rows, columns = (slice(0, length) for length in cells)
+        mask = None if there is None else layout.cells_there(there)
+        estimate = GlobalPass(*self.programs("global", *_grids(small, texture, mask)))
+        rows, columns = (slice(0, length) for length in small.shape[:2])
         return estimate._replace(
             increments=estimate.increments[:, :, rows, columns],
             noise=estimate.noise[:, rows, columns],
@@ -209,7 +216,7 @@ class Enhancer:
 
     def _rendered(
         self,
-        photos: Sequence[np.ndarray],
+        photos: np.ndarray,
         estimates: Sequence[GlobalPass],
         dials: tuple[float, ...] = (),
     ) -> np.ndarray:
@@ -235,7 +242,7 @@ class Enhancer:
             chunk = jobs[begin : begin + count]
             filled = chunk + chunk[-1:] * (count - len(chunk))  # programs take `count` at once
             given = [
-                (*_inputs(photos[i], estimates[i], tile, shape), *_numbers(extra[i]))
+                _inputs(photos[i], estimates[i], tile, shape) + _numbers(extra[i])
                 for i, tile in filled
             ]
             results = self.programs(
@@ -310,23 +317,42 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
     return np.rint(means).astype(image.dtype) if image.dtype == np.uint8 else means
 
 
+def _grids(
+    small: np.ndarray, texture: np.ndarray, mask: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """What the global pass takes of one photograph's grids: both, and which cells count."""
+    shape = layout.grid_shape(*small.shape[:2])
+    mask = np.ones((*small.shape[:2], 1), np.float32) if mask is None else mask
+    return [layout.filled(grid, shape)[None] for grid in (small, texture, mask)]
+
+
 def _inputs(
     photo: np.ndarray, estimate: GlobalPass, tile: Tile, shape: tuple[int, int]
-) -> tuple[np.ndarray, ...]:
+) -> list[np.ndarray]:
     """What a program takes of one tile: low, black, increments, noise, context, valid."""
     cells, grid = _cells(shape), layout.over_grid(tile)
     low = layout.filled(layout.part(photo, tile.rows, tile.columns), shape)
-    increments = np.stack(
-        [layout.filled(one[grid], cells, "edge") for one in estimate.increments[0]]
-    )
+    stages = [layout.filled(stage[grid], cells, "edge") for stage in estimate.increments[0]]
     noise = layout.filled(estimate.noise[0][grid], cells, "edge")
     context = layout.filled(estimate.context[0][grid], cells)
-    valid = [span.stop - span.start for span in (tile.rows, tile.columns)]
-    return low, estimate.black[0], increments, noise, context, np.asarray(valid, np.int32)
+    valid = np.asarray([span.stop - span.start for span in (tile.rows, tile.columns)], np.int32)
+    return [low, estimate.black[0], np.stack(stages), noise, context, valid]
+
+
+def _weighted(
+    log_exposure: np.ndarray, tile: Tile, shape: tuple[int, int], size: tuple[int, int]
+) -> list[np.ndarray]:
+    """What a tile's part of the mean path takes: ln k on its grid, and which pixels it keeps."""
+    cells = layout.filled(log_exposure[layout.over_grid(tile)], _cells(shape), "edge")
+    kept = (tile.kept_rows, tile.kept_columns)
+    weights = [np.zeros((1, side), np.float32) for side in shape]
+    for weight, span, inner, length in zip(weights, kept, tile.inner, size, strict=True):
+        weight[:, inner.start : inner.start + min(span.stop, length) - span.start] = 1.0
+    return [cells[None], *weights]
 
 
 def _numbers(values: Sequence[float]) -> list[np.ndarray]:
-    return [np.float32(value) for value in values]
+    return [np.asarray(value, np.float32) for value in values]
 
 
 def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
@@ -341,6 +367,11 @@ def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
     return min(max(float(exposure), 2.0**-20), 2.0**20), float(denoise)
 
 
+def _converted(photo: np.ndarray) -> np.ndarray:
+    """Uint8 as it is, all else as float32."""
+    return photo if photo.dtype == np.uint8 else photo.astype(np.float32, copy=False)
+
+
 def checked(photo: np.ndarray) -> np.ndarray:
     """One photograph or a batch -> a batch [n, h, w, 3], uint8 or float32; raises ValueError."""
     photo = np.asarray(photo)
@@ -353,7 +384,7 @@ def checked(photo: np.ndarray) -> np.ndarray:
         lowest, highest = photo.min(), photo.max()
         if not (lowest >= 0 and highest <= 1):
             raise ValueError(f"a float photo lies in 0 to 1, got {lowest} to {highest}, {shape}")
-        photo = photo.astype(np.float32, copy=False)
+        photo = _converted(photo)
     elif photo.dtype != np.uint8:
         raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
     return photo[None] if photo.ndim == 3 else photo

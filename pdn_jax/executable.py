@@ -5,12 +5,14 @@ process where jax is not, it runs on jaxlib alone, which imports in a tenth of t
 public interface: where a version of jaxlib has another one, loading raises, and the caller compiles.
 """
 
+import abc
 import functools
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,17 +20,19 @@ PLUGINS = ("jax_plugins", "libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "j
 """Packages that bring jax another device than the CPU."""
 
 
-class Program(Protocol):
+class Program(abc.ABC):
     """A compiled function of arrays, the first of which are bound beforehand."""
 
+    @abc.abstractmethod
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
         """Arrays laid out on the device, to be handed to every call."""
 
+    @abc.abstractmethod
     def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
         """The function of both; the result may be read-only."""
 
 
-class Traced:
+class Traced(Program):
     """A program that jax has compiled in this process."""
 
     def __init__(self, compiled: Any):
@@ -49,17 +53,28 @@ class Traced:
 
     def serialize(self) -> bytes:
         """What `Loaded` takes; raises whatever a backend does that cannot."""
-        return self.compiled.runtime_executable().serialize()
+        import jax
+
+        outputs = [
+            (leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(self.compiled.out_info)
+        ]
+        described = json.dumps(outputs).encode()
+        content = self.compiled.runtime_executable().serialize()
+        return len(described).to_bytes(4, "little") + described + content
 
 
-class Loaded:
+class Loaded(Program):
     """A program from `Traced.serialize`'s bytes; raises anything at all where they do not load."""
 
     def __init__(self, content: bytes):
         """content: bytes of the same versions, device and processor."""
         self.runtime = runtime()
+        end = 4 + int.from_bytes(content[:4], "little")
+        self.handlers = [
+            self.runtime.handler(tuple(shape), dtype) for shape, dtype in json.loads(content[4:end])
+        ]
         self.executable = self.runtime.client.deserialize_executable(
-            content, executable_devices=self.runtime.devices
+            content[end:], executable_devices=self.runtime.devices
         )
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
@@ -69,8 +84,8 @@ class Loaded:
     def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
         """See `Program`."""
         given = [*bound, *map(self.runtime.put, arrays)]
-        results = self.executable.execute_sharded(given).disassemble_into_single_device_arrays()
-        return [shards[0]._single_device_array_to_np_array_did_copy()[0] for shards in results]
+        results = self.executable.execute_sharded(given).consume_with_handlers(self.handlers)
+        return [np.asarray(memoryview(result)) for result in results]
 
 
 class Runtime(NamedTuple):
@@ -80,12 +95,21 @@ class Runtime(NamedTuple):
     device: Any
     devices: Any
     sharding: Any
-    put_many: Any
+    library: Any
+
+    def handler(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """What makes an array of a result of that shape and dtype."""
+        kind = _Abstract(shape, np.dtype(dtype))
+        try:  # the checks are jax's, which need not be there
+            unchecked = {"_skip_checks": True}
+            return self.library.array_result_handler(kind, self.sharding, True, **unchecked)
+        except TypeError:  # jaxlib from 0.11 on
+            return self.library.array_result_handler(kind, self.sharding, True)
 
     def put(self, array: np.ndarray) -> Any:
         """An array on the device; one that lies in memory as wanted is not copied."""
         array = np.ascontiguousarray(array)
-        return self.put_many(
+        return self.library.batched_device_put(
             _Abstract(array.shape, array.dtype),
             self.sharding,
             [array],
@@ -130,7 +154,7 @@ def runtime() -> Runtime:
             return _hlo.HloSharding.replicate()
 
     devices = _jax.DeviceList((device,))
-    return Runtime(client, device, devices, Sharding(device, None), _jax.batched_device_put)
+    return Runtime(client, device, devices, Sharding(device, None), _jax)
 
 
 def may_load() -> bool:

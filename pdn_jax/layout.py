@@ -14,8 +14,11 @@ import numpy as np
 REDUCTION = 8
 """How much smaller than the image the grid is on which its brightening is estimated."""
 
-SIDES = (128, 256, 512, *range(640, 1537, 128))
-"""Pixels that a side of a tile may have: a program is compiled for each pair that is met."""
+SIDES = (128, 256, 512, *range(640, 2049, 128))
+"""Pixels that a side of a tile has which one tile covers: a program is compiled for each pair."""
+
+STEP = 64
+"""Of what pixels a side of a tile has multiples which several tiles cover."""
 
 STRIP = 256
 """Rows of a photograph that are looked at together, so that they stay within the caches."""
@@ -116,8 +119,8 @@ def tiles(
         largest: pixels that a side of a tile may have.
 
     Returns:
-        Rows and columns of every tile's array, of `SIDES` where they allow it; and the tiles. A
-        side that one tile covers may be shorter than its array, others are not.
+        Rows and columns of every tile's array, and the tiles. A side that one tile covers may be
+        shorter than its array, others are not.
 
     Raises:
         ValueError: where such tiles would be all margin.
@@ -126,9 +129,8 @@ def tiles(
         raise ValueError(
             f"a tile must have {2 * overlap + REDUCTION} pixels a side or more, got {largest}"
         )
-    sizes = sorted({*(side for side in SIDES if side <= largest), largest - largest % REDUCTION})
     (rows, along_rows), (columns, along_columns) = (
-        _along(length, sizes, overlap) for length in (height, width)
+        _along(length, overlap, largest - largest % REDUCTION) for length in (height, width)
     )
     parts = [
         Tile(row, column, kept_row, kept_column)
@@ -137,19 +139,18 @@ def tiles(
     return (rows, columns), parts
 
 
-def _along(
-    length: int, sizes: Sequence[int], overlap: int
-) -> tuple[int, list[tuple[slice, slice]]]:
+def _along(length: int, overlap: int, largest: int) -> tuple[int, list[tuple[slice, slice]]]:
     """The size of tiles along one axis, and (tile, kept part) of each: the fewest pixels in all."""
-    if length <= sizes[-1]:
+    if length <= largest:
         whole = slice(0, length)
-        return next(size for size in sizes if length <= size), [(whole, whole)]
+        return min(largest, next(side for side in SIDES if length <= side)), [(whole, whole)]
 
     def cost(size: int) -> tuple[int, int]:
         count = math.ceil((length - 2 * overlap) / (size - 2 * overlap))
         return size * count, count
 
-    size = min((size for size in sizes if size > 2 * overlap), key=cost)
+    steps = range(math.ceil((2 * overlap + REDUCTION) / STEP) * STEP, largest + 1, STEP)
+    size = min([*steps, largest], key=cost)
     parts, done = [], 0
     while done < length:
         begin = min(max(done - overlap, 0), length - size)
@@ -194,6 +195,26 @@ def observe(photo: np.ndarray, texture: str) -> tuple[np.ndarray, np.ndarray]:
             grain[cells] += _pooled(_differences(strip, axis=0)[: len(kept)])
             grain[cells] *= 0.5
     return small, grain
+
+
+def cells_there(there: np.ndarray) -> np.ndarray:
+    """Which cells of the 1/8 grid count where not all of a photograph does.
+
+    Cells next to those that have something of it count too, as the grid is lifted in straight lines.
+
+    Args:
+        there: bool [h, w], somewhere true.
+
+    Returns:
+        Ones and zeros, float32 [⌈h/8⌉, ⌈w/8⌉, 1].
+    """
+    height, width = there.shape
+    padded = np.pad(there, ((0, -height % REDUCTION), (0, -width % REDUCTION)))
+    cells = (padded.shape[0] // REDUCTION, REDUCTION, padded.shape[1] // REDUCTION, REDUCTION)
+    mask = np.pad(padded.reshape(cells).any(axis=(1, 3)), 1)
+    mask = mask[:-2] | mask[1:-1] | mask[2:]
+    mask = mask[:, :-2] | mask[:, 1:-1] | mask[:, 2:]
+    return mask[..., None].astype(np.float32)
 
 
 def _differences(values: np.ndarray, axis: int) -> np.ndarray:

@@ -9,23 +9,26 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import layout
-from pdn_jax.errors import InputError
+from pdn_jax import shapes, weights
 from pdn_jax.executable import Loaded, Program, Traced, may_load
 
 KEPT = 64
 """How many programs are kept in memory. One takes some 200 maps of memory on a CPU, and Linux gives
 a process 65,530 (`vm.max_map_count`)."""
 
-CHECKED = "checked"
-"""Entry of the cache for networks and shapes of parameters that fit each other."""
+QUICKLY = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+"""Options of XLA's CPU backend (jaxlib 0.10) that compile in half the time; programs made so take up
+to a tenth longer."""
+
+TRACING = threading.Lock()
+"""Python traces one program after the other, so that XLA has the first while the next is traced."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +52,9 @@ class Shelf:
         """Empty."""
         self._lock = threading.Lock()
         self._building: dict[Any, threading.Lock] = {}
-        self._programs: OrderedDict[Any, Program] = OrderedDict()
+        self._programs: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, key: Any, build: Callable[[], Program]) -> Program:
+    def get(self, key: Any, build: Callable[[], Any]) -> Any:
         """The program of that key, built once however many threads ask for it."""
         with self._lock:
             if key in self._programs:
@@ -62,12 +65,17 @@ class Shelf:
             with self._lock:
                 if key in self._programs:
                     return self._programs[key]
-            program = build()
+            program = self.put(key, build())
             with self._lock:
-                self._programs[key] = program
                 self._building.pop(key, None)
-                while len(self._programs) > KEPT:
-                    self._programs.popitem(last=False)
+        return program
+
+    def put(self, key: Any, program: Any) -> Any:
+        """Keep a program, in place of the one of that key; returns it."""
+        with self._lock:
+            self._programs[key] = program
+            while len(self._programs) > KEPT:
+                self._programs.popitem(last=False)
         return program
 
     def __len__(self) -> int:
@@ -90,8 +98,10 @@ class Programs:
         self.cache = cache
         self.compiled = 0
         self._lock = threading.Lock()
-        self._check(params)
-        self._leaves = {part: list(leaves(params["params"].get(part, {}))) for part in PARTS}
+        shapes.check(model, params)
+        self._leaves = {
+            part: list(weights.flatten(params["params"].get(part, {})).values()) for part in PARTS
+        }
         self._shapes = {
             part: tuple((leaf.shape, str(leaf.dtype)) for leaf in found)
             for part, found in self._leaves.items()
@@ -100,7 +110,15 @@ class Programs:
 
     def __call__(self, kind: str, *arrays: np.ndarray) -> list[np.ndarray]:
         """Run a program of `KINDS`; what it gives may be read-only."""
-        program = self._program(request(kind, arrays))
+        wanted = request(kind, arrays)
+        program = self._program(wanted)
+        try:
+            return program(self._parameters(program, KINDS[kind].part), *arrays)
+        except (AttributeError, TypeError) as error:
+            if not isinstance(program, Loaded):
+                raise
+            logger.debug("%s is loaded but does not run: %r", wanted, error)
+        program = SHELF.put(self._key(wanted), self._compile(wanted))
         return program(self._parameters(program, KINDS[kind].part), *arrays)
 
     def prepare(self, requests: Sequence[Request]) -> None:
@@ -109,14 +127,11 @@ class Programs:
             for _ in pool.map(self._program, requests):
                 pass
 
+    def _key(self, wanted: Request) -> tuple:
+        return wanted, self.model, self._shapes[KINDS[wanted.kind].part]
+
     def _program(self, wanted: Request) -> Program:
-        part = KINDS[wanted.kind].part
-        key = (wanted, self.model, self._shapes[part])
-
-        def build() -> Program:
-            return self._load(key) or self._compile(wanted, key)
-
-        return SHELF.get(key, build)
+        return SHELF.get(self._key(wanted), lambda: self._load(wanted) or self._compile(wanted))
 
     def _parameters(self, program: Program, part: str) -> Any:
         key = (type(program), part)
@@ -125,17 +140,17 @@ class Programs:
                 self._bound[key] = program.bind(self._leaves[part])
             return self._bound[key]
 
-    def _load(self, key: tuple) -> Program | None:
+    def _load(self, wanted: Request) -> Program | None:
         if not may_load():
             return None
-        content = self.cache.read(disk.name(*key))
+        content = self.cache.read(disk.name(*self._key(wanted)))
         try:
             return Loaded(content) if content else None
         except Exception as error:  # another interface of jaxlib: it is compiled instead
-            logger.debug("%s is not loaded: %r", key, error)
+            logger.debug("%s is not loaded: %r", wanted, error)
             return None
 
-    def _compile(self, wanted: Request, key: tuple) -> Program:
+    def _compile(self, wanted: Request) -> Program:
         import jax
 
         function = jax.jit(_function(wanted.kind, self.model))
@@ -143,7 +158,9 @@ class Programs:
             [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described]
             for described in (self._shapes[KINDS[wanted.kind].part], wanted.arrays)
         )
-        program = Traced(function.lower(parameters, *arrays).compile())
+        with TRACING:
+            lowered = function.lower(parameters, *arrays)
+        program = Traced(_quickly_compiled(lowered))
         with self._lock:
             self.compiled += 1
         if self.cache.folder is not None:
@@ -152,44 +169,19 @@ class Programs:
             except Exception as error:  # a backend that cannot
                 logger.debug("%s is not kept: %r", wanted, error)
             else:
-                self.cache.write(disk.name(*key), content)
+                self.cache.write(disk.name(*self._key(wanted)), content)
         return program
 
-    def _check(self, params: Any) -> None:
-        """Hold the parameters against the network's, unless the cache knows that such fit."""
-        shapes = [(key, leaf.shape, str(leaf.dtype)) for key, leaf in _named(params)]
-        if may_load() and self.cache.read(disk.name(CHECKED, self.model, shapes)) is not None:
-            return
-        from pdn_jax import weights
 
-        weights.check(params, expected(self.model))
-        self.cache.write(disk.name(CHECKED, self.model, shapes), b"")
+def _quickly_compiled(lowered: Any) -> Any:
+    import jax
 
-
-def leaves(tree: Any) -> Iterator[np.ndarray]:
-    """The arrays of nested dictionaries, in the order of `jax.tree.leaves`."""
-    for _, leaf in _named(tree):
-        yield leaf
-
-
-def _named(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(tree, Mapping):
-        for key in sorted(tree):
-            yield from _named(tree[key], f"{prefix}/{key}")
-    else:
-        yield prefix, tree
-
-
-def structure(tree: Any) -> Any:
-    """Nested dictionaries whose leaves are their numbers in `leaves`."""
-    numbers = iter(range(sum(1 for _ in leaves(tree))))
-
-    def numbered(tree):
-        if isinstance(tree, Mapping):
-            return {key: numbered(tree[key]) for key in sorted(tree)}
-        return next(numbers)
-
-    return numbered(tree)
+    if jax.local_devices()[0].platform != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=QUICKLY)
+    except jax.errors.JaxRuntimeError:  # another version of XLA has other options
+        return lowered.compile()
 
 
 # --- what they are compiled from -------------------------------------------------------------
@@ -207,38 +199,27 @@ PARTS = ("enhancement", "denoising", "none")
 
 @functools.lru_cache(maxsize=8)
 def network(model: str) -> Any:
-    """Keyword arguments as JSON -> the network; raises InputError where there is none of them."""
-    from pdn_jax import weights
+    """Keyword arguments as JSON -> the network."""
     from pdn_jax.model import ProgressiveDualNetwork
 
-    try:
-        return ProgressiveDualNetwork(**weights.parse_model(model))
-    except TypeError as error:
-        raise InputError(f"weights are for another network: {error}") from error
-
-
-@functools.lru_cache(maxsize=8)
-def expected(model: str) -> Any:
-    """Shapes of a network's parameters."""
-    import jax
-    import jax.numpy as jnp
-
-    low = jax.ShapeDtypeStruct((1, 2 * layout.REDUCTION, 2 * layout.REDUCTION, 3), jnp.float32)
-    return jax.eval_shape(network(model).init, jax.random.key(0), low)
+    return ProgressiveDualNetwork(**weights.parse_model(model))
 
 
 def _function(kind: str, model: str) -> Callable:
     """(list of parameters, array, …) -> arrays, to be traced."""
+
     wanted = KINDS[kind]
-    numbers = structure(expected(model)["params"].get(wanted.part, {}))
     make = wanted.make(network(model))
+    prefix = f"params/{wanted.part}/"
+    every = shapes.parameters(weights.parse_model(model))
+    tree = weights.unflatten({name: name for name in every if name.startswith(prefix)})
+    names = list(weights.flatten(tree).values())
 
-    def tree(numbered, values):
-        if isinstance(numbered, dict):
-            return {key: tree(value, values) for key, value in numbered.items()}
-        return values[numbered]
+    def function(values, *arrays):
+        params = weights.unflatten(dict(zip(names, values, strict=True)))
+        return make(params.get("params", {}).get(wanted.part), *arrays)
 
-    return lambda values, *arrays: make(tree(numbers, values), *arrays)
+    return function
 
 
 def _global(network):

@@ -27,8 +27,11 @@ TRAIN_COMMAND = 'pip install -e ".[train]" && python -m train.main --config conf
 ARROWS = {
     "__init__": set(),
     "__main__": {"cli"},
-    "types": set(),
+    "errors": set(),
+    "types": {"errors"},
     "files": set(),
+    "cache": {"files"},
+    "executable": set(),
     "resampling": {"types"},
     "image": {"types", "resampling"},
     "fitting": {"types", "image"},
@@ -39,21 +42,31 @@ ARROWS = {
     "metrics": {"types", "image"},
     "convolution": set(),
     "compiled": set(),
-    "enhancement": {"types", "image", "convolution"},
-    "denoising": {"types", "image", "convolution"},
-    "model": {"types", "image", "enhancement", "denoising"},
-    "tiling": {"types", "image", "enhancement", "denoising", "model"},
+    "layout": set(),
+    "enhancement": {"types", "image", "convolution", "layout"},
+    "denoising": {"types", "image", "convolution", "layout"},
+    "model": {"types", "image", "enhancement", "denoising", "layout"},
+    "tiling": {"types", "image", "enhancement", "denoising", "model", "layout"},
+    "dial": {"types", "image", "model"},
     "balance": {"types"},
     "distances": {"types", "metrics"},
     "positive_direction": {"types", "image", "distances"},
     "negative_direction": {"types", "image", "distances", "positive_direction"},
     "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
-    "weights": {"types", "files"},
+    "weights": {"errors", "files"},
+    "shapes": {"errors", "weights"},
+    "programs": {"cache", "dial", "executable", "model", "shapes", "tiling", "weights"},
+    "enhancer": {"cache", "errors", "executable", "layout", "programs", "weights"},
+    "inference": {"enhancer", "weights"},
     "photos": {"errors", "files"},
     "photo": {"errors", "photos"},
     "sheet": set(),
-    "inference": {"types", "image", "model", "tiling", "weights", "photo", "compiled"},
-    "cli": {"__init__", "types", "inference", "weights", "photo", "sheet"},
+    "pipeline": {"errors"},
+    "report": {"errors", "photo"},
+    "enhance_photos": {
+        *("__init__", "errors", "enhancer", "weights", "photo", "sheet", "pipeline", "report")
+    },
+    "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 
@@ -62,6 +75,8 @@ IMPORTED_AS = {
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "pillow-jxl-plugin": "pillow_jxl",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
@@ -148,7 +163,10 @@ def test_program_imports_only_what_it_declares():
 
 def test_benchmarks_import_only_what_is_declared():
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = (PROJECT["project"]["dependencies"], extras["train"], extras["compare"])
+    needed = (
+        PROJECT["project"]["dependencies"],
+        *(extras[k] for k in ("train", "compare", "photos")),
+    )
     allowed = declared(*needed) | {"pdn_jax", "train", "configs", "benchmarks"}
     assert offences(lambda tree: roots(tree) - allowed, sources("benchmarks")) == []
 

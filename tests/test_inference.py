@@ -105,16 +105,6 @@ def test_extreme_exposures_are_black_or_white(exposure):
     assert (result == (0 if exposure < 1 else 255)).mean() > 0.9
 
 
-def test_sliders_do_not_compile_again():
-    _, network = inference.prepare(tiny())
-    inference.enhance(PHOTO, tiny(), exposure=0.5)
-    inference.enhance(PHOTO, tiny())
-    before = network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()
-    for exposure, denoise in [(0.6, 0.3), (2.0, 0.0), (1.0, 0.7)]:
-        inference.enhance(PHOTO, tiny(), exposure=exposure, denoise=denoise)
-    assert (network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()) == before
-
-
 def test_stages_are_all_there_and_clipped():
     result = inference.stages(PHOTO, tiny())
     assert [x.shape for x in result.enhanced] == [(50, 41, 3)] * 4
@@ -276,6 +266,9 @@ def test_parameters_of_another_network_are_refused():
     other = VARIANTS["tiny"] | {"width": 8}
     with pytest.raises(InputError, match=r"do not fit the network at params/denoising/lift"):
         inference.enhance(PHOTO, tiny()._replace(model=other))
+    fewer = {name: value for name, value in VARIANTS["tiny"].items() if name != "stages"}
+    with pytest.raises(InputError, match="stages"):
+        inference.enhance(PHOTO, tiny()._replace(model=fewer))
     unknown = VARIANTS["tiny"] | {"hats": 3}
     with pytest.raises(InputError, match="hats"):
         inference.enhance(PHOTO, tiny()._replace(model=unknown))
