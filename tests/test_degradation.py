@@ -144,6 +144,7 @@ def test_each_step_answers_to_its_own_parameters_only(name):
         assert moved.all() if field in own_fields else not moved.any(), field
 
 
+@pytest.mark.slow
 def test_grain_keeps_the_variance_and_smears_over_neighbours():
     """Correlation 2g/(1 + 2g²) of neighbours, g from 0 to `grain`, another for each image."""
     grain, light = 0.4, jnp.full((400, 48, 48, 3), 0.3)
@@ -152,7 +153,7 @@ def test_grain_keeps_the_variance_and_smears_over_neighbours():
     variance = 0.3 * 2e-3 + 1e-4
     assert noise.var() == pytest.approx(variance, rel=0.01)
     for ahead, behind in ((noise[:, 1:], noise[:, :-1]), (noise[:, :, 1:], noise[:, :, :-1])):
-        found = (ahead * behind).mean(axis=(1, 2, 3)) / noise.var(axis=(1, 2, 3))
+        ours = (ahead * behind).mean(axis=(1, 2, 3)) / noise.var(axis=(1, 2, 3))
         g = np.linspace(0.0, grain, 1001)
         assert found.mean() == pytest.approx((2 * g / (1 + 2 * g**2)).mean(), abs=0.02)
         assert found.min() == pytest.approx(0.0, abs=0.05)
