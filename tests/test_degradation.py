@@ -153,7 +153,7 @@ def test_grain_keeps_the_variance_and_smears_over_neighbours():
     variance = 0.3 * 2e-3 + 1e-4
     assert noise.var() == pytest.approx(variance, rel=0.01)
     for ahead, behind in ((noise[:, 1:], noise[:, :-1]), (noise[:, :, 1:], noise[:, :, :-1])):
-        ours = (ahead * behind).mean(axis=(1, 2, 3)) / noise.var(axis=(1, 2, 3))
+        found = (ahead * behind).mean(axis=(1, 2, 3)) / noise.var(axis=(1, 2, 3))
         g = np.linspace(0.0, grain, 1001)
         assert found.mean() == pytest.approx((2 * g / (1 + 2 * g**2)).mean(), abs=0.02)
         assert found.min() == pytest.approx(0.0, abs=0.05)
