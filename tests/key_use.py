@@ -7,6 +7,7 @@ name like `key`, `image_key` or `keys["gains"]`.
 import ast
 import re
 from collections import Counter
+from typing import NamedTuple
 
 KEY = re.compile(r"(\w+_)?keys?(\[.+\])?")
 """Names by which keys are handed on."""
@@ -43,23 +44,41 @@ def key_offences(tree):
     ]
     for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
         body = function.body if isinstance(function.body, list) else [ast.Expr(function.body)]
-        uses = Counter()
-        _Path(uses).block(body)
-        name = getattr(function, "name", "lambda")
-        for what, count in uses.items():
-            if isinstance(what, tuple):
-                if count > 1 or uses[what[1]]:
-                    offences.append(f"{name}, line {function.lineno}: {what[1]} folded and used")
-            elif count > 1 or ("[" in what and uses[what.split("[")[0]]):
-                offences.append(f"{name}, line {function.lineno}: {what} used more than once")
+        path = _Path(_others(function))
+        path.block(body)
+        place = f"{getattr(function, 'name', 'lambda')}, line {function.lineno}"
+        offences += [f"{place}: {what} folded twice, or used as well" for what in sorted(path.both)]
+        for what, count in path.most.items():
+            if isinstance(what, str) and (
+                count > 1 or ("[" in what and path.most[what.split("[")[0]])
+            ):
+                offences.append(f"{place}: {what} used more than once")
     return offences
 
 
-class _Path:
-    """Counts along the paths through a block: the most of each over all of them."""
+def _others(function):
+    """Parameters that are something else by their annotation, such as the key of a dictionary."""
+    given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    said = {a.arg: ast.unparse(a.annotation) for a in given if a.annotation}
+    return frozenset(name for name, text in said.items() if not re.search("Key|Array", text))
 
-    def __init__(self, most):
-        self.most, self.now = most, Counter()
+
+class Fold(NamedTuple):
+    """A place where a key is folded."""
+
+    key: str
+    line: int
+    column: int
+
+
+class _Path:
+    """Counts along the paths through a block.
+
+    most: of each key, over all paths. both: keys that a path folds in two places, or also uses.
+    """
+
+    def __init__(self, others):
+        self.others, self.most, self.now, self.both = others, Counter(), Counter(), set()
 
     def block(self, statements):
         """Count these; True where no path goes on after them."""
@@ -115,7 +134,7 @@ class _Path:
             return
         names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
         for what in list(self.now):
-            text = what[1] if isinstance(what, tuple) else what
+            text = what.key if isinstance(what, Fold) else what
             if text.split("[")[0] in names:
                 del self.now[what]
 
@@ -155,16 +174,21 @@ class _Path:
         if not isinstance(given, (ast.Name, ast.Subscript)):
             return
         text, function = ast.unparse(given), _random(node)
-        if text.split("[")[0] in bound or function in MAKERS:
+        if text.split("[")[0] in bound | self.others or function in MAKERS:
             return
         if function is None:
             plain = node.func.id if isinstance(node.func, ast.Name) else None
             if plain in HARMLESS or not KEY.fullmatch(text):
                 return
-        self.now[("fold", text) if function == "fold_in" else text] += (
-            1 if function == "fold_in" else times
-        )
+        if function == "fold_in":
+            self.now[Fold(text, node.lineno, node.col_offset)] = 1  # in each turn of a loop another
+        else:
+            self.now[text] += times
         self.most |= self.now
+        for other in [what for what in self.now if isinstance(what, Fold)]:
+            folds = [what for what in self.now if isinstance(what, Fold) and what.key == other.key]
+            if len(folds) > 1 or self.now[other.key]:
+                self.both.add(other.key)
 
 
 def _random(node):

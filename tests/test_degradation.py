@@ -144,6 +144,7 @@ def test_each_step_answers_to_its_own_parameters_only(name):
         assert moved.all() if field in own_fields else not moved.any(), field
 
 
+@pytest.mark.slow
 def test_grain_keeps_the_variance_and_smears_over_neighbours():
     """Correlation 2g/(1 + 2g²) of neighbours, g from 0 to `grain`, another for each image."""
     grain, light = 0.4, jnp.full((400, 48, 48, 3), 0.3)

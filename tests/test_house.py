@@ -412,6 +412,10 @@ def test_no_failure_is_hidden():
         (key_offences, "def f(key):\n    return [jax.random.normal(key) for _ in range(3)]"),
         (key_offences, "def f(key):\n    if x:\n        g(key)\n    return g(key)"),
         (key_offences, "def f(key):\n    g = lambda x: draw(key, x)\n    return draw(key, 1)"),
+        (
+            key_offences,
+            "def f(key):\n    a = random.fold_in(key, i)\n    for x in y:\n        g(key)",
+        ),
         (key_offences, "def f(keys):\n    return g(keys['a']), g(keys['a'])"),
         (key_offences, "f = lambda key: jax.random.fold_in(key, i) + jax.random.fold_in(key, j)"),
         (hidden_failures, "try:\n    f()\nexcept:\n    pass"),
@@ -441,6 +445,8 @@ def test_checks_see_what_they_are_for(check, source):
         "def f(root, step):\n    return [g(random.fold_in(root, i)) for i in range(step)]",
         "def f(key):\n    keys = dict(zip(NAMES, random.split(key, 2)))\n    g(keys['a'], keys['b'])",
         "def f(keys):\n    return len(keys), jax.vmap(g)(keys)",
+        "def f(root):\n    for x in y:\n        g(random.fold_in(root, x))",
+        "def f(key: str):\n    return self.put(key, self.get(key))",
         "def f(key):\n    def g(key):\n        return random.normal(key)\n    return g(key)",
     ],
 )

@@ -468,6 +468,7 @@ def test_uncertainty_weights_follow_the_losses():
     np.testing.assert_allclose(weights.negative, 1 / 4.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_uncertainty_stays_bounded_where_the_hinge_is_shut(batch):
     loss = losses.bidirectional(CAMERA, balance=losses.uncertainty(1.0, maximum=5.0))
     history = run(loss, batch, batch.normal, 30)
@@ -501,6 +502,7 @@ def test_gradient_statistics_add_up_over_micro_batches(batch, kind):
 
 
 @pytest.mark.parametrize("kind", BALANCES.values(), ids=BALANCES)
+@pytest.mark.slow
 def test_loss_is_the_same_jitted_and_its_gradient_finite(batch, kind):
     loss = losses.bidirectional(CAMERA, balance=kind)
 
@@ -516,6 +518,7 @@ def test_loss_is_the_same_jitted_and_its_gradient_finite(batch, kind):
     assert float(jnp.abs(slope).max()) > 0
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_through_the_balance(batch):
     """The gradient is that of L_pos + λ·L_neg with λ a number."""
     loss = losses.bidirectional(CAMERA, balance=losses.gradient_ratio(ramp_steps=1, decay=0.0))
@@ -533,6 +536,7 @@ def test_no_gradient_flows_through_the_balance(batch):
 
 @pytest.mark.parametrize("size", [(96, 96), (37, 45)])
 @pytest.mark.parametrize("kind", ["gradient_ratio", "fixed", "uncertainty"])
+@pytest.mark.slow
 def test_one_differentiation_is_that_of_the_plain_sum(batch, kind, size):
     """Total and gradient, to every stage of an output, against w₊·L_pos + w₋·L_neg written out."""
     height, width = size

@@ -185,6 +185,7 @@ def test_fit_recovers_what_was_drawn(normal, seed):
         assert abs(float(estimate.read_noise / true.read_noise) - 1) < 0.2
 
 
+@pytest.mark.slow
 def test_fit_recovers_a_known_camera(normal):
     true = degradation.neutral_physics(jnp.full(4, 0.08)).replace(
         gains=jnp.tile(jnp.asarray([1.1, 1.0, 1 / 1.1]), (4, 1)),
@@ -212,6 +213,7 @@ def test_fit_is_robust_to_a_strange_object_and_a_shift(normal):
     assert abs(float(estimate.shot_noise / true.shot_noise) - 1) < 0.2
 
 
+@pytest.mark.slow
 def test_fit_is_the_same_batched_and_jitted(normal):
     theta = physics.sample_physics(jax.random.key(8), normal[:2], tone=0.0, field=0.0)
     low = CAMERA.sample(jax.random.key(9), normal[:2], theta)
