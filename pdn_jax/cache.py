@@ -45,7 +45,14 @@ class Cache:
         self.limit = limit
 
     def read(self, name: str) -> bytes | None:
-        """An entry, or None where there is none that is whole."""
+        """An entry.
+
+        Args:
+            name: as the function `name` gives it.
+
+        Returns:
+            What was written, or None where there is no entry that is whole.
+        """
         if self.folder is None:
             return None
         path = self.folder / (name + SUFFIX)
@@ -59,7 +66,12 @@ class Cache:
         return content if digest == _digest(content) else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep an entry; where the disk refuses, log one line, and try no more."""
+        """Keep an entry; where the disk refuses, log one line, and try no more.
+
+        Args:
+            name: as the function `name` gives it.
+            content: any bytes.
+        """
         if self.folder is None:
             return
         try:
@@ -106,7 +118,14 @@ def default() -> Cache:
 
 
 def name(*facts: object) -> str:
-    """What an entry is called that depends on these facts (JSON) and on `fingerprint`."""
+    """What an entry is called that depends on some facts and on `fingerprint`.
+
+    Args:
+        *facts: whatever JSON can write.
+
+    Returns:
+        A hash, in letters and digits.
+    """
     text = json.dumps([fingerprint(), *facts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 

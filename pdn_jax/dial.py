@@ -13,18 +13,25 @@ the network brightened next to nothing."""
 
 
 def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Array) -> Image:
-    """Another exposure and strength of denoising from the same output; pure, not clipped.
+    """Another exposure and strength of denoising from the same output, not clipped.
 
         base = denoise·restored + (1 − denoise)·x_S
         x(κ) = g(base, κ^w),   w = (p̄ + m·(p − p̄) + ε) / (mean path + ε)
 
     with p the path of a pixel's channels and p̄ their mean; m goes from 1 where p̄ is at most a
-    quarter of the mean path to 0 from a half of it on.
-    exposure is κ relative to the restored photograph: 1 leaves it alone, `output.exposure` is
-    as dark as the camera saw it, 2 one stop brighter. κ^w walks the network's own path, so a
-    lamp that was not brightened is not darkened. All channels walk it together, or the camera's
-    colour cast would come back with its darkness; only what was bright already goes back to the
-    camera's colours, as a sky does that came out white. Both are scalars.
+    quarter of the mean path to 0 from a half of it on. κ^w walks the network's own path, so a lamp
+    that was not brightened is not darkened. All channels walk it together, or the camera's colour
+    cast would come back with its darkness; only what was bright already goes back to the camera's
+    colours, as a sky does that came out white.
+
+    Args:
+        output: of the network.
+        exposure: κ relative to the restored photograph, a scalar: 1 leaves it alone,
+            `output.exposure` is as dark as the camera saw it, 2 one stop brighter.
+        denoise: a scalar from 0, the brightened image with its noise, to 1.
+
+    Returns:
+        Images [n, h, w, 3], sRGB.
     """
     mean = jnp.mean(output.path, axis=(-3, -2, -1), keepdims=True)
     stages = (output.restored, output.enhanced[-1], output.path)
@@ -32,7 +39,19 @@ def dial(output: PDNOutput, exposure: float | jax.Array, denoise: float | jax.Ar
 
 
 def dialled(restored: Image, brightened: Image, path: Image, mean, exposure, denoise) -> Image:
-    """`dial` of a part of a photograph, given the mean path of all of it; scalars or one per image."""
+    """`dial` of a part of a photograph.
+
+    Args:
+        restored: the network's result [n, h, w, 3].
+        brightened: before its denoising.
+        path: ln of the whole brightening, per pixel and channel.
+        mean: of the path, over all of the photograph; a scalar or [n, 1, 1, 1].
+        exposure: as in `dial`; a scalar or [n, 1, 1, 1].
+        denoise: as in `dial`; a scalar or [n, 1, 1, 1].
+
+    Returns:
+        Images [n, h, w, 3], sRGB, not clipped.
+    """
     base = denoise * restored + (1.0 - denoise) * brightened
     together = path.mean(axis=-1, keepdims=True)
     apart = jnp.clip(2.0 - 4.0 * (together + SOFTENING) / (mean + SOFTENING), 0.0, 1.0)

@@ -90,10 +90,10 @@ def observe(low: Image, texture: str = "both") -> tuple[Array, Array]:
         raise ValueError(f"texture must be one of {TEXTURES}, got {texture!r}")
 
     def along(axis):
-        ahead = jax.lax.slice_in_dim(low, 1, None, axis=axis)
+        following = jax.lax.slice_in_dim(low, 1, None, axis=axis)
         here = jax.lax.slice_in_dim(low, 0, -1, axis=axis)
         last = [(0, int(index == axis)) for index in range(4)]
-        return jnp.pad(jnp.abs(ahead - here), last, mode="edge")
+        return jnp.pad(jnp.abs(following - here), last, mode="edge")
 
     differences = along(2) if texture == "rows" else 0.5 * (along(2) + along(1))
     return im.pool(low, REDUCTION), im.pool(differences, REDUCTION)

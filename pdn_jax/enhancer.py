@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import layout
+from pdn_jax import layout, program_inputs
 from pdn_jax import weights as files
-from pdn_jax.errors import InputError
+from pdn_jax.checks import SMALLEST as SMALLEST
+from pdn_jax.checks import check_dials as check_dials
+from pdn_jax.checks import checked, converted
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
 from pdn_jax.programs import Programs, request
 from pdn_jax.weights import Weights
-
-SMALLEST = 16
-"""Pixels that the shorter side of a photograph must have."""
 
 TILE = 1536
 """Pixels that a side of a tile may have on a CPU: bounds the memory, costs little in overlap."""
@@ -100,18 +99,17 @@ class Enhancer:
         denoise: float = 1.0,
         there: np.ndarray | None = None,
     ) -> np.ndarray:
-        """A dark photograph -> the restored one; see `enhance`.
+        """Enhance photographs; see `inference.enhance`.
 
         Args:
-            photo, exposure, denoise: as `enhance` takes them.
+            photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1].
+            exposure: relative to the network's own result, > 0.
+            denoise: from 0 to 1.
             there: bool [h, w], False for pixels that count for nothing in the exposure, such as
                 transparent ones; None for all.
 
         Returns:
-            The restored photographs; pixels that are not there are as any.
-
-        Raises:
-            ValueError: as `enhance` does.
+            The restored photographs, of the same shape and dtype; pixels that are not there are as any.
         """
         exposure, denoise = check_dials(exposure, denoise)
         photos = checked(photo)
@@ -144,7 +142,17 @@ class Enhancer:
         exposure: float = 1.0,
         denoise: float = 1.0,
     ) -> np.ndarray:
-        """A photograph [h, w, 3] with its global pass -> the restored one; raises as `enhance`."""
+        """Enhance one photograph whose global pass is known.
+
+        Args:
+            photo: [h, w, 3], sRGB, uint8 or float in [0, 1].
+            estimate: of `global_pass`, or one like it.
+            exposure: relative to the network's own result, > 0.
+            denoise: from 0 to 1.
+
+        Returns:
+            The restored photograph, of the same shape and dtype.
+        """
         exposure, denoise = check_dials(exposure, denoise)
         dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
         rendered = self._rendered(checked(photo), [estimate], dials)
@@ -155,7 +163,8 @@ class Enhancer:
 
         Args:
             estimate: its global pass.
-            height, width: its size in pixels.
+            height: of the photograph, in pixels.
+            width: likewise.
 
         Returns:
             −ln κ̂, the logarithm of its exposure relative to the restored photograph.
@@ -163,7 +172,7 @@ class Enhancer:
         shape, tiles = self._tiles(height, width)
         log_exposure, total = estimate.increments[0].sum(axis=0), 0.0
         for tile in tiles:
-            arrays = _weighted(log_exposure, tile, shape, (height, width))
+            arrays = program_inputs.path_arrays(log_exposure, tile, shape, (height, width))
             total += float(self.programs("path_sum", *arrays)[0][0])
         return total / (3 * height * width)
 
@@ -173,24 +182,31 @@ class Enhancer:
         """Load or compile, at once, what photographs of a size need; `enhance` would, in turn.
 
         Args:
-            height, width: in pixels.
+            height: of the photographs, in pixels.
+            width: likewise.
             dtype: of the photographs.
             dialled: whether with an exposure or a strength of denoising other than 1.
         """
         shape, tiles = self._tiles(height, width)
         grid = (layout.up(height) // layout.REDUCTION, layout.up(width) // layout.REDUCTION)
-        photo = np.broadcast_to(_converted(np.zeros((), dtype)), (height, width, 3))
+        photo = np.broadcast_to(converted(np.zeros((), dtype)), (height, width, 3))
         flat = np.broadcast_to(np.float32(0), (1, *grid, self.weights.model["width"]))
         numbers = np.zeros((1, 3), np.float32)
         estimate = GlobalPass(numbers, flat[:, None, ..., :3], flat[..., :3], flat, None, None)
-        inputs = _inputs(photo, estimate, tiles[0], shape) + _numbers((1.0,) * 3 * dialled)
+        inputs = program_inputs.tile_arrays(
+            photo, estimate, tiles[0], shape
+        ) + program_inputs.numbers((1.0,) * 3 * dialled)
         count = min(self.batch, len(tiles))
         wanted = [
             request("dialled" if dialled else "render", [np.stack([a] * count) for a in inputs]),
-            request("global", _grids(flat[0, ..., :3], flat[0, ..., :3])),
+            request("global", program_inputs.grids(flat[0, ..., :3], flat[0, ..., :3])),
         ]
         if dialled:
-            wanted.append(request("path_sum", _weighted(flat[0, ..., :3], tiles[0], shape, grid)))
+            wanted.append(
+                request(
+                    "path_sum", program_inputs.path_arrays(flat[0, ..., :3], tiles[0], shape, grid)
+                )
+            )
         self.programs.prepare(wanted)
 
     # --- arrays ------------------------------------------------------------------------------
@@ -206,7 +222,7 @@ class Enhancer:
     def _global_pass(self, photo: np.ndarray, there: np.ndarray | None = None) -> GlobalPass:
         small, texture = layout.observe(photo, self.texture)
         mask = None if there is None else layout.cells_there(there)
-        estimate = GlobalPass(*self.programs("global", *_grids(small, texture, mask)))
+        estimate = GlobalPass(*self.programs("global", *program_inputs.grids(small, texture, mask)))
         rows, columns = (slice(0, length) for length in small.shape[:2])
         return estimate._replace(
             increments=estimate.increments[:, :, rows, columns],
@@ -242,7 +258,8 @@ class Enhancer:
             chunk = jobs[begin : begin + count]
             filled = chunk + chunk[-1:] * (count - len(chunk))  # programs take `count` at once
             given = [
-                _inputs(photos[i], estimates[i], tile, shape) + _numbers(extra[i])
+                program_inputs.tile_arrays(photos[i], estimates[i], tile, shape)
+                + program_inputs.numbers(extra[i])
                 for i, tile in filled
             ]
             results = self.programs(
@@ -294,10 +311,6 @@ class Enhancer:
         return Stages(images[:-levels], images[-levels:], images[-1])
 
 
-def _cells(shape: tuple[int, int]) -> tuple[int, int]:
-    return shape[0] // layout.REDUCTION, shape[1] // layout.REDUCTION
-
-
 def _divided(span: slice, factor: int) -> slice:
     return slice(span.start // factor, span.stop // factor)
 
@@ -315,76 +328,3 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
     blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
     means = blocks.mean(axis=(1, 3), dtype=np.float32)
     return np.rint(means).astype(image.dtype) if image.dtype == np.uint8 else means
-
-
-def _grids(
-    small: np.ndarray, texture: np.ndarray, mask: np.ndarray | None = None
-) -> list[np.ndarray]:
-    """What the global pass takes of one photograph's grids: both, and which cells count."""
-    shape = layout.grid_shape(*small.shape[:2])
-    mask = np.ones((*small.shape[:2], 1), np.float32) if mask is None else mask
-    return [layout.filled(grid, shape)[None] for grid in (small, texture, mask)]
-
-
-def _inputs(
-    photo: np.ndarray, estimate: GlobalPass, tile: Tile, shape: tuple[int, int]
-) -> list[np.ndarray]:
-    """What a program takes of one tile: low, black, increments, noise, context, valid."""
-    cells, grid = _cells(shape), layout.over_grid(tile)
-    low = layout.filled(layout.part(photo, tile.rows, tile.columns), shape)
-    stages = [layout.filled(stage[grid], cells, "edge") for stage in estimate.increments[0]]
-    noise = layout.filled(estimate.noise[0][grid], cells, "edge")
-    context = layout.filled(estimate.context[0][grid], cells)
-    valid = np.asarray([span.stop - span.start for span in (tile.rows, tile.columns)], np.int32)
-    return [low, estimate.black[0], np.stack(stages), noise, context, valid]
-
-
-def _weighted(
-    log_exposure: np.ndarray, tile: Tile, shape: tuple[int, int], size: tuple[int, int]
-) -> list[np.ndarray]:
-    """What a tile's part of the mean path takes: ln k on its grid, and which pixels it keeps."""
-    cells = layout.filled(log_exposure[layout.over_grid(tile)], _cells(shape), "edge")
-    kept = (tile.kept_rows, tile.kept_columns)
-    weights = [np.zeros((1, side), np.float32) for side in shape]
-    for weight, span, inner, length in zip(weights, kept, tile.inner, size, strict=True):
-        weight[:, inner.start : inner.start + min(span.stop, length) - span.start] = 1.0
-    return [cells[None], *weights]
-
-
-def _numbers(values: Sequence[float]) -> list[np.ndarray]:
-    return [np.asarray(value, np.float32) for value in values]
-
-
-def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
-    """Both, exposure held within twenty stops of 1, past which all is black or white.
-
-    Raises InputError unless 0 < exposure < ∞ and 0 <= denoise <= 1.
-    """
-    if not (math.isfinite(exposure) and exposure > 0):
-        raise InputError(f"exposure must be a finite number above 0, got {exposure}")
-    if not 0 <= denoise <= 1:
-        raise InputError(f"denoise must lie in 0 to 1, got {denoise}")
-    return min(max(float(exposure), 2.0**-20), 2.0**20), float(denoise)
-
-
-def _converted(photo: np.ndarray) -> np.ndarray:
-    """Uint8 as it is, all else as float32."""
-    return photo if photo.dtype == np.uint8 else photo.astype(np.float32, copy=False)
-
-
-def checked(photo: np.ndarray) -> np.ndarray:
-    """One photograph or a batch -> a batch [n, h, w, 3], uint8 or float32; raises ValueError."""
-    photo = np.asarray(photo)
-    shape = list(photo.shape)
-    if photo.ndim not in (3, 4) or photo.shape[-1] != 3 or min(photo.shape[:-1]) < 1:
-        raise ValueError(f"a photo is [h, w, 3] or [n, h, w, 3], got {shape}")
-    if min(photo.shape[-3:-1]) < SMALLEST:
-        raise ValueError(f"a photo [h, w, 3] has h, w >= {SMALLEST}, got {shape}")
-    if np.issubdtype(photo.dtype, np.floating):
-        lowest, highest = photo.min(), photo.max()
-        if not (lowest >= 0 and highest <= 1):
-            raise ValueError(f"a float photo lies in 0 to 1, got {lowest} to {highest}, {shape}")
-        photo = _converted(photo)
-    elif photo.dtype != np.uint8:
-        raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
-    return photo[None] if photo.ndim == 3 else photo

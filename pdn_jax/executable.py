@@ -25,11 +25,26 @@ class Program(abc.ABC):
 
     @abc.abstractmethod
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
-        """Arrays laid out on the device, to be handed to every call."""
+        """Lay out arrays on the device, once for many calls.
+
+        Args:
+            arrays: of the shapes and dtypes that it was compiled for.
+
+        Returns:
+            What calls take as their first argument.
+        """
 
     @abc.abstractmethod
     def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
-        """The function of both; the result may be read-only."""
+        """Run it.
+
+        Args:
+            bound: what `bind` gave.
+            *arrays: the other arguments, of the shapes and dtypes that it was compiled for.
+
+        Returns:
+            The results, which may be read-only.
+        """
 
 
 class Traced(Program):
@@ -40,13 +55,28 @@ class Traced(Program):
         self.compiled = compiled
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
-        """See `Program`."""
+        """As `Program.bind`.
+
+        Args:
+            arrays: of the shapes and dtypes that it was compiled for.
+
+        Returns:
+            What calls take as their first argument.
+        """
         import jax
 
         return jax.device_put(list(arrays))
 
     def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
-        """See `Program`."""
+        """As `Program.__call__`.
+
+        Args:
+            bound: what `bind` gave.
+            *arrays: the other arguments.
+
+        Returns:
+            The results.
+        """
         import jax
 
         return [np.asarray(leaf) for leaf in jax.tree.leaves(self.compiled(bound, *arrays))]
@@ -78,11 +108,26 @@ class Loaded(Program):
         )
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
-        """See `Program`."""
+        """As `Program.bind`.
+
+        Args:
+            arrays: of the shapes and dtypes that it was compiled for.
+
+        Returns:
+            What calls take as their first argument.
+        """
         return [self.runtime.put(array) for array in arrays]
 
     def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
-        """See `Program`."""
+        """As `Program.__call__`.
+
+        Args:
+            bound: what `bind` gave.
+            *arrays: the other arguments.
+
+        Returns:
+            The results.
+        """
         given = [*bound, *map(self.runtime.put, arrays)]
         results = self.executable.execute_sharded(given).consume_with_handlers(self.handlers)
         return [np.asarray(memoryview(result)) for result in results]
@@ -98,7 +143,15 @@ class Runtime(NamedTuple):
     library: Any
 
     def handler(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """What makes an array of a result of that shape and dtype."""
+        """What makes an array of a result.
+
+        Args:
+            shape: of the result.
+            dtype: of the result.
+
+        Returns:
+            An object of jaxlib's.
+        """
         kind = _Abstract(shape, np.dtype(dtype))
         try:  # the checks are jax's, which need not be there
             unchecked = {"_skip_checks": True}
@@ -107,7 +160,14 @@ class Runtime(NamedTuple):
             return self.library.array_result_handler(kind, self.sharding, True)
 
     def put(self, array: np.ndarray) -> Any:
-        """An array on the device; one that lies in memory as wanted is not copied."""
+        """An array on the device; one that lies in memory as wanted is not copied.
+
+        Args:
+            array: any.
+
+        Returns:
+            An object of jaxlib's.
+        """
         array = np.ascontiguousarray(array)
         return self.library.batched_device_put(
             _Abstract(array.shape, array.dtype),

@@ -66,10 +66,17 @@ def _within(kept: slice, whole: slice) -> slice:
 
 
 def cells(blocks: Sequence[int]) -> list[int]:
-    """Side of a denoising level's blocks in full-size pixels, coarsest first: block·2^l.
+    """Side of a denoising level's blocks in full-size pixels: block·2^l.
 
-    Raises ValueError unless every block is even and each level's cell divides that of the level
-    before, as features of coarser levels are handed on by repeating them.
+    Args:
+        blocks: of each level, coarsest first.
+
+    Returns:
+        One number per level, coarsest first.
+
+    Raises:
+        ValueError: unless every block is even and each level's cell divides that of the level
+            before, as features of coarser levels are handed on by repeating them.
     """
     sides = [block * 2 ** (len(blocks) - 1 - index) for index, block in enumerate(blocks)]
     nested = all(coarse % fine == 0 for coarse, fine in itertools.pairwise(sides))
@@ -79,11 +86,18 @@ def cells(blocks: Sequence[int]) -> list[int]:
 
 
 def margin(depths: Sequence[int], blocks: Sequence[int]) -> int:
-    """Pixels at a tile's cut edge that are not those of the whole; a multiple of `REDUCTION`.
+    """Pixels at a tile's cut edge that are not those of the whole.
 
     The enlarged exponent is off by half a cell of the grid. Level l, coarsest first, sees blocks,
     through 2 + 2·depth convolutions that each look one block further, and its enlargement one pixel
     of 2^l.
+
+    Args:
+        depths: residual pairs of each level, coarsest first.
+        blocks: of each level, coarsest first.
+
+    Returns:
+        A multiple of `REDUCTION`.
     """
     off = REDUCTION // 2
     for depth, block, side in zip(depths, blocks, cells(blocks), strict=True):
@@ -92,9 +106,14 @@ def margin(depths: Sequence[int], blocks: Sequence[int]) -> int:
 
 
 def grid_shape(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the grid on which a photograph of height×width cells is computed.
+    """Size of the array in which a photograph's grid is computed.
 
-    A square of `SMALL_GRIDS`, or of each side an eighth more at most.
+    Args:
+        height: rows of cells that the photograph has.
+        width: columns of cells.
+
+    Returns:
+        A square of `SMALL_GRIDS`, or at each side up to an eighth, or 32 cells, more.
     """
     largest = max(height, width)
     if largest <= SMALL_GRIDS[-1]:
@@ -114,7 +133,8 @@ def tiles(
     """The shape that all tiles of a photograph have, and the tiles, by rows.
 
     Args:
-        height, width: of the photograph, divisible by `REDUCTION`.
+        height: of the photograph, divisible by `REDUCTION`.
+        width: of the photograph, divisible by `REDUCTION`.
         overlap: the network's `margin`.
         largest: pixels that a side of a tile may have.
 
@@ -165,7 +185,14 @@ def _along(length: int, overlap: int, largest: int) -> tuple[int, list[tuple[sli
 
 
 def up(length: int) -> int:
-    """The next multiple of `REDUCTION`."""
+    """Round up.
+
+    Args:
+        length: in pixels.
+
+    Returns:
+        The next multiple of `REDUCTION`.
+    """
     return math.ceil(length / REDUCTION) * REDUCTION
 
 
@@ -222,13 +249,13 @@ def _differences(values: np.ndarray, axis: int) -> np.ndarray:
     length = values.shape[axis]
     over = [slice(None)] * values.ndim
     over[axis] = slice(1, length)
-    ahead = values[tuple(over)]
+    after = values[tuple(over)]
     over[axis] = slice(0, length - 1)
     here = values[tuple(over)]
     result = np.empty_like(values)
     target = result[tuple(over)]
-    np.maximum(ahead, here, out=target)
-    target -= np.minimum(ahead, here)
+    np.maximum(after, here, out=target)
+    target -= np.minimum(after, here)
     over[axis] = slice(length - 1, length)
     last = tuple(over)
     over[axis] = slice(length - 2, length - 1)
@@ -248,7 +275,16 @@ def _pooled(values: np.ndarray) -> np.ndarray:
 
 
 def part(photo: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """Rows and columns of a photograph that is mirrored beyond its last ones."""
+    """A part of a photograph that is mirrored beyond its last row and column.
+
+    Args:
+        photo: [h, w, 3].
+        rows: with a start and a stop, which may lie beyond the last.
+        columns: likewise.
+
+    Returns:
+        That part; a view where nothing is mirrored.
+    """
     height, width = photo.shape[:2]
     inner = photo[rows.start : min(rows.stop, height), columns.start : min(columns.stop, width)]
     more = (max(rows.stop - height, 0), max(columns.stop - width, 0))
@@ -258,7 +294,16 @@ def part(photo: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
 
 
 def filled(values: np.ndarray, shape: tuple[int, int], mode: str = "constant") -> np.ndarray:
-    """[h, w, …] in the top left of an array of that shape, the rest zeros, or by `np.pad`'s mode."""
+    """An array in the top left of a larger one.
+
+    Args:
+        values: [h, w, …].
+        shape: rows and columns of the larger one.
+        mode: what the rest is, as `np.pad` names it; zeros by default.
+
+    Returns:
+        An array of that shape, `values` itself where it has it.
+    """
     more = [(0, wanted - there) for wanted, there in zip(shape, values.shape[:2], strict=True)]
     if not any(after for _, after in more):
         return values
@@ -266,8 +311,27 @@ def filled(values: np.ndarray, shape: tuple[int, int], mode: str = "constant") -
 
 
 def over_grid(tile: Tile) -> tuple[slice, slice]:
-    """The cells of the grid that lie under a tile."""
+    """The cells of the grid that lie under a tile.
+
+    Args:
+        tile: of `tiles`.
+
+    Returns:
+        Rows and columns of cells.
+    """
     rows, columns = (
         slice(span.start // REDUCTION, span.stop // REDUCTION) for span in (tile.rows, tile.columns)
     )
     return rows, columns
+
+
+def cells_of(shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of cells that an array of pixels has.
+
+    Args:
+        shape: rows and columns of pixels, divisible by `REDUCTION`.
+
+    Returns:
+        Those of its grid.
+    """
+    return shape[0] // REDUCTION, shape[1] // REDUCTION

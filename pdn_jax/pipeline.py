@@ -35,7 +35,14 @@ class Budget:
         self._change = threading.Condition()
 
     def take(self, weight: int) -> None:
-        """Wait until there is room, or nothing else in flight; raises Stopped once `stop` is called."""
+        """Wait until there is room, or nothing else in flight.
+
+        Args:
+            weight: of what comes in.
+
+        Raises:
+            Stopped: once `stop` is called.
+        """
         with self._change:
             self._change.wait_for(
                 lambda: self.stopped or not self._used or self._used + weight <= self.limit
@@ -45,7 +52,11 @@ class Budget:
             self._used += weight
 
     def give(self, weight: int) -> None:
-        """Make room again."""
+        """Make room.
+
+        Args:
+            weight: of what has left.
+        """
         with self._change:
             self._used -= weight
             self._change.notify_all()
@@ -108,15 +119,15 @@ def run(
         except InputError as error:
             return error
 
-    waiting, ahead = iter(jobs), deque[tuple[Job, Future]]()
+    waiting, running = iter(jobs), deque[tuple[Job, Future]]()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="photographs")
     try:
         while True:
-            while len(ahead) < 2 * threads and (job := next(waiting, None)) is not None:
-                ahead.append((job, pool.submit(one, job)))
-            if not ahead:
+            while len(running) < 2 * threads and (job := next(waiting, None)) is not None:
+                running.append((job, pool.submit(one, job)))
+            if not running:
                 return
-            job, future = ahead.popleft()
+            job, future = running.popleft()
             yield job, future.result()
     finally:
         budget.stop()

@@ -41,7 +41,15 @@ class Request(NamedTuple):
 
 
 def request(kind: str, arrays: Sequence[np.ndarray]) -> Request:
-    """The program of that kind for such arrays."""
+    """The program of a kind for given arrays.
+
+    Args:
+        kind: one of `KINDS`.
+        arrays: what it will be called with, or others like them.
+
+    Returns:
+        Its kind and their shapes and dtypes.
+    """
     return Request(kind, tuple((array.shape, str(array.dtype)) for array in arrays))
 
 
@@ -54,26 +62,42 @@ class Shelf:
         self._building: dict[Any, threading.Lock] = {}
         self._programs: OrderedDict[Any, Any] = OrderedDict()
 
-    def get(self, key: Any, build: Callable[[], Any]) -> Any:
-        """The program of that key, built once however many threads ask for it."""
+    def get(self, name: Any, build: Callable[[], Any]) -> Any:
+        """A program that is there or can be built.
+
+        Args:
+            name: what it is called, hashable.
+            build: gives it where it is not there; called once however many threads ask.
+
+        Returns:
+            The program.
+        """
         with self._lock:
-            if key in self._programs:
-                self._programs.move_to_end(key)
-                return self._programs[key]
-            building = self._building.setdefault(key, threading.Lock())
+            if name in self._programs:
+                self._programs.move_to_end(name)
+                return self._programs[name]
+            building = self._building.setdefault(name, threading.Lock())
         with building:
             with self._lock:
-                if key in self._programs:
-                    return self._programs[key]
-            program = self.put(key, build())
+                if name in self._programs:
+                    return self._programs[name]
+            program = self.put(name, build())
             with self._lock:
-                self._building.pop(key, None)
+                self._building.pop(name, None)
         return program
 
-    def put(self, key: Any, program: Any) -> Any:
-        """Keep a program, in place of the one of that key; returns it."""
+    def put(self, name: Any, program: Any) -> Any:
+        """Keep a program, in place of the one of that name.
+
+        Args:
+            name: what it is called, hashable.
+            program: any.
+
+        Returns:
+            The same program.
+        """
         with self._lock:
-            self._programs[key] = program
+            self._programs[name] = program
             while len(self._programs) > KEPT:
                 self._programs.popitem(last=False)
         return program
@@ -103,13 +127,21 @@ class Programs:
             part: list(weights.flatten(params["params"].get(part, {})).values()) for part in PARTS
         }
         self._shapes = {
-            part: tuple((leaf.shape, str(leaf.dtype)) for leaf in found)
-            for part, found in self._leaves.items()
+            part: tuple((leaf.shape, str(leaf.dtype)) for leaf in values)
+            for part, values in self._leaves.items()
         }
         self._bound: dict[tuple[type, str], Any] = {}
 
     def __call__(self, kind: str, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Run a program of `KINDS`; what it gives may be read-only."""
+        """Run a program.
+
+        Args:
+            kind: one of `KINDS`.
+            *arrays: what it takes beside the parameters.
+
+        Returns:
+            What it gives, which may be read-only.
+        """
         wanted = request(kind, arrays)
         program = self._program(wanted)
         try:
@@ -118,32 +150,36 @@ class Programs:
             if not isinstance(program, Loaded):
                 raise
             logger.debug("%s is loaded but does not run: %r", wanted, error)
-        program = SHELF.put(self._key(wanted), self._compile(wanted))
+        program = SHELF.put(self._name(wanted), self._compile(wanted))
         return program(self._parameters(program, KINDS[kind].part), *arrays)
 
     def prepare(self, requests: Sequence[Request]) -> None:
-        """Load or compile several programs at once."""
+        """Load or compile several programs at once.
+
+        Args:
+            requests: which ones.
+        """
         with ThreadPoolExecutor(len(requests)) as pool:
             for _ in pool.map(self._program, requests):
                 pass
 
-    def _key(self, wanted: Request) -> tuple:
+    def _name(self, wanted: Request) -> tuple:
         return wanted, self.model, self._shapes[KINDS[wanted.kind].part]
 
     def _program(self, wanted: Request) -> Program:
-        return SHELF.get(self._key(wanted), lambda: self._load(wanted) or self._compile(wanted))
+        return SHELF.get(self._name(wanted), lambda: self._load(wanted) or self._compile(wanted))
 
     def _parameters(self, program: Program, part: str) -> Any:
-        key = (type(program), part)
+        place = (type(program), part)
         with self._lock:
-            if key not in self._bound:
-                self._bound[key] = program.bind(self._leaves[part])
-            return self._bound[key]
+            if place not in self._bound:
+                self._bound[place] = program.bind(self._leaves[part])
+            return self._bound[place]
 
     def _load(self, wanted: Request) -> Program | None:
         if not may_load():
             return None
-        content = self.cache.read(disk.name(*self._key(wanted)))
+        content = self.cache.read(disk.name(*self._name(wanted)))
         try:
             return Loaded(content) if content else None
         except Exception as error:  # another interface of jaxlib: it is compiled instead
@@ -169,7 +205,7 @@ class Programs:
             except Exception as error:  # a backend that cannot
                 logger.debug("%s is not kept: %r", wanted, error)
             else:
-                self.cache.write(disk.name(*self._key(wanted)), content)
+                self.cache.write(disk.name(*self._name(wanted)), content)
         return program
 
 
@@ -199,7 +235,14 @@ PARTS = ("enhancement", "denoising", "none")
 
 @functools.lru_cache(maxsize=8)
 def network(model: str) -> Any:
-    """Keyword arguments as JSON -> the network."""
+    """The network that keyword arguments describe.
+
+    Args:
+        model: keyword arguments of `ProgressiveDualNetwork` as JSON.
+
+    Returns:
+        The module.
+    """
     from pdn_jax.model import ProgressiveDualNetwork
 
     return ProgressiveDualNetwork(**weights.parse_model(model))
