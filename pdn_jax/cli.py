@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     enhance = commands.add_parser("enhance", help="brighten and denoise photos")
     enhance.set_defaults(command=_enhance)
-    enhance_photos.add_options(enhance, FORMATS)
+    enhance_photos.add_options(enhance, list(FORMATS))
 
     info = commands.add_parser("info", help="say what a weights file holds")
     info.set_defaults(command=_info)
