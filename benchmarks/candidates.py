@@ -27,7 +27,6 @@ from rich.table import Table
 from benchmarks import count, engines, timing
 from benchmarks import train as training
 from configs import base
-from pdn_jax import degradation
 from pdn_jax import weights as weight_files
 from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
@@ -117,7 +116,7 @@ def trained(config, steps: int, dev: list[str]) -> dict[str, float]:
     for name in dev:
         split = mixture.opened(name, "dev", config.data.directory)
         config.eval.max_pairs = 0
-        pairs = mixture.pairs(config, [split], degradation.camera())
+        pairs = mixture.pairs(config, [split])
         scores = evaluate.score(method, pairs)
         results |= {f"{name} PSNR": scores.mean("psnr"), f"{name} SSIM": scores.mean("ssim")}
     return results

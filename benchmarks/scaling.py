@@ -36,6 +36,7 @@ from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
+from train.config import validate
 
 BYTES = {
     **{"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2},
@@ -78,7 +79,7 @@ class Setting(NamedTuple):
     reverse: bool = False
 
 
-class Found(NamedTuple):
+class Measured(NamedTuple):
     """Of some devices: seconds and loss of every step, all-reduces, their bytes, weights at the end."""
 
     seconds: list[float]
@@ -112,10 +113,10 @@ def configured(setting: Setting):
     return config
 
 
-def run(setting: Setting) -> Iterator[Found]:
+def run(setting: Setting) -> Iterator[Measured]:
     """What `workers` runs: the steps of a setting on all the devices of this process."""
     config = configured(setting)
-    build.validate(config)
+    validate(config)
     devices = parallel.choose_devices(setting.strategy, 0, setting.batch, setting.accumulate)
     params = build.initial_params(config, build.network(config))
     mapped, state = train.assembled(config, params, devices)
@@ -132,7 +133,7 @@ def run(setting: Setting) -> Iterator[Found]:
         seconds.append(time.perf_counter() - start)
     program = mapped.step.lower(state, *batch).compile().as_text()
     weights = [np.ravel(leaf) for leaf in jax.tree.leaves(mapped.collect(state.params))]
-    yield Found(seconds, losses, *all_reduced(program), np.concatenate(weights))
+    yield Measured(seconds, losses, *all_reduced(program), np.concatenate(weights))
 
 
 def pretending(devices: int) -> dict[str, str]:
@@ -143,8 +144,8 @@ def pretending(devices: int) -> dict[str, str]:
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join([*others, forced])}
 
 
-def on_devices(setting: Setting, devices: Sequence[int]) -> dict[str, Found]:
-    """What was found on each number of devices, and on the first with the crops in reverse order.
+def on_devices(setting: Setting, devices: Sequence[int]) -> dict[str, Measured]:
+    """What was measured on each number of devices, and on the first with the crops in reverse order.
 
     Raises InputError for a batch that does not divide.
     """
@@ -155,30 +156,30 @@ def on_devices(setting: Setting, devices: Sequence[int]) -> dict[str, Found]:
                 f"{setting.accumulate}; use a multiple of {many * setting.accumulate}"
             )
 
-    def on(many: int, setting: Setting) -> Found:
+    def on(many: int, setting: Setting) -> Measured:
         return workers.apart(run, setting, environment=pretending(many))
 
-    found = {str(many): on(many, setting) for many in devices}
-    return found | {f"{devices[0]}, reversed": on(devices[0], setting._replace(reverse=True))}
+    results = {str(many): on(many, setting) for many in devices}
+    return results | {f"{devices[0]}, reversed": on(devices[0], setting._replace(reverse=True))}
 
 
-def differences(found: Found, one: Found) -> tuple[float, float]:
+def differences(results: Measured, one: Measured) -> tuple[float, float]:
     """The largest relative difference of a step's loss, and the largest of a weight."""
-    ours, theirs = np.array(found.losses), np.array(one.losses)
+    ours, theirs = np.array(results.losses), np.array(one.losses)
     loss = np.abs(ours - theirs) / np.abs(theirs)
-    return float(loss.max()), float(np.abs(found.weights - one.weights).max())
+    return float(loss.max()), float(np.abs(results.weights - one.weights).max())
 
 
-def measured_table(found: dict[str, Found]) -> Table:
+def measured_table(results: dict[str, Measured]) -> Table:
     """A row for each number of devices, and for the crops in reverse order."""
     table = Table("devices")
     columns = ("ms a step", "of the first", "all-reduces", "bytes", "4 × parameters")
     for name in (*columns, "loss off by", "weights"):
         table.add_column(name, justify="right")
-    first = next(iter(found.values()))
+    first = next(iter(results.values()))
     # The first step holds the compilation.
     base = statistics.median(first.seconds[1:])
-    for many, its in found.items():
+    for many, its in results.items():
         median = statistics.median(its.seconds[1:])
         cells = f"{1e3 * median:.1f}", f"{median / base:.2f}", str(its.reductions)
         sizes = f"{its.reduced:,}", f"{4 * its.weights.size:,}"
@@ -240,13 +241,13 @@ def main(argv: list[str] | None = None) -> None:
     fields = {name: value for name, value in vars(options).items() if name in Setting._fields}
     console = Console()
     if options.devices:
-        found = on_devices(Setting(**fields), options.devices)
+        results = on_devices(Setting(**fields), options.devices)
         console.print(
             f"{options.variant}, {options.batch} crops of {options.crop}×{options.crop} in all, "
             f"{options.strategy}, on {workers.threads()} cores that the devices share, "
             f"jax {jax.__version__}"
         )
-        console.print(measured_table(found))
+        console.print(measured_table(results))
     console.print(paper_table(options.crop))
 
 

@@ -31,7 +31,9 @@ from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
-from train.data import crops, mixture, synthesis
+from train.config import validate
+from train.data import mixture, synthesis
+from train.data.prefetch import prefetched
 from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
@@ -76,7 +78,7 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
 def photographs(config) -> Iterator[synthesis.Crops]:
     """The training batches, from the first on, prefetched as in training."""
     batches = mixture.parts(config, *mixture.mixture(config))[0].batches
-    with crops.stream(batches, 0, threads=config.data.threads) as stream:
+    with prefetched(batches, 0, threads=config.data.threads) as stream:
         yield from stream
 
 
@@ -227,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in BALANCES
     }
     config = configs["gradient_ratio"]
-    build.validate(config)
+    validate(config)
     devices = parallel.choose_devices(
         config.parallel.strategy, 0, options.batch, config.train.accumulate
     )

@@ -171,11 +171,11 @@ def loop(setting: Setting, model: dict[str, Any]) -> Generator:
     optimizer = build.optimizer(config)
     value, grads = jax.jit(jax.value_and_grad(score, has_aux=True))(setting.params, batch)
     step = make_train_step(
+        build.keys(config)["batches"],
         apply=build.network(config).apply,
         loss=loss,
         optimizer=optimizer,
         synthesise=lambda keys, batch: batch,
-        seed=config.seed,
         ema_decay=config.train.ema_decay,
     )
     step = jax.jit(step, donate_argnums=0)

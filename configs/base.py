@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.data.mixture = ()  # of (name or name/split, weight); () for sources, or packaged
     config.data.crop_size = 128  # pixels a side of a training crop; a multiple of 8
     config.data.final_size = 0  # crop_size of the last part, in batches of as many pixels; or 0
-    config.data.final = 0.25  # how much of the training that last part is
+    config.data.final_fraction = 0.25  # how much of the training that last part is
     config.data.smallest_crop = 0.3  # a crop's least side, part of the photograph's shorter side
     config.data.between = 3  # real exposures between a bracket's ends, as stage targets
     config.data.threads = 2  # host threads that crop ahead, in each process
@@ -46,14 +46,16 @@ def get_config() -> ConfigDict:
     config.data.veil = 0.05  # black offset, at most this part of the mean dark light
     config.data.tone = 0.1  # standard deviation of ln gamma of the dark frame
     config.data.field = 0.2  # standard deviation of the log-illumination's coefficients
-
     config.data.grain = 0.0  # most that drawn noise is smeared over neighbours, as cameras do
 
     config.augment = ConfigDict()
-    config.augment.part = 0.0  # part of the real dark photographs that are photographed again
-    config.augment.stops = 1.0  # so much darker or brighter at most, in linear light
-    config.augment.cast = 0.1  # standard deviation of ln channel gain of the second time
-    config.augment.snr = (15.0, 40.0)  # range of the added noise's SNR, as data.snr, dB
+    config.augment.probability = 0.0  # that a real dark photograph is re-exposed
+    config.augment.stops = 1.0  # re-exposure: so much darker or brighter at most, in linear light
+    config.augment.cast = 0.1  # re-exposure: standard deviation of ln channel gain
+    config.augment.snr = (
+        15.0,
+        40.0,
+    )  # re-exposure: range of the added noise's SNR, as data.snr, dB
     config.augment.scaled = 0.0  # part of the real pairs' crops taken at another scale
     config.augment.enlarged = 0.75  # least side of those before scaling, part of crop_size
 
@@ -78,7 +80,9 @@ def get_config() -> ConfigDict:
     config.train.steps = 700  # optimiser steps
     config.train.batch_size = 8  # crops per step, over all devices and micro-batches
     config.train.accumulate = 1  # micro-batches per step
-    config.train.remat = 0  # most crops at a time that reverse computes again, to save memory; or 0
+    config.train.remat = (
+        0  # gradient checkpointing, for so many crops at a time at most; 0 for none
+    )
     config.train.learning_rate = 2e-3  # at the peak
     config.train.warmup = 0.05  # part of the training over which the rate rises
     config.train.final_rate = 0.01  # part of the peak at the end of the cosine
@@ -89,13 +93,22 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every = 350  # steps
     config.eval.data = ()  # name or name/split to judge by; () for the mixture's own dev splits
-    config.eval.most = 8  # pairs of each, evenly spread; 0 for all
+    config.eval.max_pairs = 8  # pairs of each, evenly spread; 0 for all
     config.eval.draws = 2  # dark versions of each photograph without a dark partner
+    config.eval.seed = 0  # of those draws, whatever the training's seed and ranges are
+    config.eval.brightness = (3.0, 80.0)  # as data.brightness, for those draws; of 255
+    config.eval.snr = (5.0, 28.0)  # as data.snr, dB
+    config.eval.cast = 0.1  # as data.cast, standard deviation of ln channel gain
+    config.eval.veil = 0.05  # as data.veil, part of the mean dark light
+    config.eval.tone = 0.1  # as data.tone, standard deviation of ln gamma
+    config.eval.field = 0.2  # as data.field, standard deviation of coefficients
+    config.eval.grain = 0.0  # as data.grain
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps
     config.checkpoint.keep = 3  # newest kept, 2 or more, besides the best of those evaluated
     config.checkpoint.keep_every = 0  # keep each whose step divides by this as well; 0 for none
+    config.checkpoint.grace = 30.0  # seconds from SIGTERM to the end, saved or not; 0 for no limit
 
     config.parallel = ConfigDict()
     config.parallel.strategy = "pmap"  # pmap, shard_map or single

@@ -15,12 +15,12 @@ def get_config() -> ConfigDict:
     config.data.grain = 0.4
     config.data.final_size = 256
     config.data.jpeg = 0.2
-    config.augment.part = 0.5
+    config.augment.probability = 0.5
     config.augment.scaled = 0.5
     config.train.steps = 9600
     config.train.ema_decay = 0.999
     config.eval.data = ("eliei", "sice_pairs")
     config.eval.every = 5000
-    config.eval.most = 0
+    config.eval.max_pairs = 0
     config.checkpoint.every = 500
     return config

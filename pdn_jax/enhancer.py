@@ -199,7 +199,7 @@ class Enhancer:
         sizes = (layout.up(height), layout.up(width))
         return layout.tiles(*sizes, overlap=self.overlap, largest=self.tile)
 
-    def _global_passes(self, photos: np.ndarray) -> list[GlobalPass]:
+    def _global_passes(self, photos: Sequence[np.ndarray] | np.ndarray) -> list[GlobalPass]:
         """The global pass of each photograph, without what the grid has beside it."""
         return [self._global_pass(photo) for photo in photos]
 
@@ -216,7 +216,7 @@ class Enhancer:
 
     def _rendered(
         self,
-        photos: np.ndarray,
+        photos: Sequence[np.ndarray] | np.ndarray,
         estimates: Sequence[GlobalPass],
         dials: tuple[float, ...] = (),
     ) -> np.ndarray:

@@ -22,7 +22,7 @@ from configs import debug
 from pdn_jax import weights
 from pdn_jax.types import InputError
 from train import distributed, loop, parallel
-from train.ending import EXIT_CODE
+from train.preemption import EXIT_CODE
 from train.tools import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def options(photographs, run_dir):
         ),
         "train.steps": 20,
         "eval.every": 4,
-        "eval.most": 1,
+        "eval.max_pairs": 1,
         "eval.draws": 1,
         "checkpoint.every": 4,
         "log.every": 1,
@@ -120,6 +120,7 @@ def losses(run_dir):
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_path):
     """pmap until process 1 is killed, which ends process 0; on until it is told to stop, which stops
     both; then on with shard_map, to the weights of one process with four devices."""
@@ -141,14 +142,12 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
             time.sleep(0.02)
         processes[1].send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        _, _, err = ended(processes[1])
-        assert "a process of the run ended without a word" in err
+        ended(processes[1])
         code, _, err = ended(processes[0])
         assert time.monotonic() - killed < 60
     finally:
         stopped(processes)
-    assert code not in (0, 2)
-    assert "with --config.resume=true goes on from the newest checkpoint" in err
+    assert code not in (0, 2, EXIT_CODE), err
     assert not (run_dir / "weights.safetensors").exists()
 
     before = saved(run_dir)
@@ -180,6 +179,7 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     chex.assert_trees_all_close(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_processes_with_other_options_are_refused(photographs, tmp_path):
     """By the one that has them, and the other stops too."""
     processes = both(options(photographs, tmp_path / "run"), ({}, {"train.steps": 7, "seed": 3}))
@@ -193,6 +193,7 @@ def test_processes_with_other_options_are_refused(photographs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_photographs_are_refused(photographs, tmp_path):
     """Prepared on each host by itself, under the same name."""
     given = options(photographs, tmp_path / "run") | {"data.mixture": (("mine", 1.0),)}
@@ -267,6 +268,7 @@ def test_a_full_disk_ends_several_processes_at_once(tmp_path, failing):
     assert re.search("the disk of run folder .*No space left.*checkpoints/1;", err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -325,14 +327,14 @@ def test_numbers_of_several_processes_mean_nothing_to_one(name, value):
 def test_training_alone_as_one_of_several_is_a_fault():
     config = debug.get_config()
     config.parallel.distributed = True
-    with pytest.raises(RuntimeError, match=r"within hosts\.joined"):
+    with pytest.raises(RuntimeError, match=r"within distributed\.joined"):
         loop.train(config)
 
 
 def test_one_process_agrees_with_itself():
     """Nothing is sent, no number changes, errors are raised as they are."""
     tree = {"a": 0.1, "b": np.arange(3)}
-    assert distributed.agree(tree) is tree
+    assert distributed.broadcast(tree) is tree
     done = []
     distributed.first_then_others(lambda: done.append(1))
     assert done == [1]

@@ -5,6 +5,7 @@ Nothing is trained or measured here: a command goes as far as its options.
 
 import argparse
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -22,7 +23,7 @@ from configs import base
 from pdn_jax import cli, weights
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
-from train import main
+from train.config import parse as parse_options
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +38,7 @@ LONGEST = 90
 """Words of a paragraph in the README."""
 
 
+@functools.cache
 def texts():
     """Name -> text of every document, docstring of a module, notebook and card."""
     found = {path.name: path.read_text() for path in DOCUMENTS}
@@ -97,12 +99,12 @@ def parse(monkeypatch, tmp_path):
         unknown = [word for word in rest if not word.startswith("--config.")]
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        main.parse(["--config", "configs/base.py", *rest])
+        parse_options(["--config", "configs/base.py", *rest])
         raise Parsed
 
     def run(name, argv):
         if name == "train.main":
-            return main.parse(argv)
+            return parse_options(argv)
         module = importlib.import_module("pdn_jax.cli" if name == "pdn_jax" else name)
         if hasattr(module, "options_of"):
             return module.options_of(argv)
@@ -265,6 +267,18 @@ def paragraphs(text):
     text = re.sub(r"^(\||#).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(- |\d+\. )", r"\n\1", text, flags=re.MULTILINE)
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def test_the_map_of_the_readme_names_every_module_of_the_library():
+    """And every command, and nothing that is not there."""
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^```\n(pdn_jax/.*?)^```", text, re.MULTILINE | re.DOTALL)
+    library, program = block.split("\ntrain/")
+    modules = {path.stem for path in (ROOT / "pdn_jax").glob("[!_]*.py")}
+    tools = {path.stem for path in (ROOT / "train/tools").glob("[!_]*.py")}
+    assert modules <= set(re.findall(r"\w+", library))
+    assert tools - {"calibration_report", "curves"} <= set(re.findall(r"\w+", program))
+    assert set(re.findall(r"(\w+)\.py", library)) <= modules
 
 
 def test_no_paragraph_of_the_readme_is_long():

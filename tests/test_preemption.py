@@ -1,7 +1,7 @@
 """Signals: a step is finished, a checkpoint written, the exit code says that one can go on."""
 
-import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 from test_survive import SMALLEST
 
-from train import ending
-from train.ending import EXIT_CODE
-from train.preemption import AGAIN, Stopped, Stopping, native_handler
+from train.preemption import EXIT_CODE, REPEAT, Preemption, Stopped
 
 ROOT = Path(__file__).parents[1]
 QUIET = Console(quiet=True)
+INTERRUPTED = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+LONG = 600
+"""Seconds that a process may take, on a machine that has other things to do."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,77 +30,109 @@ def not_under_nohup():
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_asks_and_handlers_come_back(number, monkeypatch):
-    monkeypatch.setattr(ending, "hung_up", lambda: None)  # this terminal is there
+@pytest.mark.parametrize("number", INTERRUPTED)
+def test_a_signal_asks_and_handlers_come_back(number):
     before = signal.getsignal(number)
-    with Stopping(QUIET) as stopping:
-        assert not stopping.asked()
+    with Preemption(QUIET) as preemption:
+        assert not preemption.asked()
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 5
-        while not stopping.asked() and time.monotonic() < deadline:
+        while not preemption.asked() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert stopping.reason == number.name
+        assert preemption.reason == number.name
         with pytest.raises(Stopped):
-            list(stopping.watched([1, 2]))
+            list(preemption.watched([1, 2]))
     assert signal.getsignal(number) is before
 
 
 def test_nothing_is_asked_of_items_in_peace():
-    with Stopping(QUIET) as stopping:
-        assert list(stopping.watched([1, 2])) == [1, 2]
+    with Preemption(QUIET) as preemption:
+        assert list(preemption.watched([1, 2])) == [1, 2]
 
 
 BUSY = """
-import sys, time
+import time
 from rich.console import Console
-from train.stopping import Stopping
-with Stopping(Console(), ends=True, grace={grace}) as stopping:
+from train.preemption import Preemption
+with Preemption(Console(), ends=True, grace={grace}) as preemption:
     {begin}
     print("ready", flush=True)
     {work}
 """
+BEGIN = "preemption.begin(Console())"
 
 
-@pytest.mark.parametrize(
-    ("begin", "grace", "apart", "said"),
-    [
-        ("stopping.begin(Console())", 0.5, [], "SIGTERM: not done in 0 s, ended"),
-        ("stopping.begin(Console())", 2, [0, 0.001], "SIGTERM: not done in 2 s, ended"),
-        ("stopping.begin(Console())", 30, [AGAIN + 0.2], "SIGTERM again: ended at once"),
-        ("", 30, [], "SIGTERM: ended before the first step"),
-    ],
-)
-def test_a_main_thread_that_never_comes_round_is_ended(begin, grace, apart, said):
-    """It is in one long call, as in a compilation; after the grace, or at one more signal, or where
-    nothing has begun, the process is gone. `timeout` sends the same signal twice at once."""
-    code = BUSY.format(begin=begin, grace=grace, work="time.sleep(1000)")
+def started(code):
+    """A process, once it says that it is ready."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert running.stdout.readline() == "ready\n"
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("begin", "grace", "numbers", "said"),
+    [
+        (BEGIN, 0.5, [signal.SIGTERM], "SIGTERM: not done in 0.5 s (checkpoint.grace), ended"),
+        (BEGIN, 2, 2 * [signal.SIGTERM], "SIGTERM: not done in 2 s (checkpoint.grace), ended"),
+        (BEGIN, 90, [signal.SIGTERM, None, signal.SIGTERM], "a second signal (SIGTERM): ended at"),
+        (BEGIN, 0.5, [signal.SIGINT, None, signal.SIGINT], "a second signal (SIGINT): ended at"),
+        (BEGIN, 0.5, [signal.SIGHUP, None, signal.SIGTERM], "a second signal (SIGTERM): ended at"),
+        ("", 90, [signal.SIGINT], "SIGINT: ended before the first step was done"),
+        ("", 90, [signal.SIGTERM], "SIGTERM: ended before the first step was done"),
+    ],
+)
+def test_a_main_thread_that_never_comes_round_is_ended(begin, grace, numbers, said):
+    """It is in one long call, as in a compilation: ended at the limit of a SIGTERM, at a second signal,
+    or where no step was done. `timeout` sends the same signal twice at once."""
+    running = started(BUSY.format(begin=begin, grace=grace, work="time.sleep(1000)"))
     sent = time.monotonic()
-    for pause in [0, *apart]:
-        time.sleep(pause)
-        running.send_signal(signal.SIGTERM)
-    out, err = running.communicate(timeout=30)
+    for number in numbers:
+        time.sleep(0.001 if number else REPEAT + 0.2)
+        if number:
+            running.send_signal(number)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == EXIT_CODE
-    assert time.monotonic() - sent < 10
-    assert ("SIGTERM: stopping, with a checkpoint" in out) == bool(begin)
+    assert time.monotonic() - sent < 45
+    assert (f"{numbers[0].name}: stopping after this step" in out) == bool(begin)
     assert f"pdn_jax: {said}" in err
     assert "--config.resume=true" in err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "grace", "said"),
+    [
+        (signal.SIGINT, 0.2, "as long as that takes; a second signal ends at once"),
+        (signal.SIGHUP, 0.2, "as long as that takes; a second signal ends at once"),
+        (signal.SIGTERM, 0, "as long as that takes; a second signal ends at once"),
+        (signal.SIGTERM, 60, "within 60 s (checkpoint.grace); a second signal ends at once"),
+    ],
+)
+def test_who_interrupts_waits_for_the_step(number, grace, said):
+    """A step that takes longer than the limit of a SIGTERM is finished, and so is what comes after."""
+    work = "time.sleep(3)\n    print(preemption.asked(), 'saved', flush=True)"
+    running = started(BUSY.format(begin=BEGIN, grace=grace, work=work))
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, "")
+    assert "stopping after this step, with a checkpoint, " + said in " ".join(out.split())
+    assert "True saved" in out
+
+
 TALK = """
 while True:
-        stopping.console.print("x" * 1000)
+        preemption.console.print("x" * 1000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grace", "times"), [(1, 1), (60, 2)])
 def test_a_main_thread_that_cannot_print_is_ended(grace, times):
     """A terminal on Ctrl-S, or a pipe that nobody empties: neither is waited for, in either stream;
     at one signal after the grace, at two before."""
-    code = BUSY.format(begin="stopping.begin(stopping.console)", grace=grace, work=TALK.strip())
+    code = BUSY.format(begin="preemption.begin(preemption.console)", grace=grace, work=TALK.strip())
     read, write = os.pipe()
     running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write)
     try:
@@ -109,8 +142,8 @@ def test_a_main_thread_that_cannot_print_is_ended(grace, times):
         time.sleep(1.0)  # 64 KiB are full by then
         for _ in range(times):
             running.send_signal(signal.SIGTERM)
-            time.sleep(AGAIN + 0.2)
-        assert running.wait(20) == EXIT_CODE
+            time.sleep(REPEAT + 0.2)
+        assert running.wait(40) == EXIT_CODE
     finally:
         running.kill()
         running.wait()
@@ -118,53 +151,28 @@ def test_a_main_thread_that_cannot_print_is_ended(grace, times):
         os.close(write)
 
 
-HUNG_UP = """
-while not stopping.asked():
-        time.sleep(0.01)
-    print("to nobody", flush=True)
-    print("to nobody", file=sys.stderr, flush=True)
-    raise SystemExit(7)
-"""
-
-
-def test_a_terminal_that_is_gone_can_be_printed_to(monkeypatch):
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    code = BUSY.format(begin="stopping.begin(Console())", grace=60, work=HUNG_UP.strip())
-    ours, theirs = os.openpty()
-    command = [sys.executable, "-c", code]
-    running = subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs)
-    try:
-        os.close(theirs)
-        assert b"ready" in os.read(ours, 100)
-        os.close(ours)
-        running.send_signal(signal.SIGHUP)
-        assert running.wait(20) == 7
-    finally:
-        running.kill()
-        running.wait()
-
-
 def test_what_nohup_has_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stopping(QUIET) as stopping:
+        with Preemption(QUIET) as preemption:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.1)
-            assert not stopping.asked()
+            assert not preemption.asked()
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", INTERRUPTED)
 def test_a_signal_while_the_program_is_loaded_has_its_exit_code(tmp_path, number):
     """Before anything heavy is imported: told by the modules that Python says it imports."""
     command = [sys.executable, "-v", *training(tmp_path / "run")[1:]]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    limit = threading.Timer(120, running.kill)
+    limit = threading.Timer(LONG, running.kill)
     limit.start()
     try:
         for line in running.stderr:
-            if line.startswith("import 'train.ending'"):
+            if line.startswith("import 'train.preemption'"):
                 break
         for line in running.stderr:
             if line.startswith("import 'pdn_jax"):
@@ -186,66 +194,156 @@ def test_in_a_notebook_nothing_ends_but_by_an_exception():
     """A second signal, to a main thread that never asks, is an interrupt of the usual kind."""
 
     def interrupted():
-        for pause in (0, 0.001, AGAIN + 0.2):
+        for pause in (0, 0.001, REPEAT + 0.2):
             time.sleep(pause)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
-            told.append(stopping.reason)
+            reasons.append(preemption.reason)
 
-    told = []
-    with Stopping(QUIET, grace=0.01) as stopping, pytest.raises(KeyboardInterrupt):
+    reasons = []
+    with Preemption(QUIET, grace=0.01) as preemption, pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert told == ["SIGINT", "SIGINT"]
+    assert reasons == ["SIGINT", "SIGINT"]
 
 
-def test_a_native_handler_is_found_and_called():
-    """As JAX's is, which Python does not know of."""
-    called = []
-    native = ctypes.CDLL(None).signal
-    native.restype, native.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(called.append)
-    before = native(signal.SIGUSR1, ctypes.cast(handler, ctypes.c_void_p))
-    try:
-        native_handler(signal.SIGUSR1)(signal.SIGUSR1)
-    finally:
-        native(signal.SIGUSR1, before)
-    assert called == [signal.SIGUSR1]
-    assert native_handler(signal.SIGUSR1) is None
+# --- a training ----------------------------------------------------------------------------------
+
+SLOW_STEPS = """
+import sys, time
+from train import loop, main, parallel
+
+def slow(make_step, devices):
+    mapped = on_one(make_step, devices)
+    def step(state, *batch):
+        print("step begins", flush=True)
+        for _ in range(40 if int(state.step) else 0):
+            time.sleep(0.25)
+        return mapped.step(state, *batch)
+    return mapped._replace(step=step)
+
+on_one = parallel.STRATEGIES["single"]
+parallel.STRATEGIES["single"] = slow
+code = main.main(sys.argv[1:])
+sys.stdout.flush()
+sys.exit(code)
+"""
 
 
-def training(run_dir):
+def training(run_dir, *more):
     settings = {"run_dir": run_dir, "resume": "true", "train.steps": 100000, "log.every": 1}
     settings |= {"eval.every": 100000, "checkpoint.every": 100000, "log.images": "false"}
     options = [f"--config.{name}={value}" for name, value in settings.items()]
-    return [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *options, *SMALLEST]
+    given = ["--config", "configs/debug.py", *options, *SMALLEST, *more]
+    return [sys.executable, "-m", "train.main", *given]
 
 
+def begun(command, line):
+    """A training with the lines that it printed, once one of them begins like this."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+    said = []
+    for printed in running.stdout:
+        said.append(printed)
+        if printed.startswith(line):
+            break
+    return running, said
+
+
+def saved(run_dir):
+    return [int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+@pytest.mark.slow
 def test_a_training_stops_with_a_checkpoint_and_goes_on(tmp_path):
     """SIGTERM once it runs, SIGINT to the one that goes on: each leaves a later checkpoint."""
     steps = [0]
     for number in (signal.SIGTERM, signal.SIGINT):
-        running = subprocess.Popen(
-            training(tmp_path / "run"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        said = []
-        for line in running.stdout:
-            said.append(line)
-            if line.startswith(f"step {steps[-1] + 2}/"):
-                running.send_signal(number)
-                begin = time.monotonic()
-                break
-        rest, _ = running.communicate(timeout=60)
+        command = training(tmp_path / "run", "--config.checkpoint.grace=0")
+        running, said = begun(command, f"step {steps[-1] + 2}/")
+        running.send_signal(number)
+        rest, _ = running.communicate(timeout=LONG)
         assert running.returncode == EXIT_CODE, "".join(said) + rest
-        assert time.monotonic() - begin < 10
         assert f"pdn_jax: {number.name}: stopped after step" in rest
         assert "--config.resume=true" in rest
-        found = [int(p.name) for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()]
-        steps.append(max(found))
+        steps.append(max(saved(tmp_path / "run")))
         if len(steps) == 3:
             assert any(f"resumed at step {steps[1]}" in line for line in said)
     assert steps[0] < steps[1] < steps[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("numbers", "grace", "said", "left"),
+    [
+        ([signal.SIGINT], 1, "SIGINT: stopped after step 2 of 100000, with a checkpoint", [2]),
+        ([signal.SIGINT, signal.SIGINT], 1, "a second signal (SIGINT): ended at once", []),
+        ([signal.SIGTERM], 1, "SIGTERM: not done in 1 s (checkpoint.grace), ended", []),
+    ],
+)
+def test_a_step_of_ten_seconds(tmp_path, numbers, grace, said, left):
+    """Interrupted in the middle of its second step: finished and saved; unless told twice, or by one
+    that takes the machine away."""
+    more = ["--config.parallel.strategy=single", f"--config.checkpoint.grace={grace}"]
+    command = training(tmp_path / "run", *more)
+    command[1:3] = ["-c", SLOW_STEPS]
+    running, printed = begun(command, "step begins")
+    for line in running.stdout:
+        printed.append(line)
+        if line.startswith("step begins"):
+            break
+    for index, number in enumerate(numbers):
+        time.sleep(REPEAT + 0.2 if index else 0.5)
+        running.send_signal(number)
+    rest, _ = running.communicate(timeout=LONG)
+    assert running.returncode == EXIT_CODE, "".join(printed) + rest
+    assert f"pdn_jax: {said}" in rest
+    assert "--config.resume=true" in rest
+    assert saved(tmp_path / "run") == left
+    assert re.search("stopping after this step, with a checkpoint", " ".join(rest.split()))
+
+
+@pytest.mark.slow
+def test_a_training_whose_terminal_is_gone_is_saved(tmp_path):
+    ours, theirs = os.openpty()
+    command = training(tmp_path / "run")
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    try:
+        os.close(theirs)
+        printed = b""
+        while b"images/s" not in printed:
+            printed += os.read(ours, 1000)
+        os.close(ours)
+        running.send_signal(signal.SIGHUP)
+        assert running.wait(LONG) == EXIT_CODE
+    finally:
+        running.kill()
+        running.wait()
+    assert len(saved(tmp_path / "run")) == 1
+
+
+# --- what reaches the terminal -------------------------------------------------------------------
+
+FOLD = """
+import sys
+from train import main
+if sys.argv[1] == "quiet":
+    main.silence_compiler()
+import jax, jax.numpy as jnp
+def f(x):
+    ones = jnp.ones((500, 500))
+    return x + jax.lax.reduce_window(ones, 0.0, jax.lax.add, (15, 15), (1, 1), "SAME").sum()
+print(jax.jit(f)(1.0))
+jax.jit(lambda x: jax.pure_callback(fault, x, x))(1.0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "alarms"), [("quiet", 0), ("loud", 1)])
+def test_the_compiler_asks_for_no_bug_report(how, alarms):
+    """Where it takes long, as here with one operation; what fails is heard of all the same."""
+    command = [sys.executable, "-c", FOLD, how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONG)
+    assert done.stderr.count("file a bug") == alarms
+    assert "NameError: name 'fault' is not defined" in done.stderr

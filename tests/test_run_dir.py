@@ -162,9 +162,9 @@ def test_a_folder_that_another_host_does_not_see_is_refused(tmp_path, monkeypatc
     """As process 1, which looks for what process 0 puts there."""
     monkeypatch.setattr(run_dir.jax, "process_count", lambda: 2)
     monkeypatch.setattr(run_dir.distributed, "is_first", lambda: False)
-    monkeypatch.setattr(run_dir.distributed, "told", lambda name: ".met-0")
+    monkeypatch.setattr(run_dir.distributed, "broadcast_json", lambda name: ".met-0")
     monkeypatch.setattr(run_dir.distributed, "first", lambda task: task() if sees else None)
-    monkeypatch.setattr(run_dir.distributed, "together", lambda task: task())
+    monkeypatch.setattr(run_dir.distributed, "same_outcome", contextlib.nullcontext)
     if sees:
         run_dir.check_shared(tmp_path, seconds=0.1)
         return

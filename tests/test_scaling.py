@@ -26,7 +26,7 @@ def test_bytes_are_those_of_the_operands():
 
 
 @pytest.fixture(scope="module")
-def found():
+def results():
     """20 steps on one device, and on eight by both strategies, with and without micro-batches."""
 
     def on(devices, **changes):
@@ -41,27 +41,29 @@ def found():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pmap", "pmap, accumulated", "shard_map, accumulated"])
-def test_eight_devices_agree_with_one(found, name):
+def test_eight_devices_agree_with_one(results, name):
     """Loss after loss, for 20 steps with the dynamic balance, and the weights that they end with."""
-    assert len(found["one"].losses) == 20
-    loss, weight = scaling.differences(found[name], found["one"])
+    assert len(results["one"].losses) == 20
+    loss, weight = scaling.differences(results[name], results["one"])
     assert loss < 2e-4
     assert weight < 1e-4
-    assert len(set(found[name].losses)) == 20
+    assert len(set(results[name].losses)) == 20
 
 
-def test_gradients_are_reduced_once(found):
-    """Each parameter's, in float32, and little besides: terms, evidence and the exposures' counts;
+@pytest.mark.slow
+def test_gradients_are_reduced_once(results):
+    """Each parameter's, in float32, and little besides: terms, gradient statistics and the exposures' counts;
     micro-batches add none."""
-    assert found["one"].reductions == found["one"].reduced == 0
+    assert results["one"].reductions == results["one"].reduced == 0
     for name in ("pmap", "pmap, accumulated", "shard_map, accumulated"):
-        beside = found[name].reduced - 4 * found[name].weights.size
+        beside = results[name].reduced - 4 * results[name].weights.size
         assert 0 < beside < 400, name
 
 
 def test_differences_are_relative_and_the_largest():
-    one = scaling.Found([], [1.0, 2.0, 4.0], 0, 0, np.array([1.0, -3.0]))
+    one = scaling.Measured([], [1.0, 2.0, 4.0], 0, 0, np.array([1.0, -3.0]))
     other = one._replace(losses=[1.0, 2.2, 4.1], weights=np.array([1.1, -3.5]))
     assert scaling.differences(other, one) == pytest.approx((0.1, 0.5))
 

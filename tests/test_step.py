@@ -16,7 +16,6 @@ from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from train import build, parallel
 from train.data import synthesis
-from train.optimizer import decayed, make_optimizer, schedule
 from train.step import EXPOSURE_EDGES, exposure_counts, init_state, make_train_step
 
 CAMERA = degradation.camera()
@@ -26,8 +25,9 @@ NETWORK = ProgressiveDualNetwork(stages=2, width=8, widths=(8, 8), depths=(1, 1)
 def parts(**loss):
     config = base.get_config()
     config.data.crop_size = 32
-    config.loss.ramp = 0.01
+    config.loss.ramp = 7 / 40
     config.loss.update(loss)
+    config.train.update(steps=40, warmup=0.1, final_rate=0.1, weight_decay=1e-2)
     return config
 
 
@@ -59,8 +59,7 @@ def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", s
     """A run of a small network under a strategy."""
     config = parts(balance=balance)
     loss = build.loss(config, CAMERA)
-    rate = schedule(learning_rate=2e-3, warmup=0.1, final_rate=0.1, steps=40)
-    optimizer = make_optimizer(rate, weight_decay=1e-2, clip_norm=1.0)
+    optimizer = build.optimizer(config)
     traces = []
 
     def apply(params, low):
@@ -69,11 +68,11 @@ def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", s
 
     def make_step(axis_name):
         return make_train_step(
+            build.keys(config)["batches"],
             apply=apply,
             loss=loss,
             optimizer=optimizer,
             synthesise=build.synthesiser(config, CAMERA),
-            seed=0,
             ema_decay=0.9,
             accumulate=accumulate,
             axis_name=axis_name,
@@ -97,6 +96,7 @@ def alone():
     return train("single", 1, steps=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
 def test_four_devices_agree_with_one(strategy):
     """Loss, balance (measured over the global batch), weights and their average, for 20 steps."""
@@ -111,6 +111,7 @@ def test_four_devices_agree_with_one(strategy):
     assert one.states[-1].balance.average > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
 def test_micro_batches_agree_with_the_whole(strategy):
     """On four devices, each of which sees one crop at a time, for 20 steps."""
@@ -123,15 +124,16 @@ def test_micro_batches_agree_with_the_whole(strategy):
     assert int(parts.states[-1].step) == 20
 
 
-def test_exposures_found_are_counted_over_the_global_batch():
+@pytest.mark.slow
+def test_estimated_exposures_are_counted_over_the_global_batch():
     """As NumPy counts those of the network, by then of several kinds; over devices and micro-batches
     alike."""
     step = 18
     low = build.synthesiser(parts(), CAMERA)(
-        synthesis.image_keys(jax.random.key(0), step, jnp.arange(8)), crops(step)
+        synthesis.image_keys(build.keys(parts())["batches"], step, jnp.arange(8)), crops(step)
     ).low
-    found = np.log(NETWORK.apply(alone().states[step].params, low).exposure)
-    wanted, _ = np.histogram(found, EXPOSURE_EDGES)
+    estimates = np.log(NETWORK.apply(alone().states[step].params, low).exposure)
+    wanted, _ = np.histogram(estimates, EXPOSURE_EDGES)
     assert np.count_nonzero(wanted) > 1
     several = train("pmap", 4, steps=20, accumulate=2), train("shard_map", 4, steps=20)
     for run in (alone(), *several):
@@ -142,12 +144,19 @@ def test_exposures_found_are_counted_over_the_global_batch():
 def test_exposures_are_in_their_bins():
     """Beside the edge between the first two; what is out of range is in the outer ones."""
     edge = EXPOSURE_EDGES[1]
-    found = jnp.exp(jnp.asarray([-50.0, edge - 0.24, edge - 0.01, edge + 0.01, -0.01, 3.0]))
-    counts = np.asarray(exposure_counts(found))
+    estimates = jnp.exp(jnp.asarray([-50.0, edge - 0.24, edge - 0.01, edge + 0.01, -0.01, 3.0]))
+    counts = np.asarray(exposure_counts(estimates))
     assert (counts[0], counts[1], counts[-1], counts.sum()) == (3, 1, 2, 6)
 
 
-@pytest.mark.parametrize(("strategy", "devices"), [("single", 1), ("pmap", 4), ("shard_map", 4)])
+@pytest.mark.parametrize(
+    ("strategy", "devices"),
+    [
+        ("single", 1),
+        pytest.param("pmap", 4, marks=pytest.mark.slow),
+        pytest.param("shard_map", 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_compiles_once(strategy, devices):
     """However many steps follow: the state comes back laid out as it went in."""
     run = train(strategy, devices, steps=20)
@@ -156,11 +165,13 @@ def test_a_step_compiles_once(strategy, devices):
     assert COMPILATIONS
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss():
     losses = [logs["loss"] for logs in train("single", 1, steps=60, balance="fixed").logs]
     assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", ["uncertainty", "positive_only"])
 def test_every_balance_trains(balance):
     run = train("single", 1, steps=2, balance=balance)
@@ -178,21 +189,29 @@ def test_the_average_follows_the_weights():
         chex.assert_trees_all_close(later.average, average, atol=1e-6)
 
 
+def optimizer_of(**changes):
+    """At a rate of 1 from its second update on; the first moves nothing."""
+    config = parts()
+    config.train.update(learning_rate=1.0, final_rate=1.0, steps=2, clip_norm=1.0, **changes)
+    return build.optimizer(config)
+
+
 def test_decay_spares_biases():
     params = alone().states[0].params
-    mask = decayed(params)
+    mask = build.kernels(params)
     for path, wanted in jax.tree.leaves_with_path(mask):
         assert wanted == (path[-1].key == "kernel")
-    optimizer = make_optimizer(1.0, weight_decay=0.1, clip_norm=1.0)
+    optimizer = optimizer_of(weight_decay=0.1)
     zero = jax.tree.map(jnp.zeros_like, params)
     ones = jax.tree.map(jnp.ones_like, params)
-    updates, _ = optimizer.update(zero, optimizer.init(ones), ones)
+    _, state = optimizer.update(zero, optimizer.init(ones), ones)
+    updates, _ = optimizer.update(zero, state, ones)
     for path, leaf in jax.tree.leaves_with_path(updates):
         np.testing.assert_allclose(leaf, -0.1 if path[-1].key == "kernel" else 0.0, atol=1e-6)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-    optimizer = make_optimizer(1.0, weight_decay=0.0, clip_norm=1.0)
+    optimizer = optimizer_of(weight_decay=0.0)
     big = {"kernel": jnp.asarray([300.0, 400.0])}
     clipped, _ = optax.clip_by_global_norm(1.0).update(big, optax.EmptyState())
     np.testing.assert_allclose(clipped["kernel"], [0.6, 0.8], rtol=1e-5)
@@ -202,12 +221,22 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_schedule_warms_up_and_decays():
-    rate = schedule(learning_rate=1.0, warmup=0.1, final_rate=0.01, steps=100)
+    config = parts()
+    config.train.update(learning_rate=1.0, warmup=0.1, final_rate=0.01, steps=100)
+    rate = build.rate(config)
     assert float(rate(0)) == 0
     assert float(rate(10)) == pytest.approx(1.0)
     assert float(rate(5)) == pytest.approx(0.5)
     assert float(rate(55)) == pytest.approx(0.5 * 1.01, rel=1e-3)
     assert float(rate(100)) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 100])
+def test_a_rate_may_rise_to_the_end(steps):
+    config = parts()
+    config.train.update(learning_rate=1.0, warmup=1.0, steps=steps)
+    rises = [float(build.rate(config)(step)) for step in range(steps + 1)]
+    np.testing.assert_allclose(rises, np.linspace(0, 1, steps + 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

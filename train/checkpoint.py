@@ -176,7 +176,7 @@ class Checkpoints:
         on all of them for checkpoints of another config, and where all are damaged.
         """
         result = distributed.first(lambda: self._newest_sound(like))
-        step, psnr = distributed.told([result and result[0], list(self._psnr.items())])
+        step, psnr = distributed.broadcast_json([result and result[0], list(self._psnr.items())])
         self._psnr.clear()
         self._psnr.update(psnr)
         return None if step is None else (step, result[1] if result else like)

@@ -4,8 +4,8 @@ Every process runs the same program, on its own devices and its own share of eac
 alone prints and writes; at a checkpoint all meet. Where there is one process, nothing here
 does anything.
 
-What one process finds wrong before the first step, `first` and `together` make known to all. One
-that ends without a word is missed by the others: their next all-reduce fails, or after
+An InputError of one process before the first step, `same_outcome` raises on all. A process that
+ends without a word is missed by the others: their next all-reduce fails, or after
 `parallel.heartbeat` seconds JAX ends them.
 """
 
@@ -28,9 +28,7 @@ from jax.experimental import multihost_utils
 
 from pdn_jax.cli import explained
 from pdn_jax.types import InputError
-from train import build, witness
-from train.options import differences
-from train.preemption import Stopping
+from train.config import differences, validate
 
 OWN = (
     *("parallel.coordinator", "parallel.process"),
@@ -70,31 +68,27 @@ class Silent:
 
 
 @contextlib.contextmanager
-def joined(config, stopping: Stopping | None = None) -> Iterator[None]:
+def joined(config) -> Iterator[None]:
     """Join the other processes where `config.parallel.distributed` says so, before any array is made.
 
     At the end every process waits for the others. After an error this one ends at once, with its
     exit code and without the usual farewell, since that would wait for processes that wait for it.
-    stopping: takes the signals back that JAX takes when it joins. Raises InputError for options that
-    cannot be.
+    Raises InputError for options that cannot be.
     """
     if not config.parallel.distributed:
         yield
         return
-    build.validate(config)
+    validate(config)
     address = coordinator(config)
-    with witness.witnessed(GO_ON):
-        try:
-            connect(config, address)
-        except InputError as error:
-            leave(error, met=False)
-        if stopping is not None:
-            stopping.take()
-        try:
-            yield
-            wait("the end")
-        except BaseException as error:
-            leave(error, met=True)
+    try:
+        connect(config, address)
+    except InputError as error:
+        leave(error, met=False)
+    try:
+        yield
+        wait("the end")
+    except BaseException as error:
+        leave(error, met=True)
 
 
 def coordinator(config) -> str:
@@ -174,13 +168,13 @@ def connect(config, address: str) -> None:
 def leave(error: BaseException, met: bool) -> NoReturn:
     """Say what went wrong, and end this process; met: whether there are others to think of."""
 
-    def again():
+    def fail():
         raise error
 
     with contextlib.suppress(OSError):  # nobody reads any more
         try:
             code = 1
-            code = explained(again)
+            code = explained(fail)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
         except BaseException:
@@ -194,7 +188,6 @@ def leave(error: BaseException, met: bool) -> NoReturn:
         sys.stderr.flush()
     if met and code == 2:
         linger()
-    witness.dismiss()
     os._exit(code)
 
 
@@ -219,7 +212,7 @@ def wait(name: str, seconds: int = DAY) -> None:
         barrier(key=f"pdn_jax {next(_turns)}: {name}", timeout_ms=1000 * seconds)
 
 
-def meet(devices: Sequence[jax.Device]) -> None:
+def connect_devices(devices: Sequence[jax.Device]) -> None:
     """One all-reduce over these devices of all processes, so that later ones find the way open.
 
     On CPUs the first must be entered by all within 30 s, too soon for processes that compile.
@@ -232,7 +225,7 @@ def meet(devices: Sequence[jax.Device]) -> None:
     jax.block_until_ready(add(np.zeros(own, np.float32)))
 
 
-def agree(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
     """Process 0's numbers, on every process; shapes must be the same everywhere."""
     if jax.process_count() == 1:
         return tree
@@ -240,23 +233,25 @@ def agree(tree: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(tree)
 
 
-def told(content: Any) -> Any:
+def broadcast_json(content: Any) -> Any:
     """What process 0 has, as JSON can say it, on every process."""
     if jax.process_count() == 1:
         return content
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
-    room = np.zeros(int(agree(np.int32(len(text)))), np.uint8)
+    room = np.zeros(int(broadcast(np.int32(len(text)))), np.uint8)
     room[: len(text)] = text[: len(room)]
-    return json.loads(bytes(np.asarray(agree(room))))
+    return json.loads(bytes(np.asarray(broadcast(room))))
 
 
-def together(task: Callable[[], Result]) -> Result:
-    """What a task gives on every process; raises InputError on all of them where it did on one."""
+@contextlib.contextmanager
+def same_outcome() -> Iterator[None]:
+    """Where what is done within raises InputError on one process, it is raised on all of them."""
     if jax.process_count() == 1:
-        return task()
-    found, said = None, None
+        yield
+        return
+    said = None
     try:
-        found = task()
+        yield
     except InputError as error:
         said = error
     wait("a task")
@@ -265,24 +260,26 @@ def together(task: Callable[[], Result]) -> Result:
         raise said
     if failed.size:
         raise InputError(f"process {failed[0]} of {jax.process_count()} stops; it says why")
-    return found
 
 
 def first(task: Callable[[], Result]) -> Result | None:
     """What a task gives on process 0 while the others wait; raises InputError on all where it does."""
-    return together(task if is_first() else lambda: None)
+    with same_outcome():
+        return task() if is_first() else None
 
 
 def first_then_others(task: Callable[[], None]) -> None:
     """Run a task on process 0, then on the others, which find its work done where disks are shared."""
     first(task)
-    together(lambda: None if is_first() else task())
+    with same_outcome():
+        if not is_first():
+            task()
 
 
 def check_joined(config) -> None:
     """Raise RuntimeError where the config wants several processes, and this is not within `joined`."""
     if config.parallel.distributed and not jax.distributed.is_initialized():
-        raise RuntimeError("parallel.distributed: train within hosts.joined(config)")
+        raise RuntimeError("parallel.distributed: train within distributed.joined(config)")
 
 
 def check_same(what: str, mine: dict[str, Any], remedy: str, free: Collection[str] = ()) -> None:
@@ -292,14 +289,10 @@ def check_same(what: str, mine: dict[str, Any], remedy: str, free: Collection[st
     """
     if jax.process_count() == 1:
         return
-    theirs = told(mine)
-
-    def compare():
-        changed = differences(theirs, mine, free)
+    changed = differences(broadcast_json(mine), mine, free)
+    with same_outcome():
         if changed:
             raise InputError(
                 f"process {jax.process_index()} has other {what} than process 0 "
                 f"({', '.join(changed)}); {remedy}"
             )
-
-    together(compare)

@@ -1,21 +1,18 @@
-"""The training loop, read from top to bottom."""
+"""The training loop, read from top to bottom in `train`."""
 
 import contextlib
-import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from pdn_jax import __version__, files
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import (
-    assembly,
     build,
     checkpoint,
     distributed,
@@ -26,262 +23,271 @@ from train import (
     progress,
     run_dir,
 )
-from train.data import mixture
-from train.preemption import Stopped, Stopping
-from train.step import EXPOSURE_EDGES
+from train.config import validate
+from train.data import mixture, store
+from train.preemption import Preemption, Stopped
+from train.step import init_state
 
 
 class Diverged(InputError):
     """A loss that is not finite: the run stops with the step, the terms and the last checkpoint."""
 
 
-@dataclasses.dataclass
-class Run:
-    """What the steps of a run come from, and where what they find goes to.
-
-    stream: (crops, places) of step after step. names: step -> what its batch was made of.
-    replay: the step for one device, uncompiled.
-    """
-
-    config: Any
-    mapped: parallel.Mapped
-    stream: Iterator
-    pairs: Sequence
-    checkpoints: checkpoint.Checkpoints
-    stopping: Stopping
-    metrics: metrics.Metrics
-    profile: progress.Profile
-    bar: progress.Bar
-    names: Callable[[int], list[str]]
-    replay: Callable
-
-
-def train(config, stopping: Stopping | None = None) -> Path:
+def train(config, preemption: Preemption | None = None) -> Path:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder.
 
-    With `config.parallel.distributed`, within `hosts.joined`. Raises Stopped where it was told to.
+    With `config.parallel.distributed`, within `distributed.joined`. Raises InputError for what cannot
+    be, Diverged, and Stopped where a stop was asked for, with a checkpoint of the last step.
     """
-    build.validate(config)
+    # What is asked for, the same of all processes, and refused before anything is made.
+    validate(config)
     distributed.check_joined(config)
     distributed.check_same("options", config.to_dict(), "start all with the same", distributed.OWN)
     console = progress.Log(quiet=not distributed.is_first())
-    distributed.first(lambda: assembly.check(config))
-    devices = distributed.together(lambda: assembly.chosen(config))
-    distributed.meet(devices)
+    distributed.first(lambda: check_outputs(config))
+    with distributed.same_outcome():
+        devices = chosen_devices(config)
+    distributed.connect_devices(devices)
     distributed.first_then_others(lambda: mixture.prepared(config, console))
-    made = distributed.together(lambda: assembly.assembled(config))
-    folder = Path(config.run_dir)
-    data = run_dir.used(config, [*made.splits, *made.judged])
-    distributed.check_same("data", data, "prepare the same for all")
-    distributed.first(lambda: run_dir.make(config, data))
-    run_dir.check_shared(folder)
 
-    mapped = parallel.STRATEGIES[config.parallel.strategy](made.make_step, devices)
-    keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
-    with (
-        run_dir.full_disk_told(folder),
-        distributed.first(lambda: run_dir.held(folder)) or distributed.Silent(),
-        contextlib.nullcontext(stopping) if stopping else Stopping(console) as stopping,
-        checkpoint.Checkpoints(folder, console=console, **keep) as checkpoints,
-    ):
-        start, state = checkpoints.restore(made.state) or (0, made.state)
+    # Data, network, loss, optimiser: every process makes its own.
+    with distributed.same_outcome():
+        splits, proportions = mixture.mixture(config)
+        judged = mixture.judged(config, splits)
+        process = jax.process_index(), jax.process_count()
+        parts = mixture.parts(config, splits, proportions, process)
+        fitted, pairs = mixture.fitted(config, splits), mixture.pairs(config, judged)
+        model, degrade = build.network(config), build.camera(config)
+        loss, optimizer = build.loss(config, degrade), build.optimizer(config)
+        state = init_state(build.initial_params(config, model), optimizer, loss)
+    make_step = build.step_maker(
+        config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted
+    )
+    mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
+    rate, total = build.rate(config), config.train.steps
+
+    # The run folder, held against others.
+    folder, used = Path(config.run_dir), run_dir.used(config, [*splits, *judged])
+    distributed.check_same("data", used, "prepare the same for all")
+    distributed.first(lambda: run_dir.make(config, used))
+    run_dir.check_shared(folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run_dir.full_disk_told(folder))
+        stack.enter_context(distributed.first(lambda: run_dir.held(folder)) or distributed.Silent())
+        preemption = preemption or stack.enter_context(Preemption(console))
+        keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
+        checkpoints = stack.enter_context(checkpoint.Checkpoints(folder, **keep, console=console))
+        start, state = checkpoints.restore(state) or (0, state)
         if start == 0:
             distributed.first(lambda: run_dir.set_aside(folder, console))
-        state = mapped.replicate(distributed.agree(state))
-        console.print(
-            f"{config.model.variant} on {assembly.described(made.splits)}, judged by "
-            f"{assembly.described(made.judged)}, with {assembly.described_devices(config, devices)}, "
-            f"into {folder}" + (f", resumed at step {start}" if start else "")
-        )
-        stream = mixture.stream(config, made.parts, start, made.degrade, made.fitted)
-        with (
-            contextlib.closing(stream),
-            distributed.first(lambda: metrics_of(config, start)) or distributed.Silent() as written,
-            progress.Profile(
-                config.log.profile and distributed.is_first(), folder, start, console
-            ) as profile,
-            progress.Bar(config.train.steps, start, console) as bar,
-        ):
-            run = Run(
-                *(config, mapped, stream, made.pairs),
-                *(checkpoints, stopping, written, profile, bar),
-                names=lambda step: mixture.names_at(made.splits, made.parts, step - 1),
-                replay=made.make_step(None),
-            )
-            stopping.begin(console)
-            state = run_steps(run, state, start)
+        state = mapped.replicate(distributed.broadcast(state))
+        recorder = stack.enter_context(progress.Recorder(config, folder, start, console))
+        batches = mixture.stream(config, parts, start, degrade, fitted)
+        stack.enter_context(contextlib.closing(batches))
+        console.print(described(config, splits, judged, devices, start), soft_wrap=True)
+
+        def finite(step, scalars, advice=None):
+            return check_finite(step, scalars, (splits, parts), checkpoints, advice)
+
+        def judge(step, weights):
+            return evaluation(config, step, weights, pairs, preemption, recorder, checkpoints)
+
+        # A stop may have dropped the evaluation of the checkpoint that the run goes on from.
+        if start and due(config, start)[1] and not checkpoints.is_judged(start):
+            scores = judge(start, weights_of(config, mapped.collect(state.average), start))
+            if scores:
+                recorder.log(start, scores)
+                checkpoints.judge(start, scores["eval/psnr"])
+
+        step, stop, pending = start, False, None
+        for step, (crops, places) in enumerate(until_stopped(batches, preemption), start + 1):
+            checkpoints.check()
+            before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
+            with recorder.step(step, state):
+                state, logs = mapped.step(state, *mapped.shard((crops, places)))
+            recorder.count(mapped.collect(logs.exposures))
+            # The step before is read while this one runs, so that the devices never wait.
+            if pending:
+                finite(*pending)
+            pending = step, mapped.collect(logs.scalars)
+            if config.debug.nan:
+                finite(*pending, replay(make_step, before, crops, places))
+            if step == start + 1:  # it holds the compilation, which is no measure of speed
+                jax.block_until_ready(state)
+                recorder.restart_clock(step)
+                preemption.begin(console)
+
+            stop, (log, evaluate_now, save) = preemption.asked(), due(config, step)
+            if not (stop or log or evaluate_now or save):
+                continue
+            values, pending, scores = finite(*pending), None, {}
+            if log or evaluate_now:
+                images = len(places) * jax.process_count()
+                recorder.log(step, values | {"learning_rate": float(rate(step - 1))}, images)
+            if evaluate_now or save:
+                weights = weights_of(config, mapped.collect(state.average), step)
+            if evaluate_now and not stop:
+                scores = judge(step, weights)
+                stop = not scores
+            if scores:
+                recorder.log(step, scores)
+            psnr = scores.get("eval/psnr")
+            beside = recorder.flush(step)  # what a resumption goes on from is not counted again
+            if save or (psnr is not None and psnr > checkpoints.best()):
+                checkpoints.save(step, mapped.collect(state), weights, psnr, beside)
+            if stop:
+                break
+            recorder.restart_clock(step)
+
+        weights = weights_of(config, mapped.collect(state.average), step)
+        if stop or step < total:  # a signal may have ended the readers before it was asked for
+            if pending:
+                finite(*pending)
+            checkpoints.save(step, mapped.collect(state), weights, beside=recorder.flush(step))
+            checkpoints.wait()
+            raise preemption.stopped(f"after step {step} of {total}, with a checkpoint")
         if distributed.is_first():
-            finish(
-                run, weights_of(config, mapped.collect(state.average), config.train.steps), console
-            )
+            finish(folder, weights, pairs, preemption, console, recorder.flush(step))
     return folder
 
 
-def metrics_of(config, start: int) -> metrics.Metrics:
-    """What writes the numbers of the run."""
-    options = {"project": config.log.wandb, "options": config.to_dict()}
-    return metrics.Metrics(Path(config.run_dir), start=start, **options)
+def check_outputs(config) -> None:
+    """Raise InputError for what would only be found missing once the work has begun."""
+    run_dir.check(config)
+    if config.log.wandb:
+        metrics.wandb_library()
 
 
-def run_steps(run: Run, state, start: int):
-    """Steps start + 1 … config.train.steps; returns the last state.
+def chosen_devices(config) -> list[jax.Device]:
+    """The devices; raises InputError for a batch of any part of the training that does not divide."""
+    options, accumulate = config.parallel, config.train.accumulate
+    devices = parallel.choose_devices(
+        options.strategy, options.devices, config.train.batch_size, accumulate
+    )
+    shares = len(devices) * accumulate
+    for _, _, crops, side in mixture.shapes(config):
+        if crops % shares:
+            fits = (size for size in itertools.count(shares, shares))
+            least = next(size for size in fits if mixture.last_batch(config, size) % shares == 0)
+            raise InputError(
+                f"train.batch_size={config.train.batch_size} makes {crops} crop(s) of {side} pixels "
+                f"in the last part (data.final_size), which do not divide into "
+                f"{parallel.described(devices, accumulate)}; use train.batch_size={least}"
+            )
+    return devices
 
-    Raises Stopped, with a checkpoint of the last step, where a stop is asked for, and Diverged.
+
+def described(
+    config, splits: Sequence[store.Split], judged: Sequence[store.Split], devices, start: int
+) -> str:
+    """'tiny on lol/train (485), judged by lol/dev (15), with 8 gpu device(s), pmap, into runs/lol'."""
+
+    def names(splits):
+        return ", ".join(f"{split.name}/{split.split} ({len(split)})" for split in splits)
+
+    processes = jax.process_count()
+    several = f" of {processes} processes" if processes > 1 else ""
+    return (
+        f"{config.model.variant} on {names(splits)}, judged by {names(judged)}, with {len(devices)} "
+        f"{devices[0].platform} device(s){several}, {config.parallel.strategy}, into {config.run_dir}"
+        + (f", resumed at step {start}" if start else "")
+    )
+
+
+def until_stopped(batches: Iterator, preemption: Preemption) -> Iterator:
+    """The same batches, to their end, or to where a signal has ended the processes that read them.
+
+    Where several processes train, an error stays one: all have to stop after the same step.
     """
-    config, mapped, total = run.config, run.mapped, run.config.train.steps
-    rate, clock = build.rate(config), progress.Clock(start)
-    pending, exposures = None, 0
-    make_up(run, state, start)
-    for step in range(start + 1, total + 1):
+    while True:
         try:
-            crops, places = next(run.stream)
+            batch = next(batches)
+        except StopIteration:
+            return
         except Exception:
-            if not run.stopping.heard or jax.process_count() > 1:
+            if not preemption.heard or jax.process_count() > 1:
                 raise
-            # a signal may have ended the readers first
-            stop_after(run, state, step - 1, pending, exposures)
-        run.checkpoints.check()
-        before = jax.tree.map(np.array, mapped.collect(state)) if config.debug.nan else None
-        with run.profile.step(step, state):
-            state, (logs, found) = mapped.step(state, *mapped.shard((crops, places)))
-        exposures = exposures + mapped.collect(found)
-        # The step before is read while this one runs, so that the devices never wait.
-        if pending is not None:
-            check_finite(run, *pending)
-        pending = (step, mapped.collect(logs))
-        if config.debug.nan:
-            check_finite(run, *pending, again=(before, crops, places))
-        run.bar.advance(step)
-        if step == start + 1:  # it holds the compilation, which is no measure of speed
-            jax.block_until_ready(logs)
-            clock.restart(step)
-
-        stop, (log, judge, save) = run.stopping.asked(), due(config, step)
-        if not (stop or log or judge or save):
-            continue
-        values, pending, scores = check_finite(run, *pending), None, {}
-        if log:
-            values |= {"learning_rate": float(rate(step - 1))}
-            speed = clock.speed(step)
-            if speed:
-                values |= {"images_per_second": speed * len(places) * jax.process_count()}
-            run.bar.show(step, values, (total - step) / speed if speed else math.inf)
-        if judge or save or stop:
-            weights = weights_of(config, mapped.collect(state.average), step)
-        if judge and not stop:
-            try:
-                scores = evaluation(run, weights, step)
-            except Stopped:
-                stop = True
-        if log or judge:
-            run.metrics.write(step, values | scores)
-        psnr = scores.get("eval/psnr")
-        keep = save or stop or (psnr is not None and psnr > run.checkpoints.best())
-        if log or keep:  # no resumption counts again what was before a checkpoint
-            run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
-            exposures = 0
-        if keep:
-            save_all(run, state, step, weights, psnr)
-        if stop:
-            run.checkpoints.wait()
-            raise run.stopping.stopped(f"after step {step} of {total}, with a checkpoint")
-        clock.restart(step)
-    return state
+            return
+        yield batch
 
 
 def due(config, step: int) -> tuple[bool, bool, bool]:
     """Whether a step is one to log, to evaluate, to save after."""
-    last, kept = step == config.train.steps, config.checkpoint.keep_every
-    log, judge, save = (
+    last, rare = step == config.train.steps, config.checkpoint.keep_every
+    log, evaluate_now, save = (
         last or step % often == 0
         for often in (config.log.every, config.eval.every, config.checkpoint.every)
     )
-    return log, judge, save or bool(kept and step % kept == 0)
+    return log, evaluate_now, save or bool(rare and step % rare == 0)
 
 
-def make_up(run: Run, state, start: int) -> None:
-    """Evaluate the checkpoint that the run goes on from, where a stop came before that was done."""
-    if not start or not due(run.config, start)[1] or run.checkpoints.is_judged(start):
-        return
-    weights = weights_of(run.config, run.mapped.collect(state.average), start)
-    scores = evaluation(run, weights, start)
-    run.metrics.write(start, scores)
-    run.checkpoints.judge(start, scores["eval/psnr"])
+def check_finite(
+    step: int, scalars, source: tuple, checkpoints, advice: Callable[[], str] | None = None
+) -> dict[str, float]:
+    """The scalars of a step as floats; raises Diverged where any is not finite.
 
-
-def save_all(run: Run, state, step: int, weights, psnr: float | None = None) -> None:
-    """Have a checkpoint written, which counts once what was logged so far is on the disk too."""
-    beside = run.metrics.files() or ()  # of process 0 alone
-    run.checkpoints.save(step, run.mapped.collect(state), weights, psnr, beside=beside)
-
-
-def stop_after(run: Run, state, step: int, pending: tuple | None, exposures) -> NoReturn:
-    """Write a checkpoint of a step that was taken, and raise Stopped."""
-    if pending is not None:
-        check_finite(run, *pending)
-    run.metrics.histogram(step, "log_exposure", np.asarray(exposures), EXPOSURE_EDGES)
-    save_all(run, state, step, weights_of(run.config, run.mapped.collect(state.average), step))
-    run.checkpoints.wait()
-    raise run.stopping.stopped(f"after step {step} of {run.config.train.steps}, with a checkpoint")
-
-
-def check_finite(run: Run, step: int, logs, again: tuple | None = None) -> dict[str, float]:
-    """The logs as floats; raises Diverged where any is not finite.
-
-    again: (state before that step, crops, places), to find the operation by.
+    source: (splits, parts), to name its batch by. advice: what to say of how it came about.
     """
-    values = {name: float(value) for name, value in logs.items()}
+    values = {name: float(value) for name, value in scalars.items()}
     bad = [f"{name} {value:.4g}" for name, value in values.items() if not math.isfinite(value)]
     if not bad:
         return values
-    if again is None:
-        advice = (
-            "resume with --config.debug.nan=true to find the operation, or with a lower "
+    names = mixture.names_at(*source, step - 1)
+    raise Diverged(
+        f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(names)}; "
+        f"last good checkpoint: {checkpoints.last_good(step)}; "
+        + (
+            advice()
+            if advice
+            else "resume with --config.debug.nan=true to find the operation, or with a lower "
             "--config.train.learning_rate"
         )
-    else:
-        found = nan_debug.first_bad_operation(run.replay, *again)
-        own = " on this process's crops" if jax.process_count() > 1 else ""
-        advice = found or f"uncompiled, every operation of that step is finite{own}"
-    raise Diverged(
-        f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(run.names(step))}; "
-        f"last good checkpoint: {run.checkpoints.last_good(step)}; {advice}"
     )
 
 
-def evaluation(run: Run, weights: weight_files.Weights, step: int) -> dict[str, float]:
-    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; a picture for the boards.
+def replay(make_step, *arguments) -> Callable[[], str]:
+    """() -> which operation of one step first gives NaN or infinity, uncompiled on one device."""
 
-    Raises Diverged where they are not numbers: the step was finite, but its weights are no good;
-    and Stopped where a stop is asked for meanwhile.
+    def advice():
+        operation = nan_debug.first_bad_operation(make_step(None), *arguments)
+        own = " on this process's crops" if jax.process_count() > 1 else ""
+        return operation or f"uncompiled, every operation of that step is finite{own}"
+
+    return advice
+
+
+def evaluation(
+    config, step: int, weights: weight_files.Weights, pairs, preemption, recorder, checkpoints
+) -> dict[str, float]:
+    """Mean PSNR and SSIM of the averaged weights on the held-out pairs; {} where a stop is asked for.
+
+    Raises Diverged where they are not numbers: the step was finite, but its weights are no good.
     """
-    config, method = run.config, evaluate.model_method(weights)
-    scores = evaluate.score(method, run.stopping.watched(run.pairs))
+    try:
+        scores = evaluate.score(evaluate.model_method(weights), preemption.watched(pairs))
+    except Stopped:
+        return {}
     if math.isnan(scores.mean("psnr")):
         raise Diverged(
             f"the weights after step {step} give an image that is not finite; last good checkpoint: "
-            f"{run.checkpoints.last_good(step + 1)}; "
+            f"{checkpoints.last_good(step + 1)}; "
             "resume with a lower --config.train.learning_rate"
         )
-    if config.log.images and distributed.is_first():
-        picture = progress.stages_picture(weights, run.pairs[:1])
-        run.metrics.picture(step, "pictures/stages", picture)
-        progress.write_picture(Path(config.run_dir) / "stages.png", picture)
-    found = distributed.agree({"psnr": scores.mean("psnr"), "ssim": scores.mean("ssim")})
-    return {f"eval/{name}": float(value) for name, value in found.items()}
+    recorder.picture(step, weights, pairs)
+    means = {f"eval/{name}": scores.mean(name) for name in ("psnr", "ssim")}
+    return {name: float(value) for name, value in distributed.broadcast(means).items()}
 
 
-def finish(run: Run, weights: weight_files.Weights, console: Console) -> None:
+def finish(folder: Path, weights, pairs, preemption, console, beside: Sequence[Path]) -> None:
     """Write the weights, the picture and the table that the run ends with, and print the table."""
-    run_dir = Path(run.config.run_dir)
-    weight_files.save(run_dir / "weights.safetensors", weights)
-    some = run.stopping.watched(progress.some(run.pairs), alone=True)
-    progress.write_picture(run_dir / "stages.png", progress.stages_picture(weights, some))
-    results = evaluate.comparison(weights, run.stopping.watched(run.pairs, alone=True))
-    evaluate.write_table(run_dir / "evaluation.csv", results)
-    files.sync_all([run_dir / "stages.png", run_dir / "evaluation.csv", *run.metrics.files()])
+    weight_files.save(folder / "weights.safetensors", weights)
+    some = preemption.watched(progress.some(pairs), alone=True)
+    progress.write_picture(folder / "stages.png", progress.stages_picture(weights, some))
+    results = evaluate.comparison(weights, preemption.watched(pairs, alone=True))
+    evaluate.write_table(folder / "evaluation.csv", results)
+    files.sync_all([folder / "stages.png", folder / "evaluation.csv", *beside])
     console.print(evaluate.comparison_table(results))
-    console.print(f"weights, picture, table and checkpoints are in {run_dir}", soft_wrap=True)
+    console.print(f"weights, picture, table and checkpoints are in {folder}", soft_wrap=True)
 
 
 def weights_of(config, params, step: int) -> weight_files.Weights:

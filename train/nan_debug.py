@@ -1,4 +1,4 @@
-"""Where a number stopped being finite: one step again, operation by operation."""
+"""Where a number stopped being finite: one step repeated, operation by operation."""
 
 import re
 import traceback
@@ -34,7 +34,7 @@ def place(error: BaseException) -> str:
         for file, line, name in lines
         if Path(file).resolve().is_relative_to(ROOT)
         and Path(file).resolve().relative_to(ROOT).parts[0] in ("pdn_jax", "train")
-        and Path(file).name != "debug.py"
+        and Path(file).resolve() != Path(__file__).resolve()
     ]
     if not ours:
         return "a place outside this project"

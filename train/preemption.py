@@ -1,43 +1,89 @@
 """Being told to stop: signals, and the notices of platforms that take machines back.
 
-    with Stopping(console, ends=True) as stopping:
-        …
-        stopping.begin(console)                # from here on there is something to save
+    with Preemption(console, ends=True, grace=30.0) as preemption:
         for step in …:
             …
-            if stopping.asked():               # finish the step, write a checkpoint, leave
+            preemption.begin(console)          # a step was done: from here on there is something to save
+            if preemption.asked():             # write a checkpoint, leave
+                …
 
 A signal is heard by a thread, since Python's own handlers wait while the main thread compiles or
-computes. Should the main thread not come round in `GRACE` seconds, the process ends from there: the
-checkpoints on disk are whole at any moment, so all that is lost is what came after the last one.
+computes. Whatever is heard when, the checkpoints on disk are whole.
+
+Until something heavy is needed only Python itself is imported here, so that `end_at_signals` holds
+from the first moment on.
 """
 
-import ctypes
 import dataclasses
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import jax
-import orbax.checkpoint as ocp
-from rich.console import Console
+EXIT_CODE = 75
+"""What a training exits with that was stopped and can be gone on with; EX_TEMPFAIL of sysexits.h."""
 
-from train import ending, witness
+GO_ON = "go on with the same command and --config.resume=true"
 
-GRACE = 8.0
-"""Seconds between a signal and the hard end."""
-
-AGAIN = 1.0
-"""Seconds after a signal from which another is one more. `timeout`, terminals and schedulers send the
-same one to a process and to its group, so that it may come twice at once."""
+REPEAT = 1.0
+"""Seconds after a signal from which another is a second one. `timeout`, terminals and schedulers send
+the same one to a process and to its group, so that it may come twice at once."""
 
 
 class Stopped(Exception):
     """The training was told to stop, and did; says how to go on."""
+
+
+def signals() -> list[signal.Signals]:
+    """Those that ask for a stop: SIGTERM, SIGINT, and SIGHUP where it is not ignored, as `nohup` has it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
+
+
+def end_at_signals() -> None:
+    """From now on a signal ends the program as `end` does, until another handler is there for it."""
+
+    def handle(number, _):
+        end(f"{signal.Signals(number).name}: ended, with no step under way")
+
+    for number in signals():
+        signal.signal(number, handle)
+
+
+def say(task: Callable[[], None], seconds: float = 0.5) -> None:
+    """Print something, from a thread that is left behind where what it prints to takes no more.
+
+    A terminal that was told to wait, or a pipe that nobody empties, holds up whoever prints to it.
+    """
+    speaker = threading.Thread(target=task, daemon=True)
+    speaker.start()
+    speaker.join(seconds)
+
+
+def end(said: str) -> NoReturn:
+    """End this process with `EXIT_CODE`, whatever it is at; said: why, in short."""
+
+    def speak():
+        try:
+            # Not through sys.stderr, which the main thread may be in the middle of.
+            os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
+            sys.stdout.flush()
+        except OSError:
+            pass  # nobody listens any more
+
+    say(speak)
+    os._exit(EXIT_CODE)
+
+
+def several() -> bool:
+    """Whether this process is one of several that make one run."""
+    import jax
+
+    return jax.distributed.is_initialized()
 
 
 @dataclasses.dataclass
@@ -46,133 +92,122 @@ class Watched:
 
     items: Iterable
     asked: Callable[[], bool]
-    stopping: "Stopping"
+    preemption: "Preemption"
 
     def __iter__(self) -> Iterator:
         for item in self.items:
             if self.asked():
-                raise self.stopping.stopped("between photographs")
+                raise self.preemption.stopped("between photographs")
             yield item
 
 
-class Stopping:
+class Preemption:
     """A context in which signals ask for a stop instead of ending the process; for the main thread.
 
-    ends: whether the process may be ended from here, as `ending.end` does: at a second signal, before
-    `begin`, and where the main thread does not come round. In a notebook it may not; there a second
-    signal is a KeyboardInterrupt. In a thread other than the main one only `ask` asks.
+    ends: whether the process may be ended from here, as `end` does: at a second signal, before
+    `begin`, and `grace` seconds after SIGTERM or a platform's notice, 0 for no limit. A person who
+    interrupts has all the time that the step and the write take. In a notebook the process may not
+    be ended; there a second signal is a KeyboardInterrupt. In a thread other than the main one only
+    `ask` asks.
 
-    Where several processes make one run they have to stop after the same step. A signal is then
-    passed on to JAX, whose preemption service tells all of them, also of one before `begin`.
+    Where several processes make one run they have to stop after the same step, so SIGTERM is left
+    to JAX, whose preemption service tells all of them, and the other signals are sent on as that.
     """
 
-    def __init__(self, console: Console, *, ends: bool = False, grace: float = GRACE):
+    def __init__(self, console: Any, *, ends: bool = False, grace: float = 0.0):
         self.console, self.ends, self.grace = console, ends, grace
         self.reason = ""
         self.heard = ""
         self.begun = False
         self._times = 0
         self._heard_at = self._handled_at = math.inf
-        self._tell_jax: Callable[[int], None] | None = None
         self._done = threading.Event()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     # --- for the training
 
-    def begin(self, console: Console) -> None:
-        """There will be something to save, and one who asks; what is said is said there."""
+    def begin(self, console: Any) -> None:
+        """There is something to save, and one who asks; what is said is said there."""
         self.console, self.begun = console, True
 
-    def ask(self, reason: str) -> None:
-        """Ask for a stop."""
+    def ask(self, reason: str, limit: float = 0.0) -> None:
+        """Ask for a stop, within so many seconds, 0 for as long as it takes."""
         self.reason = reason
-        said = f"{reason}: stopping, with a checkpoint of what is done"
-        ending.say(lambda: self.console.print(said, soft_wrap=True))
+        limit = limit if self.ends else 0.0
+        if limit:
+            threading.Thread(target=self._end_after, args=(limit,), daemon=True).start()
+        said = f"{reason}: stopping after this step, with a checkpoint, " + (
+            f"within {limit:g} s (checkpoint.grace)" if limit else "as long as that takes"
+        )
+        second = "; a second signal ends at once" if self.ends else ""
+        say(lambda: self.console.print(said + second, soft_wrap=True))
 
     def asked(self) -> bool:
         """Whether to stop here; several processes hear the same where they ask equally often."""
         self._times += 1
-        several = jax.distributed.is_initialized()
-        if several and not self.reason and ocp.utils.reached_preemption(self._times):
-            self.ask("a signal to one of the processes")
-            self._limit()
+        if not self.reason and several():
+            import numpy as np
+            import orbax.checkpoint as ocp
+            from jax.experimental import multihost_utils
+
+            if ocp.utils.reached_preemption(self._times):
+                person = multihost_utils.process_allgather(np.bool_(self.heard)).any()
+                self.ask("a signal to one of the processes", 0.0 if person else self.grace)
         return bool(self.reason)
 
-    def watched(self, items: Iterable, alone: bool = False) -> "Watched":
+    def watched(self, items: Iterable, alone: bool = False) -> Watched:
         """The same items, raising Stopped where a stop is asked for between them.
 
         alone: only this process iterates, so that only its own signals count.
         """
         return Watched(items, (lambda: bool(self.heard)) if alone else self.asked, self)
 
-    def stopped(self, where: str) -> "Stopped":
+    def stopped(self, where: str) -> Stopped:
         """What to raise: why, where, and how to go on."""
-        return Stopped(f"{self.reason or self.heard}: stopped {where}; {ending.GO_ON}")
+        return Stopped(f"{self.reason or self.heard}: stopped {where}; {GO_ON}")
 
     # --- signals
-
-    def take(self) -> None:
-        """Hear the signals from now on, also where JAX has taken SIGTERM for itself meanwhile."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if jax.distributed.is_initialized() and self._tell_jax is None:
-            self._tell_jax = native_handler(signal.SIGTERM)
-        for number in ending.signals():
-            self._before.setdefault(number, signal.signal(number, self._handle))
 
     def _handle(self, *_) -> None:
         """Python's own handler, whenever the main thread comes round."""
         now = time.monotonic()
-        if now - self._handled_at > AGAIN and not self.ends:
+        if now - self._handled_at > REPEAT and not self.ends:
             raise KeyboardInterrupt
         self._handled_at = min(self._handled_at, now)
 
-    def _hear(self, name: str) -> None:
+    def _hear(self, number: int) -> None:
         """What the thread does about a signal, whatever the main thread is at."""
-        now = time.monotonic()
-        if now - self._heard_at > AGAIN and self.ends:
-            self._end(f"{name} again: ended at once")
+        name, now = signal.Signals(number).name, time.monotonic()
+        if now - self._heard_at > REPEAT and self.ends:
+            end(f"a second signal ({name}): ended at once")
         if self.heard:
             return
         self.heard, self._heard_at = name, now
-        several = jax.distributed.is_initialized()
-        if self.ends and not self.begun and not several:
-            self._end(f"{name}: ended before the first step")
-        self._limit()
-        if not several:
-            self.ask(name)
-        elif self._tell_jax is not None:
-            self._tell_jax(signal.SIGTERM)
+        if several():
+            if number != signal.SIGTERM:
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif self.ends and not self.begun:
+            end(f"{name}: ended before the first step was done")
+        else:
+            self.ask(name, self.grace if number == signal.SIGTERM else 0.0)
 
     def _listen(self) -> None:
         while number := os.read(self._read, 1):
             if number[0] == 0:
                 return
             if number[0] in self._before:
-                if number[0] == signal.SIGHUP:
-                    ending.hung_up()
-                self._hear(signal.Signals(number[0]).name)
+                self._hear(number[0])
 
-    def _limit(self) -> None:
-        """Give the main thread `grace` seconds from now."""
+    def _end_after(self, limit: float) -> None:
+        if not self._done.wait(limit):
+            end(f"{self.reason}: not done in {limit:g} s (checkpoint.grace), ended")
 
-        def limit():
-            if not self._done.wait(self.grace):
-                self._end(f"{self.reason or self.heard}: not done in {self.grace:.0f} s, ended")
-
-        if self.ends:
-            threading.Thread(target=limit, daemon=True).start()
-
-    def _end(self, said: str) -> NoReturn:
-        witness.dismiss()
-        ending.end(said)
-
-    def __enter__(self) -> "Stopping":
+    def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():
             self._read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            self.take()
+            self._before = {number: signal.signal(number, self._handle) for number in signals()}
             self._thread = threading.Thread(target=self._listen, daemon=True)
             self._thread.start()
         return self
@@ -188,12 +223,3 @@ class Stopping:
             self._thread.join()
             os.close(self._read)
             os.close(self._write)
-
-
-def native_handler(number: int) -> Callable[[int], None] | None:
-    """The handler of a signal that native code has installed and Python knows nothing of, if any."""
-    native = ctypes.CDLL(None).signal
-    native.restype, native.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-    found = native(number, None)
-    native(number, found)
-    return ctypes.CFUNCTYPE(None, ctypes.c_int)(found) if found and found > 1 else None

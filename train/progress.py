@@ -1,11 +1,11 @@
-"""What a run shows: where it stands, how fast it is, its stages in a picture, a profile."""
+"""What a run shows and records: numbers, where it stands, how fast it is, pictures, a profile."""
 
 import contextlib
 import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pdn_jax import inference, photo
 from pdn_jax.sheet import contact_sheet
 from pdn_jax.weights import Weights
+from train import distributed
 from train.evaluate import Pair
+from train.metrics import Metrics
+from train.step import EXPOSURE_EDGES
 
 SHOWN = ("loss", "restored", "structure", "negative")
 PROFILED = (10, 15)
@@ -45,6 +48,68 @@ class Log(Console):
             if error.errno != errno.EIO:  # what a terminal says that is gone
                 raise
             self.on_broken_pipe()
+
+
+class Recorder:
+    """All that a run leaves beside its checkpoints, and what it shows; a context that closes it.
+
+    Every process has one; that of process 0 writes. start: the step that the run goes on from.
+    """
+
+    def __init__(self, config, folder: Path, start: int, console: Console):
+        first = distributed.is_first()
+        self.folder, self.total = folder, config.train.steps
+        self._pictures, self._exposures = config.log.images and first, 0
+        self._clock, self._bar = Clock(start), Bar(self.total, start, console)
+        self._profile = Profile(config.log.profile and first, folder, start, console)
+        boards = {"project": config.log.wandb, "options": config.to_dict()}
+        opened = distributed.first(lambda: Metrics(folder, start=start, **boards))
+        self._metrics = opened or distributed.Silent()
+        self._open = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def step(self, step: int, state: Any) -> Iterator[None]:
+        """Around one step, which starts from `state`."""
+        with self._profile.step(step, state):
+            yield
+        self._bar.advance(step)
+
+    def count(self, exposures: Any) -> None:
+        """More estimated exposures, counted in the bins of `EXPOSURE_EDGES`."""
+        self._exposures = self._exposures + exposures
+
+    def restart_clock(self, step: int) -> None:
+        """Measure speed from here: what came before was no training step."""
+        self._clock.restart(step)
+
+    def log(self, step: int, values: dict[str, float], images: int = 0) -> None:
+        """Numbers of a step, written and shown; images: of a step, for the speed, 0 to show nothing."""
+        speed = self._clock.speed(step) if images else 0.0
+        values = values | ({"images_per_second": speed * images} if speed else {})
+        if images:
+            self._bar.show(step, values, (self.total - step) / speed if speed else float("inf"))
+        self._metrics.write(step, values)
+
+    def picture(self, step: int, weights: Weights, pairs: Sequence[Pair]) -> None:
+        """Every stage of the first pair, on the boards and as stages.png, if `log.images`."""
+        if self._pictures:
+            image = stages_picture(weights, pairs[:1])
+            self._metrics.picture(step, "pictures/stages", image)
+            write_picture(self.folder / "stages.png", image)
+
+    def flush(self, step: int) -> list[Path]:
+        """Write what was counted; the files that a checkpoint goes on from and does not write again."""
+        self._metrics.histogram(step, "log_exposure", np.asarray(self._exposures), EXPOSURE_EDGES)
+        self._exposures = 0
+        return self._metrics.files() or []
+
+    def __enter__(self) -> "Recorder":
+        for part in (self._metrics, self._profile, self._bar):
+            self._open.enter_context(part)
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._open.__exit__(*error)
 
 
 class Bar:
@@ -153,14 +218,14 @@ def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
     """Rows of low, every enhancement stage, every denoising level, restored, truth; uint8."""
     cells, names, titles = [], [], []
     for name, low, normal in pairs:
-        found = inference.stages(low, weights)
-        images = [low, *found.enhanced, *found.denoised, found.restored, normal]
+        stages = inference.stages(low, weights)
+        images = [low, *stages.enhanced, *stages.denoised, stages.restored, normal]
         cells.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
         names.append(name)
-        levels = range(len(found.denoised) - 1, -1, -1)
+        levels = range(len(stages.denoised) - 1, -1, -1)
         titles = [
             "low",
-            *(f"stage {index + 1}" for index in range(len(found.enhanced))),
+            *(f"stage {index + 1}" for index in range(len(stages.enhanced))),
             *(f"level 1/{2**level}" for level in levels),
             "restored",
             "truth",

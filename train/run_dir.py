@@ -18,8 +18,8 @@ from rich.console import Console
 from pdn_jax import files
 from pdn_jax.types import InputError
 from train import distributed, metrics
+from train.config import differences
 from train.data import store
-from train.options import differences
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
@@ -159,7 +159,7 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
     """
     if jax.process_count() == 1:
         return
-    sign = run_dir / distributed.told(f".met-{secrets.token_hex(8)}")
+    sign = run_dir / distributed.broadcast_json(f".met-{secrets.token_hex(8)}")
 
     def put():
         try:
@@ -167,19 +167,17 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
         except OSError as error:
             raise InputError(f"{sign} cannot be written ({error.strerror})") from error
 
-    def look():
-        until = time.monotonic() + seconds
-        while not sign.exists():
-            if time.monotonic() > until:
-                raise InputError(
-                    f"process {jax.process_index()} does not see the run folder {run_dir} that "
-                    "process 0 writes to; put run_dir on a disk that all hosts share"
-                )
-            time.sleep(0.2)
-
     distributed.first(put)
     try:
-        distributed.together(look)
+        with distributed.same_outcome():
+            until = time.monotonic() + seconds
+            while not sign.exists():
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"process {jax.process_index()} does not see the run folder {run_dir} that "
+                        "process 0 writes to; put run_dir on a disk that all hosts share"
+                    )
+                time.sleep(0.2)
     finally:
         if distributed.is_first():
             sign.unlink()

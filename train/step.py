@@ -12,11 +12,11 @@ from jaxtyping import Array
 
 from pdn_jax.enhancement import MAX_BRIGHTENING
 from pdn_jax.losses import Bidirectional
-from pdn_jax.types import PerImage
+from pdn_jax.types import PerImage, PRNGKey
 from train.data.synthesis import Crops, image_keys
 
 EXPOSURE_EDGES = np.linspace(-MAX_BRIGHTENING, 0.0, 49)
-"""ln κ̂ between the bins that the exposures found are counted in: all that the network can find."""
+"""ln κ̂ between the bins that estimated exposures are counted in: all that the network can say."""
 
 
 @chex.dataclass(frozen=True)
@@ -60,11 +60,11 @@ def exposure_counts(exposure: PerImage) -> Array:
 
 
 def rematerialised(apply: Callable, crops: int) -> Callable:
-    """The same network, which keeps nothing for reverse but its output; 0 crops for `apply` itself.
+    """The same network with gradient checkpointing; 0 crops for `apply` itself.
 
-    It runs for that many crops at a time, or the next fewer that divide the batch, and in reverse
-    runs for them once more, so that what lies between is there for those alone. A loop, since XLA's
-    CPU backend joins again what is merely written twice.
+    It keeps nothing for the backward pass but its output: it runs for that many crops at a time, or
+    the next fewer that divide the batch, and going backward runs for them once more. A loop, since
+    XLA's CPU backend merges what is merely written twice.
     """
     if not crops:
         return apply
@@ -72,8 +72,8 @@ def rematerialised(apply: Callable, crops: int) -> Callable:
     def network(params, low):
         count = len(low)
         size = max(k for k in range(1, min(crops, count) + 1) if count % k == 0)
-        again = jax.checkpoint(lambda low: apply(params, low))
-        output = jax.lax.map(again, low.reshape(-1, size, *low.shape[1:]))
+        recomputed = jax.checkpoint(lambda low: apply(params, low))
+        output = jax.lax.map(recomputed, low.reshape(-1, size, *low.shape[1:]))
         return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), output)
 
     return network
@@ -82,36 +82,36 @@ def rematerialised(apply: Callable, crops: int) -> Callable:
 def scoring(apply: Callable, loss: Bidirectional) -> Callable:
     """score(params, balance state, batch) -> (total, (terms, what adds up over batches)).
 
-    What adds up: the balance's evidence and the exposures found.
+    What adds up: the balance's gradient statistics and the counts of estimated exposures.
     """
 
     def score(params, balance, batch):
         output = apply(params, batch.low)
-        total, (terms, evidence) = loss.measure(output, batch, balance)
-        return total, (terms, (evidence, exposure_counts(output.exposure)))
+        total, (terms, statistics) = loss.measure(output, batch, balance)
+        return total, (terms, (statistics, exposure_counts(output.exposure)))
 
     return score
 
 
 def make_train_step(
+    key: PRNGKey,
     *,
     apply: Callable,
     loss: Bidirectional,
     optimizer: optax.GradientTransformation,
     synthesise: Callable,
-    seed: int,
     ema_decay: float,
     accumulate: int = 1,
     axis_name: str | None = None,
 ) -> Callable:
     """step(state, crops, indices) -> (state, `Logs`), pure, for one device of `axis_name`.
 
-    crops: this device's uint8 crops, a dict of arrays [n, …]; indices: their places in the global batch, from
-    which every random draw is keyed. Gradients are means, the balance's evidence and the exposures
-    are sums over the global batch, in `accumulate` micro-batches (n must divide by it). The averaged weights
-    follow with min(ema_decay, (1 + t) / (10 + t)).
+    crops: this device's uint8 crops, a dict of arrays [n, …]; indices: their places in the global
+    batch. Every random draw is keyed by (key, step, index). Gradients are means, the balance's
+    statistics and the counts of exposures are sums over the global batch, in `accumulate`
+    micro-batches (n must divide by it). The averaged weights follow with
+    min(ema_decay, (1 + t) / (10 + t)).
     """
-    root = jax.random.key(seed)
 
     def everywhere(tree, reduce):
         return tree if axis_name is None else reduce(tree, axis_name)
@@ -120,7 +120,7 @@ def make_train_step(
 
     def step(state: TrainState, crops: Crops, indices: Array):
         def micro(crops, indices):
-            batch = synthesise(image_keys(root, state.step, indices), crops)
+            batch = synthesise(image_keys(key, state.step, indices), crops)
             (total, (terms, counted)), grads = gradient(state.params, state.balance, batch)
             return grads, terms | {"loss": total}, counted
 
@@ -141,13 +141,13 @@ def make_train_step(
             grads, terms = jax.tree.map(lambda x: x / accumulate, (grads, terms))
 
         grads, terms = everywhere((grads, terms), jax.lax.pmean)
-        evidence, exposures = everywhere(counted, jax.lax.psum)
+        statistics, exposures = everywhere(counted, jax.lax.psum)
 
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         average = optax.incremental_update(params, state.average, 1.0 - decay)
-        balance, logs = loss.update(state.balance, evidence)
+        balance, logs = loss.update(state.balance, statistics)
         logs = terms | logs | {"gradient_norm": optax.tree.norm(grads)}
         state = TrainState(
             step=state.step + 1,

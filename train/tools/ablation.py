@@ -25,8 +25,7 @@ from scipy import stats
 
 from pdn_jax import cli, files, photo
 from pdn_jax.types import InputError
-from train import main as program
-from train.options import differences
+from train.config import differences, parse
 from train.run_dir import FREE
 from train.tools.calibration_report import pixels
 
@@ -37,18 +36,14 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
         "fixed weight": {"loss.balance": "fixed"},
         "negative on synthetic only": {"data.fitted": False},
         "one stage": {"model.change": (("stages", 1),)},
-        "one level": {
-            "model.change": (("widths", (16,)), ("depths", (0,)), ("blocks", (2,))),
-        },
+        "one level": {"model.change": (("widths", (16,)), ("depths", (0,)), ("blocks", (2,)))},
         "no noise map": {"model.change": (("noise_map", False),)},
     },
     "recipe": {
         "as it is": {},
         "no augmentation": {
-            "augment.probability": 0.0,
-            "augment.scaled": 0.0,
-            "data.grain": 0.0,
-            "data.wide": 0.0,
+            **{"augment.probability": 0.0, "augment.scaled": 0.0},
+            **{"data.grain": 0.0, "data.wide": 0.0},
         },
         "small crops to the end": {"data.final_size": 0},
         "rate 4e-3": {"train.learning_rate": 4e-3},
@@ -152,7 +147,7 @@ def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
     """Whether the run is there; raises InputError where it was given other options."""
     if not (run_dir / "evaluation.csv").exists():
         return False
-    asked = program.parse(command).to_dict()
+    asked = parse(command).to_dict()
     apart = differences(json.loads((run_dir / "config.json").read_text()), asked, FREE)
     if apart:
         raise InputError(f"{run_dir} is a run of other options ({apart[0]}); name another --out")
@@ -290,7 +285,7 @@ def options_of(argv: Sequence[str]):
     options, options.more = parser.parse_known_args(argv)
     if options.seeds < 1 or options.jobs < 1:
         raise InputError(f"--seeds {options.seeds} and --jobs {options.jobs} must be 1 or more")
-    program.parse(["--config", options.config, *options.more])
+    parse(["--config", options.config, *options.more])
     own = {*OWN, *(key for changes in STUDIES[options.study].values() for key in changes)}
     for given in options.more:
         if given.removeprefix("--config.").partition("=")[0] in own:

@@ -24,7 +24,8 @@ from rich.console import Console
 from pdn_jax import __version__, cli, files
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
-from train import build, evaluate, main
+from train import evaluate
+from train.config import parse
 from train.data import mixture
 
 SILENT = ("run_dir", "resume", "data.directory", "log.", "eval.", "checkpoint.")
@@ -74,7 +75,7 @@ def scores_of(weights: weight_files.Weights, config, names: Sequence[str]) -> di
     results = {}
     for name in names:
         split = mixture.opened(name, "dev", config.data.directory)
-        pairs = mixture.pairs(config, [split], build.camera(config))
+        pairs = mixture.pairs(config, [split])
         scores = evaluate.score(evaluate.model_method(weights), pairs)
         results[f"{split.name}/{split.split}"] = result = {"photographs": len(pairs)}
         for metric in evaluate.COLUMNS:
@@ -121,7 +122,7 @@ def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str,
     stages = []
     for folder, config in zip(folders, configs, strict=True):
         run = read_json(folder / "config.json", "a finished run folder's config.json")
-        base = json.loads(main.parse(["--config", config]).to_json_best_effort())
+        base = json.loads(parse(["--config", config]).to_json_best_effort())
         command = ["python -m train.main", f"--config {config}", *settings(run, base)]
         shapes = mixture.shapes(ConfigDict(run))
         stages.append(
@@ -152,7 +153,7 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     about, folders = read_about(options.about), trainings(options.run)
     run = read_json(options.run / "config.json", "a finished run folder's config.json")
     stages = stages_of(folders, options.config)
-    config = main.parse(["--config", options.config[-1]])
+    config = parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
     config.eval.max_pairs = 0
