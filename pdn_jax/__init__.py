@@ -43,9 +43,14 @@ _MODULES = frozenset(
         "resampling",
         "shapes",
         "sheet",
+        "temporal",
         "tiling",
         "types",
+        "video",
+        "video_input",
+        "video_output",
         "weights",
+        "ycbcr",
     )
 )
 

@@ -133,3 +133,16 @@ def test_names_say_what_a_batch_is_made_of(directory):
             assert name not in levels or crop.min() == levels[name]
         seen |= set(names)
     assert len(seen & levels.keys()) == 3
+
+
+def test_parts_that_share_a_cache_do_not_share_reduced_photographs(directory):
+    """Each size has copies of its own, in whichever order batches are read."""
+    splits, weights = mixture.mixture(configured(directory))
+    cached = mixture.parts(configured(directory, cache=1.0), splits, weights)
+    plain = mixture.parts(configured(directory), splits, weights)
+    assert cached[0].cache is cached[1].cache
+    for place, step in ((0, 0), (1, CHANGE), (0, 1), (1, CHANGE + 1)):
+        one, two = (parts[place].batches[step]["normal"] for parts in (cached, plain))
+        np.testing.assert_array_equal(one, two)
+    assert cached[0].cache.used > 0
+    assert plain[0].cache.used == 0

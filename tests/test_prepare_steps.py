@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pdn_jax import photo
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import duplicates, folders, image_stats, install, listing, survey, tables
 from train.data.prepare.plan import DISAGREE, make_plan
 
 RANDOM = np.random.default_rng(0)
+
+SYSTEM = "a folder of the system's own"
+NO_PHOTO = f"not a photo: expected one of {' '.join(photo.EXTENSIONS)}"
 
 
 def scene(seed, height=24, width=32):
@@ -152,17 +156,14 @@ def test_copies_that_boxes_and_systems_keep_are_left_out_by_name(tmp_path, funct
     """Each would be a photograph, or a scene of its own, by its place and extension."""
     photos = ("low/s/1.png", "high/s/1.png")
     folders_left_out = {
-        "low/s/@eaDir": "the system's own, no photograph",
-        "high/#Recycle": "the system's own, no photograph",
-        "$RECYCLE.BIN": "the system's own, no photograph",
-        "__MACOSX": "the system's own, no photograph",
+        **dict.fromkeys(("low/s/@eaDir", "high/#Recycle", "$RECYCLE.BIN", "__MACOSX"), SYSTEM),
         "low/.Trash-1000": "hidden",
     }
     files_left_out = {
         "low/s/.DS_Store": "hidden",
         "low/s/._1.png": "hidden",
-        "high/s/Thumbs.db": "the system's own, no photograph",
-        "high/s/desktop.ini": "the system's own, no photograph",
+        "high/s/Thumbs.db": NO_PHOTO,
+        "high/s/desktop.ini": NO_PHOTO,
     }
     touch(tmp_path, *photos, *files_left_out)
     touch(tmp_path, *(f"{folder}/low/s/1.png" for folder in folders_left_out))

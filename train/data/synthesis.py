@@ -228,8 +228,7 @@ def compress(
     """Add to every batch its dark images as `compressed`: a `share` of them through a JPEG.
 
     synthesise(keys, crops) makes them, as the step itself would from the same `root`. Quality is
-    uniform in `quality`. All
-    is drawn from (seed, step, place in the global batch).
+    uniform in `quality`, drawn from (seed, step, place in the global batch).
     """
 
     @jax.jit
@@ -283,7 +282,6 @@ def whole_pairs(
         if split.kind != "photos":
             yield name, split.frame(item.example, item.low).astype(np.float32) / 255.0, truth
             continue
-        for draw in range(draws):
-            key = jax.random.fold_in(jax.random.fold_in(root, place), draw)
+        for key in image_keys(root, place, jnp.arange(draws)):
             low = np.asarray(_degrade_one(key, jnp.asarray(normal), degrade, sample_physics))
             yield f"{name} at {255 * low.mean():.0f}", low, truth

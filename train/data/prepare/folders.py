@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import category
 
-from pdn_jax.photo import EXTENSIONS
+from pdn_jax.photo import EXTENSIONS, passed_by
 from pdn_jax.types import InputError
-
-OF_THE_SYSTEM = (
-    *("@eadir", "#recycle", "$recycle.bin", "system volume information"),
-    *("__macosx", "thumbs.db", "desktop.ini"),
-)
-"""What NAS boxes, archives and systems put among photographs, in lower case: copies, deleted files."""
 
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of control characters, surrogates, line and paragraph separators."""
@@ -72,13 +66,6 @@ def walk(source: Path) -> Tree:
     return Tree(
         tuple(sorted(folders, key=natural)), tuple(sorted(files, key=natural)), tuple(refused)
     )
-
-
-def passed_by(name: str) -> str:
-    """Why a file or folder of this name is left out wherever it lies, '' where it is not."""
-    if name.startswith("."):
-        return "hidden"
-    return "the system's own, no photograph" if name.casefold() in OF_THE_SYSTEM else ""
 
 
 def _fault(path: Path, is_folder: bool) -> str:
