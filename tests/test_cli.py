@@ -1,5 +1,6 @@
 """The command line: good input makes files, bad input makes one line, exit code 2 and no change."""
 
+import json
 import re
 import subprocess
 import sys
@@ -41,10 +42,10 @@ def run(argv):
         return stop.code
 
 
-def refused(capsys, argv, *words):
-    """Run what must fail: exit code 2, one line on stderr that holds the words, old.png as it was."""
+def refused(capsys, argv, *words, code=2):
+    """Run what must fail: one line on stderr that holds the words, no file changed or added."""
     before = sorted(Path().rglob("*"))
-    assert run(argv) == 2
+    assert run(argv) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("pdn_jax: error: ")
@@ -107,7 +108,7 @@ def test_a_folder_becomes_a_folder(place, capsys, monkeypatch, terminal):
     photo.write("in/a.jpg", DARK)
     photo.write("in/b.png", DARK[::-1])
     assert run(enhance("in", output="made/out")) == 0
-    assert sorted(path.name for path in Path("made/out").iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in Path("made/out").iterdir()) == ["a.jpg", "b.png"]
     expected = inference.enhance(DARK[::-1], tiny())
     np.testing.assert_array_equal(photo.read("made/out/b.png"), expected)
     assert ("100%" in capsys.readouterr().err) == terminal
@@ -119,15 +120,15 @@ def test_bad_photos_among_many_are_named_and_the_rest_is_done(place, capsys):
     Path("text.png").write_text("no photo")
     photo.write("fine.jpg", DARK)
     argv = enhance("dark.png", "text.png", "no.png", "old.png", "fine.jpg", output="out")
-    assert run(argv) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    for line, name in zip(lines, ["text.png", "no.png", "out/old.png", "3 of 5"], strict=True):
+    assert run(argv) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    for line, name in zip(lines, ["text.png", "no.png", "out/old.png"], strict=True):
         assert line.startswith("pdn_jax: error: ")
         assert name in line
+    assert last == "pdn_jax: 2 enhanced; 3 of 5 failed"
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "dark.png",
-        "fine.png",
+        "fine.jpg",
         "old.png",
     ]
     assert Path("out/old.png").read_bytes() == BEFORE
@@ -228,12 +229,14 @@ def animated(path):
 )
 def test_bad_photos(place, capsys, make):
     path = make()
-    refused(capsys, enhance(path, "--overwrite", output="old.png"), path)
+    code = 1 if Path(path).exists() else 2
+    refused(capsys, enhance(path, "--overwrite", output="old.png"), path, code=code)
 
 
 def test_too_many_pixels(place, capsys, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
-    refused(capsys, enhance("dark.png", "--overwrite", output="old.png"), "dark.png", "pixels")
+    argv = enhance("dark.png", "--overwrite", output="old.png")
+    refused(capsys, argv, "dark.png", "pixels", code=1)
 
 
 def test_a_folder_without_photos(place, capsys):
@@ -241,30 +244,38 @@ def test_a_folder_without_photos(place, capsys):
     refused(capsys, enhance("in", output="out"), "in", "no photos")
 
 
-def test_two_photos_that_would_become_one(place, capsys):
+def test_two_photos_that_would_become_one_keep_their_names(place, capsys):
     photo.write("dark.jpg", DARK)
-    refused(capsys, enhance("dark.png", "dark.jpg", output="out"), "dark.png", "dark.jpg")
+    assert run(enhance("dark.png", "dark.jpg", "--format", "png", output="out")) == 0
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == ["dark.jpg.png", "dark.png.png"]
 
 
 # --- bad outputs -----------------------------------------------------------------------------
 
 
-def test_outputs_that_cannot_be(place, capsys, monkeypatch):
+def test_outputs_that_cannot_be(place, capsys):
     refused(capsys, enhance("dark.png", output="old.png"), "old.png", "--overwrite")
-    refused(capsys, enhance("dark.png", output="a.xyz"), "a.xyz", ".png .jpg .jpeg")
-    refused(capsys, enhance("dark.png", output="no/a.png"), "no/a.png", "no folder")
-    refused(capsys, enhance("dark.png", output="run"), "run", "is a folder")
+    refused(capsys, enhance("dark.png", output="dark.png"), "dark.png", "--overwrite")
+    refused(capsys, enhance("dark.png", output="a.xyz"), "a.xyz", ".jpg", ".png", ".tif")
     refused(capsys, enhance("dark.png", "dark.png", output="old.png"), "old.png", "is a file")
-    refused(capsys, enhance("dark.png", "dark.png", output="old.png/a"), "old.png/a")
-    monkeypatch.setattr(photo.os, "access", lambda path, mode: False)
-    refused(capsys, enhance("dark.png"), "new.png", "not writable")
+    argv = enhance("dark.png", "dark.png", output="old.png/a")
+    refused(capsys, argv, "old.png/a", code=1)
+
+
+def test_folders_are_made(place):
+    assert run(enhance("dark.png", output="no/a.png")) == 0
+    assert run(enhance("dark.png", output="run")) == 0
+    assert photo.read("no/a.png").shape == photo.read("run/dark.png").shape == DARK.shape
 
 
 def test_sheets_that_cannot_be(place, capsys):
     refused(capsys, enhance("dark.png", "--stages", "old.png"), "old.png", "--overwrite")
     refused(capsys, enhance("dark.png", "--stages", "new.png"), "new.png", "twice")
     refused(capsys, enhance("dark.png", "--stages", "a.xyz"), "a.xyz")
-    refused(capsys, enhance("dark.png", "run", "--stages", "a.png"), "a.png", "one photo")
+    photo.write("b.png", DARK)
+    argv = enhance("dark.png", "b.png", "--stages", "a.png", output="out")
+    refused(capsys, argv, "a.png", "one photo")
 
 
 # --- bad weights and options -----------------------------------------------------------------
@@ -322,7 +333,7 @@ def test_interruption_is_130_without_a_trace(place, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference, "enhance", interrupted)
+    monkeypatch.setattr(inference.Enhancer, "__call__", interrupted)
     for argv in (enhance("dark.png"), enhance("dark.png", "dark.png", output="out")):
         assert run(argv) == 130
         assert capsys.readouterr().err == "pdn_jax: interrupted\n"
@@ -339,3 +350,59 @@ def test_explained(capsys):
     assert capsys.readouterr().err == "pdn_jax: error: this that\n"
     with pytest.raises(ValueError, match="ours"):
         explained(lambda: fails(ValueError("ours")))
+
+
+# --- photographs as they are in the world ----------------------------------------------------
+
+
+def lines_of(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_json_has_a_line_for_each_photo(place, capsys):
+    Path("in").mkdir()
+    photo.write("in/a.png", DARK)
+    Path("in/notes.txt").write_text("notes")
+    Path("in/text.png").write_text("no photo")
+    assert run(enhance("in", "--json", output="out")) == 1
+    left_out, done, failed = lines_of(capsys)
+    assert left_out == {"source": "in/notes.txt", "left_out": "not a photo"}
+    assert (done["source"], done["target"], done["written"]) == ("in/a.png", "out/a.png", True)
+    assert (done["width"], done["height"], done["format"], done["bits"]) == (50, 40, "PNG", 8)
+    assert done["exposure"] < -1
+    assert done["noise"] > 5
+    assert done["seconds"] > 0
+    assert failed["source"] == "in/text.png"
+    assert failed["error"].startswith("in/text.png is not a photo")
+
+
+def test_a_dry_run_writes_nothing(place, capsys):
+    before = sorted(Path().rglob("*"))
+    assert run(enhance("dark.png", "--dry-run", "--suffix", "-b", output="out")) == 0
+    assert capsys.readouterr().out == "dark.png -> out/dark-b.png\n"
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_run_that_was_half_done_goes_on(place, capsys):
+    Path("in").mkdir()
+    photo.write("in/a.png", DARK)
+    photo.write("in/b.png", DARK)
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(BEFORE)
+    assert run(enhance("in", "--skip-existing", output="out")) == 0
+    assert Path("out/a.png").read_bytes() == BEFORE
+    assert photo.read("out/b.png").shape == DARK.shape
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "pdn_jax: 1 enhanced; 1 left out: 1 its result exists"
+
+
+def test_auto_leaves_bright_photos_alone_and_says_so(place, capsys):
+    photo.write("bright.png", 255 - DARK)
+    assert run(enhance("dark.png", "bright.png", "--auto", output="out")) == 0
+    assert [path.name for path in Path("out").iterdir()] == ["dark.png"]
+    assert "bright.png: not dark: left alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--quality", "0"], ["--quality", "x"], ["-j", "0"]])
+def test_numbers_that_cannot_be(place, capsys, options):
+    refused(capsys, enhance("dark.png", *options), "whole number", options[1])

@@ -72,7 +72,7 @@ def plan(
     Raises:
         InputError: for inputs that are not there, and for outputs that cannot be.
     """
-    sources = [path for given in inputs for path in _opened(given)]
+    sources = [path for given in inputs for path in _opened(given, len(inputs) == 1)]
     output_given, output = str(output), Path(output)
     if len(sources) == 1 and not sources[0].is_dir() and _is_file_name(output_given):
         return Plan([_to_file(sources[0], output)], [])
@@ -108,11 +108,14 @@ def _to_file(source: Path, target: Path) -> Job:
     return Job(source, target, kind)
 
 
-def _opened(given: str | Path) -> list[Path]:
-    """What an argument stands for: itself, or all that a pattern matches."""
+def _opened(given: str | Path, alone: bool) -> list[Path]:
+    """What an argument stands for: itself, or all that a pattern matches.
+
+    One of many that is not there is a failure of its own, when its turn comes.
+    """
     path = Path(given)
     if os.path.lexists(path) or not glob.has_magic(str(given)):
-        if not os.path.lexists(path):
+        if alone and not os.path.lexists(path):
             raise InputError(f"{path} does not exist: give a photo file or a folder")
         return [path]
     matches = sorted(map(Path, glob.glob(str(given), recursive=True)))
