@@ -25,7 +25,8 @@ from benchmarks.train import configured, make_training, seconds_of
 from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from train import build, parallel
-from train.data import crops, store
+from train.data import crops, mixture, store
+from train.data.prefetch import prefetched
 from train.tools import prepare
 
 SIZE = 600, 400
@@ -33,7 +34,7 @@ MIB = 2**20
 
 
 def make_pairs(folder: Path, copies: int) -> None:
-    """Prepare pairs of PNG files as data set 'made': packaged photographs, and darkened with noise."""
+    """Prepare pairs of PNG files as data set 'made': packaged photographs, darkened with noise."""
     photos, rng = store.open_split("packaged", "train", folder), np.random.default_rng(0)
     for index, copy in itertools.product(range(len(photos)), range(copies)):
         image = PILImage.fromarray(photos.frame(index, 0)).resize(SIZE)
@@ -51,16 +52,16 @@ def make_pairs(folder: Path, copies: int) -> None:
 def reading(splits, *, batch: int, crop: int, budget: int, threads: int, workers: int, seconds):
     """(seconds to the first batch, crops/s while decoding, crops/s after, bytes held)."""
     cache = crops.Cache(budget)
-    dataset = crops.batches(
+    dataset = mixture.batches(
         splits,
         [1.0] * len(splits),
         seed=0,
         batch_size=batch,
-        crops=crops.Crops(crop, 0.3, 3),
+        taken=crops.Crops(crop, 0.3, 3),
         cache=cache,
     )
     started = time.perf_counter()
-    with crops.stream(dataset, 0, threads=threads, workers=workers) as batches:
+    with prefetched(dataset, 0, threads=threads, workers=workers) as batches:
         next(batches)
         first = time.perf_counter() - started
         once = max(1, sum(map(len, splits)) // batch)
@@ -79,7 +80,7 @@ def speed(batches, least: int, seconds: float, batch: int) -> float:
 
 
 def consumption(variant: str, batch: int, crop: int, steps: int) -> float:
-    """Crops per second that training takes, on one batch again and again."""
+    """Crops per second that training takes, on one batch over and over."""
     config = configured(variant, batch, crop, "gradient_ratio")
     devices = parallel.choose_devices(config.parallel.strategy, 0, batch, 1)
     step, mapped = make_training(

@@ -32,7 +32,8 @@ from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 from train import build, parallel
 from train.config import validate
-from train.data import crops, mixture, synthesis
+from train.data import mixture, synthesis
+from train.data.prefetch import prefetched
 from train.step import init_state
 
 BALANCES = ("gradient_ratio", "positive_only")
@@ -77,7 +78,7 @@ def make_training(config, params, devices: list) -> tuple[Callable, parallel.Map
 def photographs(config) -> Iterator[synthesis.Crops]:
     """The training batches, from the first on, prefetched as in training."""
     batches = mixture.parts(config, *mixture.mixture(config))[0].batches
-    with crops.stream(batches, 0, threads=config.data.threads) as stream:
+    with prefetched(batches, 0, threads=config.data.threads) as stream:
         yield from stream
 
 

@@ -28,9 +28,10 @@ class Failure(Exception):
 class Worker:
     """A process that runs a generator and is asked for one thing after the other.
 
-    It is started with `ENVIRONMENT` and what `environment` adds. The generator's first yield is `answer`; `ask` sends it a question and returns what it yields
-    next. Function and arguments must be importable and picklable. Raises Failure where the
-    generator raises or the process ends. Used in a `with`, at whose end the process is told to go.
+    It is started with `ENVIRONMENT` and what `environment` adds. The generator's first yield is
+    `answer`; `ask` sends it a question and returns what it yields next. Function and arguments must
+    be importable and picklable. Raises Failure where the generator raises or the process ends. Used
+    in a `with`, at whose end the process ends.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def resident() -> int | None:
-    """Bytes of it in memory now, from where `peak` starts again; None where Linux does not say."""
+    """Bytes of it in memory now, from where `peak` starts anew; None where Linux does not say."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")

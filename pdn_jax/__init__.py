@@ -10,27 +10,36 @@ __version__ = "0.1.0"
 _MODULES = frozenset(
     (
         "balance",
+        "cache",
         "calibration",
-        "codec",
+        "photos",
         "compiled",
         "composition",
         "convolution",
         "degradation",
         "denoising",
+        "dial",
         "distances",
         "enhancement",
+        "enhancer",
+        "errors",
+        "executable",
         "files",
         "fitting",
         "image",
         "inference",
+        "layout",
         "losses",
         "metrics",
         "model",
         "negative_direction",
         "photo",
         "physics",
+        "pipeline",
         "positive_direction",
+        "programs",
         "resampling",
+        "shapes",
         "sheet",
         "tiling",
         "types",
@@ -38,14 +47,16 @@ _MODULES = frozenset(
     )
 )
 
+_FUNCTIONS = ("enhance", "Enhancer")
+
 
 def __getattr__(name):
-    if name == "enhance":
-        return importlib.import_module("pdn_jax.inference").enhance
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("pdn_jax.inference"), name)
     if name in _MODULES:
         return importlib.import_module(f"pdn_jax.{name}")
     raise AttributeError(f"module 'pdn_jax' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_MODULES, "enhance"])
+    return sorted([*globals(), *_MODULES, *_FUNCTIONS])

@@ -9,12 +9,21 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pdn_jax import __version__
+from pdn_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from pdn_jax.enhancer import Enhancer
 
 CELL_HEIGHT = 240
 """Pixels a photograph is high on the contact sheet."""
+
+BYTES_PER_PIXEL = 14
+"""What a photograph in flight weighs: itself, its result, and what a codec holds of either."""
+
+UNTOUCHED = {"exposure": 1.0, "denoise": 1.0}
 
 Job = tuple[Path, Path]
 
@@ -36,11 +45,7 @@ def explained(function: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("pdn_jax: interrupted", file=sys.stderr)
         return 130
-    except ValueError as error:
-        from pdn_jax.types import InputError
-
-        if not isinstance(error, InputError):
-            raise
+    except InputError as error:
         _complain(error)
         return 2
 
@@ -145,29 +150,81 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _enhance(arguments: argparse.Namespace) -> int:
-    from pdn_jax import inference, photo, weights
+    if len(arguments.input) == 1 and not arguments.input[0].exists():
+        raise InputError(f"{arguments.input[0]} does not exist: give a photo file")
+    from pdn_jax import weights
+    from pdn_jax.enhancer import Enhancer, check_dials
 
     many = len(arguments.input) > 1 or arguments.input[0].is_dir()
-    dials = {"exposure": arguments.exposure, "denoise": arguments.denoise}
-    inference.check_dials(**dials)
-    jobs = _jobs(arguments) if many else [(arguments.input[0], arguments.output)]
-    if not many:
-        _check_single(arguments)
-    loaded = weights.load(_named(arguments), variant=arguments.variant)
-    inference.prepare(loaded)
-
-    def one(source: Path, target: Path) -> None:
-        photo.check_writable(target, arguments.overwrite)
-        low = photo.read(source)
-        photo.write(target, inference.enhance(low, loaded, **dials), overwrite=arguments.overwrite)
-        if arguments.stages:
-            sheet = _sheet(low, inference.stages(low, loaded), source.name)
-            photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)
-
+    check_dials(arguments.exposure, arguments.denoise)
     if many:
-        return _each(one, jobs, arguments.output)
-    one(*jobs[0])
+        jobs = _jobs(arguments)
+    else:
+        _check_single(arguments)
+    enhancer = Enhancer(weights.load(_named(arguments), variant=arguments.variant))
+    return _each(jobs, enhancer, arguments) if many else _one(enhancer, arguments)
+
+
+def _one(enhancer: "Enhancer", arguments: argparse.Namespace) -> int:
+    """Enhance one photo; its pixels are decoded while the programs for its size are fetched."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pdn_jax import photo
+
+    source = arguments.input[0]
+    dials = {"exposure": arguments.exposure, "denoise": arguments.denoise}
+    with ThreadPoolExecutor(1) as pool:
+        decoded = pool.submit(photo.read, source)
+        if size := photo.size(source):
+            enhancer.prepare(*size, dialled=dials != UNTOUCHED)
+        low = decoded.result()
+    photo.write(arguments.output, enhancer(low, **dials), overwrite=arguments.overwrite)
+    if arguments.stages:
+        reduce = max(n for n in (1, 2, 4, 8) if n == 1 or len(low) >= 2 * n * CELL_HEIGHT)
+        sheet = _sheet(low, enhancer.stages(low, reduce=reduce), source.name)
+        photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)
     return 0
+
+
+def _each(jobs: list[Job], enhancer: "Enhancer", arguments: argparse.Namespace) -> int:
+    """Enhance many; bad photos are named and passed by, and make the exit code 2."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from pdn_jax import photo, pipeline
+
+    folder, dials = arguments.output, (arguments.exposure, arguments.denoise)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from error
+
+    def read(job: Job):
+        photo.check_writable(job[1], arguments.overwrite)
+        return photo.read(job[0])
+
+    def work(_: Job, low):
+        return enhancer(low, exposure=dials[0], denoise=dials[1])
+
+    def write(job: Job, bright) -> None:
+        photo.write(job[1], bright, overwrite=arguments.overwrite)
+
+    def weigh(job: Job) -> int:
+        height, width = photo.size(job[0]) or (0, 0)
+        return BYTES_PER_PIXEL * height * width
+
+    console, failed = Console(stderr=True), 0
+    results = pipeline.run(jobs, read, work, write, weigh=weigh)
+    with contextlib.closing(results):
+        for _, result in track(
+            results, "photos", total=len(jobs), console=console, disable=not console.is_terminal
+        ):
+            if isinstance(result, InputError):
+                failed += 1
+                _complain(result)
+    if failed:
+        _complain(f"{failed} of {len(jobs)} photos failed, the others are in {folder}")
+    return 2 if failed else 0
 
 
 def _named(arguments: argparse.Namespace) -> str:
@@ -177,8 +234,6 @@ def _named(arguments: argparse.Namespace) -> str:
     if arguments.weights or not arguments.variant:
         return arguments.weights or weights.DEFAULT
     if arguments.variant not in weights.SHIPPED:
-        from pdn_jax.types import InputError
-
         raise InputError(
             f"no weights of variant {arguments.variant!r} come with the package, only of "
             f"{', '.join(weights.SHIPPED)}: name a file with --weights"
@@ -189,7 +244,6 @@ def _named(arguments: argparse.Namespace) -> str:
 def _check_single(arguments: argparse.Namespace) -> None:
     """Everything about one photo's outputs that can be known before the work."""
     from pdn_jax import photo
-    from pdn_jax.types import InputError
 
     outputs = [path for path in (arguments.output, arguments.stages) if path]
     for path in outputs:
@@ -201,7 +255,6 @@ def _check_single(arguments: argparse.Namespace) -> None:
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
     """(photo, PNG file in the output folder) for all photos named, folders opened."""
     from pdn_jax import photo
-    from pdn_jax.types import InputError
 
     if arguments.stages:
         raise InputError(f"--stages {arguments.stages} takes one photo: name a single one")
@@ -215,30 +268,6 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
             if other != source:
                 raise InputError(f"{other} and {source} would both become {target}: rename one")
     return [(source, target) for target, source in sources.items()]
-
-
-def _each(one: Callable[[Path, Path], None], jobs: list[Job], folder: Path) -> int:
-    """Do every job; bad photos are named and passed by, and make the exit code 2."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from pdn_jax.types import InputError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from error
-    console = Console(stderr=True)
-    failed = 0
-    for source, target in track(jobs, "photos", console=console, disable=not console.is_terminal):
-        try:
-            one(source, target)
-        except InputError as error:
-            failed += 1
-            _complain(error)
-    if failed:
-        _complain(f"{failed} of {len(jobs)} photos failed, the others are in {folder}")
-    return 2 if failed else 0
 
 
 def _sheet(low, stages, name: str):
@@ -261,12 +290,10 @@ def _sheet(low, stages, name: str):
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from flax.traverse_util import flatten_dict
-
     from pdn_jax import weights
 
     loaded = weights.load(arguments.weights)
-    leaves = flatten_dict(loaded.params).values()
+    leaves = weights.flatten(loaded.params).values()
     print(f"variant: {loaded.variant}")
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():

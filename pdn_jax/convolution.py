@@ -46,6 +46,11 @@ def conv(features: int, *, dtype: Any = None, name: str | None = None, **options
     )
 
 
+def masked(features: Array, mask: Array | None) -> Array:
+    """Features [n, h, w, c] with zeros, as around an image, wherever a mask [n, h, w, 1] has them."""
+    return features if mask is None else features * mask.astype(features.dtype)
+
+
 def plain(image: Array, kernel: Array) -> Array:
     """[n, h, w, c] * [3, 3, c, d] -> [n, h, w, d], zeros around the image."""
     return _convolve(image, kernel)

@@ -6,35 +6,44 @@ Level l starts from the coarser result and the detail that the brightened image 
     d_l = e_l + c_l + residual(e_l, c_l, noise_l, features_{l+1}),
 
 with e_l the brightened image at level l and c_l the correction that the coarser levels made,
-and is told how much noise to expect. Levels do not share weights. Each computes on blocks of 2×2
-or 4×4 pixels (space to depth), which is where its speed comes from: few wide convolutions instead
-of many narrow ones.
+and is conditioned on how much noise to expect. Levels do not share weights. Each computes on blocks
+of 2×2 or 4×4 pixels (space to depth), which is where its speed comes from: few wide convolutions
+instead of many narrow ones.
 """
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from pdn_jax import image as im
-from pdn_jax.convolution import conv
+from pdn_jax.convolution import conv, masked
+from pdn_jax.layout import cells
 from pdn_jax.types import Image
 
 
-def cells(blocks: Sequence[int]) -> list[int]:
-    """Side of a level's blocks in full-size pixels, coarsest first: block·2^l.
+def inside(valid: Array, shape: tuple[int, int]) -> Array:
+    """Ones for the first `valid` [n, 2] rows and columns of a grid, zeros beyond: [n, h, w, 1]."""
+    rows, columns = (
+        jnp.arange(size)[None] < valid[:, axis, None] for axis, size in enumerate(shape)
+    )
+    return (rows[:, :, None] & columns[:, None])[..., None].astype(jnp.float32)
 
-    Raises ValueError unless every block is even and each level's cell divides that of the level
-    before, as what coarser levels found is handed on by repeating it.
+
+def extend_edge(image: Image, valid: Array) -> Image:
+    """An image whose first `valid` [n, 2] rows and columns count, the last of them repeated once.
+
+    So that `upsample` sees at that edge what it sees at the edge of an array.
     """
-    found = [block * 2 ** (len(blocks) - 1 - index) for index, block in enumerate(blocks)]
-    nested = all(coarse % fine == 0 for coarse, fine in itertools.pairwise(found))
-    if not nested or any(block % 2 for block in blocks):
-        raise ValueError(f"blocks {tuple(blocks)}: even ones, none coarser than the level before")
-    return found
+    for axis in (1, 2):
+        before = [(0, 0)] * 4
+        before[axis] = (1, 0)
+        shifted = jax.lax.slice_in_dim(jnp.pad(image, before), 0, image.shape[axis], axis=axis)
+        index = jax.lax.broadcasted_iota(jnp.int32, (1, *image.shape[1:3], 1), axis)
+        image = jnp.where(index == valid[:, axis - 1, None, None, None], shifted, image)
+    return image
 
 
 class Level(nn.Module):
@@ -46,20 +55,27 @@ class Level(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, image: Image, correction: Array | None, told: Array):
-        """(e_l, d_{l+1} − e_{l+1} or None, what coarser levels and the noise say) -> (residual, features).
+    def __call__(
+        self,
+        image: Image,
+        correction: Array | None,
+        condition: Array,
+        mask: Array | None = None,
+    ):
+        """(e_l, d_{l+1} − e_{l+1} or None, condition) -> (residual, features).
 
-        The correction is half the image's size, what is told is on the grid of the image's blocks.
+        The correction is half the image's size; the condition, from the noise and the coarser
+        levels, is on the grid of the image's blocks, and so is the mask of those that count.
         """
         seen = im.space_to_depth(image, self.block)
         if correction is not None:
             correction = im.space_to_depth(correction, self.block // 2)
             seen = jnp.concatenate([seen, correction], axis=-1)
-        a = conv(self.width, dtype=self.dtype, name="look")(seen)
-        a = nn.relu(a + told)
+        a = conv(self.width, dtype=self.dtype, name="look")(masked(seen, mask))
+        a = masked(nn.relu(a + condition), mask)
         for index in range(self.depth):
-            b = nn.relu(conv(self.width, dtype=self.dtype, name=f"a{index}")(a))
-            a = a + conv(self.width, dtype=self.dtype, name=f"b{index}")(b)
+            b = masked(nn.relu(conv(self.width, dtype=self.dtype, name=f"a{index}")(a)), mask)
+            a = masked(a + conv(self.width, dtype=self.dtype, name=f"b{index}")(b), mask)
         count, zeros = 3 * self.block**2, nn.initializers.zeros
         out = conv(count, dtype=self.dtype, name="residual", kernel_init=zeros)(nn.relu(a))
         return im.depth_to_space(out.astype(jnp.float32), self.block), a
@@ -75,7 +91,7 @@ def repeat(features: Array, factor: int) -> Array:
 class Denoising(nn.Module):
     """L levels from coarse to fine; `widths`, `depths` and `blocks` are per level, coarsest first.
 
-    noise_map: whether it is told how much noise to expect; else it is told of none.
+    noise_map: whether it is conditioned on how much noise to expect; else on none.
     """
 
     widths: tuple[int, ...]
@@ -85,11 +101,15 @@ class Denoising(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, image: Image, noise: Array, context: Array) -> tuple[Array, ...]:
+    def __call__(
+        self, image: Image, noise: Array, context: Array, valid: Array | None = None
+    ) -> tuple[Array, ...]:
         """Brightened image [n, h, w, 3], its noise std and a context on a coarser grid -> d_L … d_1.
 
         h and w must divide by the coarsest level's `cells`; the noise and context grids must be
-        h / i for some i that this divides.
+        h / i for some i that this divides. valid: how many rows and columns count [n, 2], where
+        that is not all, divisible by those cells; the others mean nothing in the result, but the
+        noise must have one more there, like the last that counts.
         """
         if not len(self.widths) == len(self.depths) == len(self.blocks):
             raise ValueError(
@@ -107,12 +127,16 @@ class Denoising(nn.Module):
             level = levels - 1 - index
             e = images[level]
             expected = im.upsample(noise, features.shape[1] // noise.shape[1]) / 2**level
-            told = jnp.concatenate([features, expected.astype(features.dtype)], axis=-1)
-            told = nn.Dense(width, dtype=self.dtype, name=f"lift{level}")(told)
-            told = repeat(told, image.shape[1] // sides[index] // told.shape[1])
-            coarse = denoised[-1] - images[level + 1] if denoised else None
+            condition = jnp.concatenate([features, expected.astype(features.dtype)], axis=-1)
+            condition = nn.Dense(width, dtype=self.dtype, name=f"lift{level}")(condition)
+            condition = repeat(condition, image.shape[1] // sides[index] // condition.shape[1])
+            coarse, mask = denoised[-1] - images[level + 1] if denoised else None, None
+            if valid is not None:
+                mask = inside(valid // sides[index], condition.shape[1:3])
+                if coarse is not None:
+                    coarse = extend_edge(coarse, valid // 2 ** (level + 1))
             residual, features = Level(width, depth, block, self.dtype, name=f"level{level}")(
-                e, coarse, told
+                e, coarse, condition, mask
             )
             correction = residual if coarse is None else im.upsample(coarse, 2) + residual
             denoised.append(e + correction)

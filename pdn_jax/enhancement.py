@@ -5,10 +5,14 @@ Every stage moves the image up the exposure path by the camera-response group,
     x_s = g(x_{s−1}, exp(δ_s)),   δ_s ≥ 0,
 
 so brightening is monotone by construction, and S stages equal one application of the
-summed δ. δ is smooth (illumination is): it is found at 1/8 of the size and enlarged once.
+summed δ. δ is smooth (illumination is): it is estimated at 1/8 of the size and enlarged once.
 Stages share their weights and carry a recurrent memory.
+
+Where a grid is larger than its image, a mask [n, h/8, w/8, 1] of ones and zeros says which cells
+count: convolutions then see the zeros that they see around an image, and `summary` the rest alone.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,11 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pdn_jax import image as im
-from pdn_jax.convolution import conv
+from pdn_jax.convolution import conv, masked
+from pdn_jax.layout import REDUCTION as REDUCTION
 from pdn_jax.types import Image, PerChannel, PerImage
 
-REDUCTION = 8
-"""How much smaller than the image the grid is on which δ is found."""
+TEXTURES = ("rows", "both")
+"""Where the texture input looks for differences of neighbours: along rows, or rows and columns."""
 
 MAX_BLACK = 0.1
 """The largest black level, in sRGB, that may be taken off before brightening."""
@@ -34,7 +39,7 @@ QUANTIZATION = 1.0 / (12.0 * 255.0**2)
 
 
 class Brightening(NamedTuple):
-    """What the enhancement module found, on the 1/8 grid, before any full-size image is made.
+    """What the enhancement module estimates, on the 1/8 grid, before any full-size image is made.
 
     increments: S maps δ_s ≥ 0 [n, h/8, w/8, 3], the logarithm of each stage's exposure step.
     black: black level per image and channel, sRGB.
@@ -54,12 +59,44 @@ def encode(image: Image) -> Image:
     return (jnp.log(image + 1.0 / 255.0) + 2.75) / 2.75
 
 
-def summary(features: Array) -> Array:
+def summary(features: Array, mask: Array | None = None) -> Array:
     """Mean and maximum over the whole image, [n, h, w, c] -> [n, 1, 1, 2c]: brightness is global."""
     axes = (1, 2)
-    return jnp.concatenate(
-        [features.mean(axes, keepdims=True), features.max(axes, keepdims=True)], axis=-1
-    )
+    if mask is None:
+        mean, largest = features.mean(axes, keepdims=True), features.max(axes, keepdims=True)
+    else:
+        count = jnp.maximum(mask.sum(axes, keepdims=True), 1.0)
+        mean = (mask * features).sum(axes, keepdims=True) / count
+        largest = jnp.where(mask > 0, features, -jnp.inf).max(axes, keepdims=True)
+    return jnp.concatenate([mean, largest], axis=-1)
+
+
+def observe(low: Image, texture: str = "both") -> tuple[Array, Array]:
+    """What the module looks at, on the 1/8 grid.
+
+    Args:
+        low: sRGB [n, h, w, 3], sides divisible by 8.
+        texture: one of `TEXTURES`.
+
+    Returns:
+        The means of 8×8 pixels, and the means of |difference| to the next pixel of the row, or
+        half of that and half of that to the next of the column; the last pixel takes the
+        difference before it.
+
+    Raises:
+        ValueError: for another texture.
+    """
+    if texture not in TEXTURES:
+        raise ValueError(f"texture must be one of {TEXTURES}, got {texture!r}")
+
+    def along(axis):
+        ahead = jax.lax.slice_in_dim(low, 1, None, axis=axis)
+        here = jax.lax.slice_in_dim(low, 0, -1, axis=axis)
+        last = [(0, int(index == axis)) for index in range(4)]
+        return jnp.pad(jnp.abs(ahead - here), last, mode="edge")
+
+    differences = along(2) if texture == "rows" else 0.5 * (along(2) + along(1))
+    return im.pool(low, REDUCTION), im.pool(differences, REDUCTION)
 
 
 class Stage(nn.Module):
@@ -69,41 +106,49 @@ class Stage(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, observed: Array, current: Image, memory: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, observed: Array, current: Image, memory: Array, mask: Array | None = None
+    ) -> tuple[Array, Array]:
         """(features of y, x_{s−1}, memory), all on the 1/8 grid -> (δ_s ≥ 0, new memory)."""
         a = conv(self.width, dtype=self.dtype, name="look")(memory)
         a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(encode(current))
-        a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory))
-        a = nn.relu(a + observed)
+        a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory, mask))
+        a = masked(nn.relu(a + observed), mask)
         a = nn.relu(conv(self.width, dtype=self.dtype, name="think")(a))
         gate = nn.sigmoid(nn.Dense(self.width, dtype=self.dtype, name="gate")(a))
         new = jnp.tanh(nn.Dense(self.width, dtype=self.dtype, name="remember")(a))
-        memory = memory + gate * (new - memory)
+        memory = masked(memory + gate * (new - memory), mask)
         step = nn.Dense(3, dtype=self.dtype, bias_init=nn.initializers.constant(-1.0), name="step")
         increment = nn.softplus(step(memory).astype(jnp.float32))
         return increment, memory
 
 
 class Enhancement(nn.Module):
-    """S stages from dark to light, on the 1/8 grid."""
+    """S stages from dark to light, on the 1/8 grid.
+
+    texture: one of `TEXTURES`, see `observe`.
+    """
 
     width: int
     stages: int
+    texture: str = "both"
     dtype: Any = None
 
-    @nn.compact
     def __call__(self, low: Image) -> Brightening:
         """Low [n, h, w, 3], sRGB, sides divisible by 8 -> `Brightening`."""
-        small = im.pool(low, REDUCTION)
-        texture = jnp.abs(low[:, :, 1:] - low[:, :, :-1])
-        texture = im.pool(
-            jnp.pad(texture, ((0, 0), (0, 0), (0, 1), (0, 0)), mode="edge"), REDUCTION
-        )
-        observed = jnp.concatenate([encode(small), encode(texture)], axis=-1)
-        observed = conv(self.width, dtype=self.dtype, name="first")(observed)
-        memory = jnp.tanh(observed)
+        return self.on_grid(*observe(low, self.texture))
 
-        overall = summary(memory).astype(jnp.float32)[:, 0, 0]
+    @nn.compact
+    def on_grid(self, small: Image, texture: Array, mask: Array | None = None) -> Brightening:
+        """What `observe` gives, and which cells count -> `Brightening`.
+
+        Cells that do not count have a context of zeros and increments that mean nothing.
+        """
+        observed = masked(jnp.concatenate([encode(small), encode(texture)], axis=-1), mask)
+        observed = conv(self.width, dtype=self.dtype, name="first")(observed)
+        memory = masked(jnp.tanh(observed), mask)
+
+        overall = summary(memory, mask).astype(jnp.float32)[:, 0, 0]
         facts = nn.relu(nn.Dense(self.width, name="facts")(overall))
         bias = nn.initializers.constant(-3.0)
         black = MAX_BLACK * nn.sigmoid(nn.Dense(3, bias_init=bias, name="black")(facts))
@@ -111,17 +156,29 @@ class Enhancement(nn.Module):
         shot_noise = jnp.exp(jnp.clip(noise[:, 0] - 7.5, -14.0, -2.0))
         read_noise = jnp.exp(jnp.clip(noise[:, 1] - 14.0, -24.0, -4.0))
 
-        stage = Stage(self.width, self.dtype, name="stage")
         start = remove_black(small, black)
-        total = jnp.zeros_like(start)
-        increments = []
-        for _ in range(self.stages):
-            current = im.expose_curve(start, total)
-            increment, memory = stage(observed, current, memory)
-            increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
-            increments.append(increment)
-            total = total + increment
-        return Brightening(tuple(increments), black, shot_noise, read_noise, memory)
+        one = functools.partial(_one_stage, observed=observed, start=start, mask=mask)
+        stage = Stage(self.width, self.dtype, name="stage")
+        carried, increments = (jnp.zeros_like(start), memory), []
+        if mask is None:
+            for _ in range(self.stages):
+                carried, increment = one(stage, carried, None)
+                increments.append(increment)
+        else:  # one stage to compile instead of S
+            scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
+            carried, stacked = scan(stage, carried, jnp.zeros(self.stages))
+            increments = list(jnp.unstack(stacked))
+        return Brightening(tuple(increments), black, shot_noise, read_noise, carried[1])
+
+
+def _one_stage(
+    stage: Stage, carried: tuple[Array, Array], _: Any, *, observed: Array, start: Image, mask: Any
+) -> tuple[tuple[Array, Array], Array]:
+    """(whole δ so far, memory) -> the same after one more stage, and its δ."""
+    total, memory = carried
+    increment, memory = stage(observed, im.expose_curve(start, total), memory, mask)
+    increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
+    return (total + increment, memory), increment
 
 
 def remove_black(low: Image, black: PerChannel) -> Image:
@@ -152,22 +209,22 @@ def amplified_noise(
     return jnp.sqrt(variance) * slope
 
 
-def lift(low: Image, found: Brightening) -> tuple[tuple[Array, ...], Array, Array]:
+def lift(low: Image, estimate: Brightening) -> tuple[tuple[Array, ...], Array, Array]:
     """The S full-size stages, the whole brightening ln k per pixel, and its noise on the 1/8 grid.
 
     Each stage is one application of the summed δ (the group law); a stage that is not used is
     dropped by jit.
     """
-    start = remove_black(low, found.black)
+    start = remove_black(low, estimate.black)
     small = im.pool(low, REDUCTION)
-    total = jnp.zeros_like(found.increments[0])
+    total = jnp.zeros_like(estimate.increments[0])
     enhanced = []
-    for increment in found.increments:
+    for increment in estimate.increments:
         total = total + increment
         image, exponent = brighten(start, total)
         enhanced.append(image)
     noise = amplified_noise(
-        small, remove_black(small, found.black), total, found.shot_noise, found.read_noise
+        small, remove_black(small, estimate.black), total, estimate.shot_noise, estimate.read_noise
     )
     path = jnp.log(exponent) / im.CURVE_A
     return tuple(enhanced), path, jax.lax.stop_gradient(noise)

@@ -13,8 +13,9 @@ from jaxtyping import Array
 
 from pdn_jax import enhancement
 from pdn_jax import image as im
-from pdn_jax.denoising import Denoising, cells
+from pdn_jax.denoising import Denoising
 from pdn_jax.enhancement import Enhancement
+from pdn_jax.layout import cells
 from pdn_jax.types import Image, PerImage
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "widths": (24, 12, 8),
         "depths": (1, 0, 0),
         "blocks": (2, 2, 2),
+        "texture": "both",
     },
     "small": {
         "stages": 4,
@@ -31,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "widths": (96, 48, 16),
         "depths": (2, 2, 1),
         "blocks": (2, 2, 2),
+        "texture": "both",
     },
     "base": {
         "stages": 4,
@@ -38,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "widths": (160, 80, 32),
         "depths": (3, 2, 1),
         "blocks": (2, 2, 2),
+        "texture": "both",
     },
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""
@@ -71,8 +75,9 @@ class ProgressiveDualNetwork(nn.Module):
 
     stages: S. width: of the enhancement module. widths, depths, blocks: per denoising level,
     coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
-    of what they compute on as one. noise_map: whether the denoising module is told how much noise
-    the brightening has made. dtype: of the layers (bfloat16 halves memory on
+    of what they compute on as one. noise_map: whether the denoising module is conditioned on how much
+    noise the brightening has made. texture: where the enhancement module looks for texture, "rows"
+    or "both" rows and columns. dtype: of the layers (bfloat16 halves memory on
     accelerators); parameters, exposure, noise and the exposure curve stay float32.
     """
 
@@ -82,6 +87,7 @@ class ProgressiveDualNetwork(nn.Module):
     depths: tuple[int, ...]
     blocks: tuple[int, ...]
     noise_map: bool = True
+    texture: str = "both"
     dtype: Any = None
 
     @nn.compact
@@ -103,11 +109,14 @@ class ProgressiveDualNetwork(nn.Module):
             )
         low = im.pad_to_multiple(low.astype(jnp.float32), enhancement.REDUCTION)
 
-        found = Enhancement(self.width, self.stages, self.dtype, name="enhancement")(low)
-        enhanced, path, noise = enhancement.lift(low, found)
+        enhancing = Enhancement(
+            self.width, self.stages, self.texture, self.dtype, name="enhancement"
+        )
+        estimate = enhancing(low)
+        enhanced, path, noise = enhancement.lift(low, estimate)
         levels_of = (self.widths, self.depths, self.blocks)
         denoising = Denoising(*levels_of, self.noise_map, self.dtype, name="denoising")
-        denoised = denoising(enhanced[-1], noise, found.context)
+        denoised = denoising(enhanced[-1], noise, estimate.context)
 
         sizes = [2 ** (levels - 1 - index) for index in range(levels)]
         enhanced = tuple(im.unpad(x, height, width) for x in enhanced)
@@ -122,5 +131,5 @@ class ProgressiveDualNetwork(nn.Module):
             restored=denoised[-1],
             path=path,
             exposure=jnp.exp(-path.mean(axis=(1, 2, 3))),
-            noise=Noise(found.shot_noise, found.read_noise),
+            noise=Noise(estimate.shot_noise, estimate.read_noise),
         )

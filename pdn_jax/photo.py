@@ -1,21 +1,44 @@
-"""Photo files in and out: paths, folders and pairs; `codec` turns the bytes into pixels.
+"""Photo files in and out, folders and pairs of them.
 
-A photo here is uint8 [h, w, 3], sRGB, upright. Every fault of a file or a path is an
-`InputError` that names it. With `weights` this is the only module that touches files.
+`read` and `write` are for pictures of 8 bits in sRGB, uint8 [h, w, 3], upright. `open`, `developed`,
+`encoded` and `save` are for photographs with all that their files say: depth, colours, transparency,
+metadata. `plan` says which files those are, and `run` does all of it for one. Every fault of a file
+or a path is an `InputError` that names it. What is behind it all is in `photos`.
 """
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pdn_jax.codec import EXTENSIONS as EXTENSIONS
-from pdn_jax.codec import SMALLEST as SMALLEST
-from pdn_jax.codec import Photo as Photo
-from pdn_jax.codec import decode as decode
-from pdn_jax.codec import is_plain as is_plain
-from pdn_jax.types import InputError
+from pdn_jax.errors import InputError
+from pdn_jax.photos import reader, walk, writer
+from pdn_jax.photos.exposure import is_dark as is_dark
+from pdn_jax.photos.job import Options as Options
+from pdn_jax.photos.job import Outcome as Outcome
+from pdn_jax.photos.job import remove_litter as remove_litter
+from pdn_jax.photos.job import run as run
+from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
+from pdn_jax.photos.presence import developed as developed
+from pdn_jax.photos.reader import SMALLEST as SMALLEST
+from pdn_jax.photos.reader import from_file as open
+from pdn_jax.photos.reader import size as size
+from pdn_jax.photos.record import Photo as Photo
+from pdn_jax.photos.srgb import Pixels as Pixels
+from pdn_jax.photos.srgb import decode as decode
+from pdn_jax.photos.srgb import is_plain as is_plain
+from pdn_jax.photos.srgb import srgb as srgb
+from pdn_jax.photos.walk import FORMATS as FORMATS
+from pdn_jax.photos.walk import Job as Job
+from pdn_jax.photos.walk import LeftOut as LeftOut
+from pdn_jax.photos.walk import passed_by as passed_by
+from pdn_jax.photos.walk import plan as plan
+from pdn_jax.photos.writer import encoded as encoded
+from pdn_jax.photos.writer import save as save
+
+__all__ = ["open"]  # which is Python's own name otherwise
 
 Pair = tuple[Path, Path]
 
@@ -24,57 +47,63 @@ WRITERS = {
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
-"""Extension -> how Pillow is to save."""
+"""Extension -> how Pillow is to save a drawing or a plain picture."""
 
 
 # --- in --------------------------------------------------------------------------------------
 
 
-def read(path: str | Path) -> Photo:
-    """A photo file -> uint8 [h, w, 3], sRGB, upright; see `decode`.
+def read(path: str | Path) -> Pixels:
+    """A photo file as a plain picture; see `decode`.
 
-    Raises InputError where there is no file to read and where `decode` does.
+    Args:
+        path: the file; its content says what format it is.
+
+    Returns:
+        uint8 [h, w, 3], sRGB, upright.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: give a photo file")
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: give a photo file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return decode(data, str(path))
+    return decode(reader.file_bytes(path), str(path))
 
 
 # --- out -------------------------------------------------------------------------------------
 
 
 def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
-    """Save uint8 [h, w, 3] in the format that the extension names; whole or not at all.
+    """Save a plain picture in the format that the extension names; whole or not at all.
 
-    JPEG has quality 95 and full-size colour. Raises InputError as `check_writable` does, or
-    where the disk or the format refuses, and ValueError for another shape or dtype.
+    JPEG has quality 95 and full-size colour.
+
+    Args:
+        path: where to; .png, .jpg or .jpeg.
+        image: uint8 [h, w, 3], sRGB.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: as `check_writable` does, and where the disk or the format refuses.
+        ValueError: for another shape or dtype.
     """
     path = Path(path)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a photo is uint8 [h, w, 3], got {image.dtype} {list(image.shape)}")
     check_writable(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = io.BytesIO()
     try:
-        Image.fromarray(image).save(temporary, **WRITERS[path.suffix.lower()])
-        os.replace(temporary, path)
+        Image.fromarray(image).save(data, **WRITERS[path.suffix.lower()])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    save(path, writer.Written(data.getvalue(), ()))
 
 
 def check_writable(path: str | Path, overwrite: bool = False) -> None:
     """Find out before the work is done whether `write` would refuse.
 
-    Raises InputError for an unknown extension, a missing or unwritable folder, a folder in the
-    file's place, or a file that is there already, unless it may be overwritten.
+    Args:
+        path: the file to write.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: for an unknown extension, a missing or unwritable folder, a folder in the file's
+            place, or a file that is there already and may not be replaced.
     """
     path = Path(path)
     if path.is_dir():
@@ -95,7 +124,14 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
 def images_in(folder: str | Path) -> list[Path]:
     """The photos directly in a folder, by name, hidden files left out.
 
-    Raises InputError for a missing folder or one without photos.
+    Args:
+        folder: where to look; folders in it are not.
+
+    Returns:
+        Paths of the files that have a photo's extension.
+
+    Raises:
+        InputError: for a missing folder or one without photos.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -103,7 +139,7 @@ def images_in(folder: str | Path) -> list[Path]:
     paths = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in EXTENSIONS and not walk.passed_by(path.name) and path.is_file()
     )
     if not paths:
         raise InputError(f"{folder} holds no photos: expected files named {' '.join(EXTENSIONS)}")
@@ -111,9 +147,17 @@ def images_in(folder: str | Path) -> list[Path]:
 
 
 def pairs_in(low: str | Path, normal: str | Path) -> list[Pair]:
-    """Photos of two folders matched by name, extension and case aside: [(low, normal), …].
+    """Photos of two folders matched by name, extension and case aside.
 
-    Raises InputError for a photo without a partner, or two of the same name in a folder.
+    Args:
+        low: the folder of dark photos.
+        normal: the folder of their well-exposed partners.
+
+    Returns:
+        [(low, normal), …] in the order of the names.
+
+    Raises:
+        InputError: for a photo without a partner, or two of the same name in a folder.
     """
     lows, normals = _by_stem(low), _by_stem(normal)
     for here, there, folder in ((lows, normals, normal), (normals, lows, low)):
@@ -131,8 +175,19 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
     return paths
 
 
-def read_pair(low: str | Path, normal: str | Path) -> tuple[Photo, Photo]:
-    """Both photos of a pair; raises InputError where `read` does or where the sizes differ."""
+def read_pair(low: str | Path, normal: str | Path) -> tuple[Pixels, Pixels]:
+    """Both photos of a pair.
+
+    Args:
+        low: the dark file.
+        normal: its partner.
+
+    Returns:
+        Both as `read` gives them.
+
+    Raises:
+        InputError: where `read` does, and where the sizes differ.
+    """
     pair = read(low), read(normal)
     sizes = [f"{photo.shape[1]}×{photo.shape[0]}" for photo in pair]
     if sizes[0] != sizes[1]:

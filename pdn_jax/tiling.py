@@ -1,13 +1,11 @@
-"""A large photograph in parts, the same to rounding as in one piece: the grid once, then windows.
+"""The network in two parts that take arrays larger than the photograph: the whole, and tiles of it.
 
-The enhancement module sees the whole photograph, at 1/8 of its size; what it finds there, brightness
-first of all, is global. All that is full-size, the brightening and the denoising, looks no further
-than `margin` pixels, so windows that overlap by that much give what the whole would.
+The enhancement module sees the whole photograph, at 1/8 of its size: `global_pass`; what it estimates
+there, brightness first of all, is global. All that is full-size, the brightening and the denoising,
+looks no further than `layout.margin` pixels: `render_tile`, for tiles that overlap by that much.
+Together they give what `ProgressiveDualNetwork` gives, to rounding.
 """
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,124 +13,94 @@ from jaxtyping import Array
 
 from pdn_jax import enhancement
 from pdn_jax import image as im
-from pdn_jax.denoising import Denoising, cells
+from pdn_jax.denoising import Denoising
 from pdn_jax.enhancement import REDUCTION, Enhancement
+from pdn_jax.layout import GlobalPass
 from pdn_jax.model import ProgressiveDualNetwork
-from pdn_jax.types import Image, Params, PerChannel
+from pdn_jax.types import Image, Params, PerImage
 
 
-class Survey(NamedTuple):
-    """What the whole photograph is needed for.
+class Rendered(NamedTuple):
+    """A tile's images [n, h, w, 3], not clipped: as `PDNOutput` has them, of the tile alone."""
 
-    black: black level per image and channel. log_exposure: ln k of the whole path, noise: its
-    standard deviation, context: what is remembered; all three on the 1/8 grid [n, h/8, w/8, c].
-    mean_path: mean of ln k over the photograph's own pixels and channels [n, 1, 1, 1].
+    enhanced: tuple[Array, ...]
+    denoised: tuple[Array, ...]
+    path: Image
+
+
+def global_pass(
+    network: ProgressiveDualNetwork, params: Params, small: Image, texture: Array, mask: Array
+) -> GlobalPass:
+    """The whole photograph, on a grid that may be larger than it.
+
+    Args:
+        network: which network it is.
+        params: of its enhancement module alone.
+        small, texture: as `enhancement.observe` gives them [n, h, w, 3].
+        mask: 1 for cells that count, 0 for others [n, h, w, 1].
+
+    Returns:
+        What the network estimates where the mask has ones.
     """
-
-    black: PerChannel
-    log_exposure: Array
-    noise: Array
-    context: Array
-    mean_path: Array
-
-    def part(self, rows: slice, columns: slice) -> "Survey":
-        """The grids' part under a window that is given in pixels."""
-        over = (
-            slice(None),
-            *(slice(s.start // REDUCTION, s.stop // REDUCTION) for s in (rows, columns)),
-        )
-        return self._replace(
-            log_exposure=self.log_exposure[over],
-            noise=self.noise[over],
-            context=self.context[over],
-        )
-
-
-class Window(NamedTuple):
-    """Where to compute, and which part of that to keep: slices of rows and columns in pixels."""
-
-    rows: slice
-    columns: slice
-    kept_rows: slice
-    kept_columns: slice
-
-    @property
-    def inner_rows(self) -> slice:
-        """The kept rows as counted within the window."""
-        return _within(self.kept_rows, self.rows)
-
-    @property
-    def inner_columns(self) -> slice:
-        """The kept columns as counted within the window."""
-        return _within(self.kept_columns, self.columns)
+    module = Enhancement(network.width, network.stages, network.texture, network.dtype)
+    estimate = module.apply({"params": params}, small, texture, mask, method="on_grid")
+    noise = enhancement.amplified_noise(
+        small,
+        enhancement.remove_black(small, estimate.black),
+        sum(estimate.increments),
+        estimate.shot_noise,
+        estimate.read_noise,
+    )
+    return GlobalPass(
+        estimate.black,
+        jnp.stack(estimate.increments, axis=1),
+        noise,
+        estimate.context,
+        estimate.shot_noise,
+        estimate.read_noise,
+    )
 
 
-def _within(kept: slice, whole: slice) -> slice:
-    return slice(kept.start - whole.start, kept.stop - whole.start)
+def render_tile(
+    network: ProgressiveDualNetwork, params: Params, low: Image, whole: GlobalPass, valid: Array
+) -> Rendered:
+    """A tile of the photograph, in an array that may be larger than it.
 
+    Args:
+        network: which network it is.
+        params: of its denoising module alone.
+        low: sRGB [n, h, w, 3], sides divisible by 8.
+        whole: the part of the global pass under the tile; one cell beyond what is there, where the
+            array has one, repeats the last.
+        valid: how many rows and columns are there [n, 2], divisible by 8.
 
-def survey(
-    network: ProgressiveDualNetwork, params: Params, low: Image, size: tuple[int, int]
-) -> Survey:
-    """One look at the whole: low [n, h, w, 3] with sides divisible by 8, `size` without padding."""
-    module = Enhancement(network.width, network.stages, network.dtype)
-    found = module.apply({"params": params["params"]["enhancement"]}, low)
-    total = sum(found.increments)
-    small = im.pool(low, REDUCTION)
-    start = enhancement.remove_black(small, found.black)
-    noise = enhancement.amplified_noise(small, start, total, found.shot_noise, found.read_noise)
-    exponent = im.upsample(im.curve_exponent(total), REDUCTION)
-    path = im.unpad(jnp.log(exponent), *size) / im.CURVE_A
-    mean = path.mean(axis=(1, 2, 3), keepdims=True)
-    return Survey(found.black, total, noise, found.context, mean)
-
-
-def develop(
-    network: ProgressiveDualNetwork, params: Params, low: Image, seen: Survey
-) -> tuple[Image, Image, Image]:
-    """A window of the photograph with its part of the survey -> (restored, brightened, path)."""
-    start = enhancement.remove_black(low, seen.black)
-    brightened, exponent = enhancement.brighten(start, seen.log_exposure)
+    Returns:
+        Every stage of it; right where the tile is there, `layout.margin` pixels from cut edges.
+    """
+    start = enhancement.remove_black(low, whole.black)
+    total = jnp.zeros_like(whole.increments[:, 0])
+    enhanced = []
+    for increment in jnp.unstack(whole.increments, axis=1):
+        total = total + increment
+        brightened, exponent = enhancement.brighten(start, total)
+        enhanced.append(brightened)
     levels = (network.widths, network.depths, network.blocks)
     module = Denoising(*levels, network.noise_map, network.dtype)
-    denoised = module.apply(
-        {"params": params["params"]["denoising"]}, brightened, seen.noise, seen.context
-    )
-    return denoised[-1], brightened, jnp.log(exponent) / im.CURVE_A
+    denoised = module.apply({"params": params}, enhanced[-1], whole.noise, whole.context, valid)
+    return Rendered(tuple(enhanced), denoised, jnp.log(exponent) / im.CURVE_A)
 
 
-def margin(depths: Sequence[int], blocks: Sequence[int]) -> int:
-    """Pixels at a window's cut edge that are not those of the whole; a multiple of `REDUCTION`.
+def path_sum(log_exposure: Array, rows: Array, columns: Array) -> PerImage:
+    """Sum of the path over weighted pixels and all channels, as `PDNOutput.path` has it per pixel.
 
-    The lifted exponent is off by half a cell of the grid. Level l, coarsest first, sees blocks,
-    through 2 + 2·depth convolutions that each look one block further, and its enlargement one pixel
-    of 2^l.
+    Args:
+        log_exposure: ln k of the whole path on a tile's grid [n, h/8, w/8, 3].
+        rows, columns: weights of its pixels [n, h] and [n, w].
+
+    Returns:
+        One number per image; divided by three times the sum of weights it is the mean.
     """
-    off = REDUCTION // 2
-    for depth, block, side in zip(depths, blocks, cells(blocks), strict=True):
-        off = math.ceil(off / side) * side + (2 + 2 * depth) * side + side // block
-    return math.ceil(off / REDUCTION) * REDUCTION
-
-
-def windows(height: int, width: int, *, tile: int, overlap: int) -> Iterator[Window]:
-    """Windows of one size whose kept parts cover the photograph, as few as keep `tile` a side.
-
-    height, width and overlap, the network's `margin`, divide by `REDUCTION`. Neighbouring kept parts
-    may overlap too.
-    """
-    axes = [_along(length, tile, overlap) for length in (height, width)]
-    for (rows, kept_rows), (columns, kept_columns) in itertools.product(*axes):
-        yield Window(rows, columns, kept_rows, kept_columns)
-
-
-def _along(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
-    """(window, kept part) along one axis, all of one size."""
-    parts = math.ceil(length / tile)
-    kept = math.ceil(length / parts / REDUCTION) * REDUCTION
-    size = min(length, kept + overlap * min(parts - 1, 2))
-    found = []
-    for index in range(parts):
-        start = min(index * kept, length - kept)
-        begin = min(max(start - overlap, 0), length - size)
-        found.append((slice(begin, begin + size), slice(start, start + kept)))
-    return found
+    exponent = im.upsample(im.curve_exponent(log_exposure), REDUCTION)
+    path = jnp.log(exponent) / im.CURVE_A
+    lines = (path.sum(axis=-1) * columns[:, None, :]).sum(axis=-1)
+    return (lines * rows).sum(axis=-1)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from pdn_jax.errors import InputError as InputError
+
 Image = Float[Array, "*batch height width channel"]
 PerImage = Float[Array, "*batch"]
 PerChannel = Float[Array, "*batch 3"]
@@ -23,10 +25,6 @@ Params = Any
 
 Distance = Callable[[Array, Array], Array]
 """(prediction, target) -> elementwise distance; never reduces over the batch."""
-
-
-class InputError(ValueError):
-    """Bad input from a person: one line that names the thing, what was expected and the remedy."""
 
 
 class Neutral(NamedTuple):

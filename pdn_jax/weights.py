@@ -12,17 +12,18 @@ One, since safetensors writes several in any order: the same weights are the sam
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax.traverse_util import flatten_dict, unflatten_dict
 
+from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
-from pdn_jax.types import InputError, Params
+
+Params = Any
 
 FORMAT = "2"
 """Version of the file's layout; another one is refused, not guessed at."""
@@ -73,7 +74,7 @@ def save(path: str | Path, weights: Weights) -> None:
     """
     path = _file(path)
     # Safetensors copies raw memory, so a transposed view must be laid out first.
-    flat = flatten_dict(weights.params, sep="/")
+    flat = flatten(weights.params)
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in flat.items()}
     facts = {
         "format": FORMAT,
@@ -114,7 +115,7 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
         weights = Weights(
             facts["variant"],
             _keywords(facts["model"]),
-            unflatten_dict(tensors, sep="/"),
+            unflatten(tensors),
             facts["metadata"],
         )
     except (KeyError, ValueError) as error:
@@ -199,8 +200,46 @@ def half(params: Params) -> Params:
 
 
 def _mapped(function: Callable[[Any], Any], tree: Params) -> Params:
-    flat = flatten_dict(tree, sep="/")
-    return unflatten_dict({name: function(leaf) for name, leaf in flat.items()}, sep="/")
+    return unflatten({name: function(leaf) for name, leaf in flatten(tree).items()})
+
+
+def flatten(tree: Params) -> dict[str, Any]:
+    """Nested dictionaries as one.
+
+    Args:
+        tree: dictionaries of dictionaries of leaves, named by strings.
+
+    Returns:
+        Path, joined by "/" -> leaf, in the order of `jax.tree.leaves`.
+    """
+    return dict(_leaves(tree))
+
+
+def _leaves(tree: Params, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        for name in sorted(tree):
+            yield from _leaves(tree[name], (*path, name))
+    else:
+        yield "/".join(path), tree
+
+
+def unflatten(flat: Mapping[str, Any]) -> Params:
+    """The inverse of `flatten`.
+
+    Args:
+        flat: path, joined by "/" -> leaf.
+
+    Returns:
+        Nested dictionaries.
+    """
+    tree: Params = {}
+    for path, leaf in flat.items():
+        *folders, name = path.split("/")
+        inner = tree
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = leaf
+    return tree
 
 
 def parse_model(text: str) -> dict[str, Any]:
@@ -235,7 +274,7 @@ def check(params: Params, expected: Params) -> None:
         InputError: naming the first leaf, in order of name, that differs, and both shapes.
     """
     given, wanted = (
-        {name: tuple(leaf.shape) for name, leaf in flatten_dict(tree, sep="/").items()}
+        {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
         for tree in (params, expected)
     )
     for name in sorted(given.keys() | wanted.keys()):

@@ -28,6 +28,7 @@ cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
 jax.config.update("jax_compilation_cache_dir", cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+os.environ["PDN_JAX_CACHE"] = os.path.join(cache.name, "programs")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # Data sets built by a test are this session's alone.

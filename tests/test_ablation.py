@@ -11,7 +11,7 @@ from scipy import stats
 
 from pdn_jax import cli
 from train import evaluate
-from train.main import parse
+from train.config import parse
 from train.tools import ablation
 
 NAMES = [f"dark/dev/{i}" for i in range(6)] + [f"hdr/dev/{i}" for i in range(4)]

@@ -169,6 +169,7 @@ def rows(text):
     return {name: values for name, *values in cells}
 
 
+@pytest.mark.slow
 def test_count_prints_a_row_per_variant(capsys):
     count.main(["--size", "64x96"])
     text = capsys.readouterr().out
@@ -195,6 +196,7 @@ def test_counts_that_are_none(argument):
     assert count.positive_integer("12") == 12
 
 
+@pytest.mark.slow
 def test_data_prints_how_fast_crops_come_and_are_taken(capsys):
     smallest = "--variant tiny --batch 4 --crop 32 --seconds 0.1 --steps 2 --copies 1 --workers 1"
     data_benchmark.main(smallest.split())
@@ -209,6 +211,7 @@ def test_data_prints_how_fast_crops_come_and_are_taken(capsys):
     assert float(table["tiny takes"][2]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hastily")
 def test_convolution_prints_every_form(capsys):
     convolution_benchmark.main(["--shapes", "4x6x3x2", "4x5x20x18", "--repeats", "1"])

@@ -10,9 +10,9 @@ from PIL import Image as PILImage
 
 from pdn_jax import cli, degradation
 from pdn_jax.types import Physics
+from train.config import parse
 from train.data import calibrated_camera, mixture
-from train.main import parse
-from train.tools import calibrate_camera, prepare
+from train.tools import calibrate_camera, calibration_report, prepare
 
 CAMERA = degradation.camera()
 EXPOSURES = (0.03, 0.04, 0.05, 0.06, 0.045, 0.035)
@@ -37,6 +37,17 @@ def photograph(seed, side=96):
     return np.rint(255 * np.stack(waves, axis=-1)).astype(np.uint8)
 
 
+def fits(**evidence):
+    """A fit of every exposure, as `fit_pairs` makes them; what is given differs in the first."""
+    plain = dict.fromkeys(calibrate_camera.EVIDENCE, 1.0) | {"black": 0.0}
+    numbers = [plain | evidence, *[plain] * (len(EXPOSURES) - 1)]
+    thetas = [jax.tree.map(np.asarray, truth(exposure)) for exposure in EXPOSURES]
+    return [
+        calibrated_camera.Fit(f"cam/train/{place}", theta, own)
+        for place, (theta, own) in enumerate(zip(thetas, numbers, strict=True))
+    ]
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Six pairs of one camera and one whose dark frame shows something else, calibrated."""
@@ -59,16 +70,18 @@ def written(tmp_path_factory):
     return root
 
 
-def test_the_physics_of_each_pair_is_found(written):
+@pytest.mark.slow
+def test_the_physics_of_each_pair_is_recovered(written):
     _, known = calibrated_camera.load_calibration(written / "cam.json")
     assert len(known) == 7
     for index, exposure in enumerate(EXPOSURES):
-        found = known[f"cam/train/{index}"]
-        assert float(found.exposure) == pytest.approx(exposure, rel=0.03)
-        np.testing.assert_allclose(found.gains, truth(exposure).gains, rtol=0.03)
-        assert float(found.shot_noise) == pytest.approx(3e-4, rel=0.5)
+        theta = known[f"cam/train/{index}"]
+        assert float(theta.exposure) == pytest.approx(exposure, rel=0.03)
+        np.testing.assert_allclose(theta.gains, truth(exposure).gains, rtol=0.03)
+        assert float(theta.shot_noise) == pytest.approx(3e-4, rel=0.5)
 
 
+@pytest.mark.slow
 def test_a_pair_of_two_scenes_is_left_out(written):
     content = json.loads((written / "cam.json").read_text())
     reasons = {pair["name"]: pair["reason"] for pair in content["pairs"]}
@@ -77,12 +90,14 @@ def test_a_pair_of_two_scenes_is_left_out(written):
     assert camera.log_exposure.shape == (6,)
 
 
+@pytest.mark.slow
 def test_the_pictures_are_there(written):
     for name in ("cam.png", "cam-pairs.jpg"):
         with PILImage.open(written / name) as picture:
             assert np.asarray(picture).std() > 10
 
 
+@pytest.mark.slow
 def test_smeared_noise_is_counted_in_full():
     """White noise blurred over its neighbours: σs is raised until the spread is the same."""
     normal = np.full((96, 96, 3), 128, np.uint8)
@@ -98,9 +113,47 @@ def test_smeared_noise_is_counted_in_full():
     assert float(fit.physics.shot_noise) > 1.3 * float(plain.shot_noise)
 
 
+@pytest.mark.parametrize(
+    ("evidence", "reason"),
+    [
+        ({}, ""),
+        ({"residual": 2.9}, ""),
+        ({"residual": 3.5}, "residual 3.50, the limit is 3.00"),
+        ({"black": 0.25}, "black for 25% of it that is lit"),
+    ],
+)
+def test_what_the_model_cannot_explain_is_left_out_with_its_reason(evidence, reason):
+    """Three times the median residual of its data set, which is 1 here, and a tenth black."""
+    judged = calibrate_camera.judge(fits(**evidence))
+    assert [fit.reason for fit in judged] == [reason, *[""] * 5]
+
+
+def test_the_tables_hold_the_fitted_numbers():
+    """κ's median and range by hand; what was left out has a table of its own."""
+    judged = calibrate_camera.judge(fits(black=0.25, noise=7.0))
+    tables = calibration_report.tables(judged, calibrated_camera.distribution(judged))
+    theta, remains, left = ({r[0]: r[1:] for r in rows(table)} for table in tables)
+    middle, low, high = np.quantile(EXPOSURES[1:], [0.5, 0.05, 0.95])
+    assert theta["κ"][:2] == (f"{middle:.3g}", f"{low:.3g} – {high:.3g}")
+    assert remains["spread, of 255"][0] == "1"  # and not of the one that is left out
+    assert left == {"cam/train/0": ("black for 25% of it that is lit",)}
+
+
+def rows(table):
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_the_middle_of_a_photograph_is_fitted():
+    image = np.arange(5 * 6 * 3).reshape(5, 6, 3)
+    np.testing.assert_array_equal(calibrate_camera.central(image, 2), image[1:3, 2:4])
+    np.testing.assert_array_equal(calibrate_camera.central(image, 9), image)
+    np.testing.assert_array_equal(calibrate_camera.central(image, 0), image)
+
+
 # --- training with it ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_draws_from_it_and_knows_its_pairs(written):
     config = parse(
         [
@@ -132,14 +185,34 @@ def explain(argv, capsys):
     ("more", "said"),
     [
         (["--out", "x.txt"], "x.txt must end in .json"),
-        (["--data", "nothing"], "no data set 'nothing'"),
-        (["--split", "dev"], "cam has no split 'dev'"),
-        (["--data", "cam,cam"], "each once"),
-        (["--data", "packaged"], "packaged holds photographs without a dark partner"),
+        (["--data", "nothing"], "no data set 'cam'"),
+        (["--data", "cam"], "name each data set once"),
         (["--window", "8"], "--window is 8"),
+        (["--split", "train", "--split", "dev"], "--split is given twice"),
     ],
 )
-def test_a_bad_command_is_one_line(written, capsys, monkeypatch, tmp_path, more, said):
+def test_a_bad_command_is_one_line(capsys, monkeypatch, tmp_path, more, said):
+    monkeypatch.chdir(tmp_path)
+    if "twice" in said:
+        with pytest.raises(SystemExit):
+            calibrate_camera.options_of(["--data", "cam", *more])
+        assert said in capsys.readouterr().err
+        return
+    code, error = explain(["--data", "cam", "--data-dir", str(tmp_path), *more], capsys)
+    assert (code, said in error) == (2, True), error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--data", "nothing"], "no data set 'nothing'"),
+        (["--split", "dev"], "cam has no split 'dev'"),
+        (["--data", "packaged"], "packaged holds photographs without a dark partner"),
+    ],
+)
+def test_a_set_that_cannot_be_used_is_one_line(written, capsys, monkeypatch, tmp_path, more, said):
     monkeypatch.chdir(tmp_path)
     argv = ["--data", "cam", "--data-dir", str(written / "built"), *more]
     code, error = explain(argv, capsys)
@@ -147,6 +220,7 @@ def test_a_bad_command_is_one_line(written, capsys, monkeypatch, tmp_path, more,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(written, capsys):
     before = (written / "cam.json").read_bytes()
     argv = ["--data", "cam", "--out", str(written / "cam.json")]
@@ -165,8 +239,9 @@ def test_nothing_is_overwritten(written, capsys):
         (lambda c: json.dumps(c).replace('"exposure"', '"exposition"'), "no sound calibration"),
     ],
 )
-def test_a_damaged_file_is_refused_by_name(written, tmp_path, change, said):
-    content = json.loads((written / "cam.json").read_text())
+def test_a_damaged_file_is_refused_by_name(tmp_path, change, said):
+    calibrated_camera.save(tmp_path / "cam.json", fits(), data=["cam"], split="train", window=96)
+    content = json.loads((tmp_path / "cam.json").read_text())
     (tmp_path / "bad.json").write_text(change(content))
     with pytest.raises(calibrated_camera.InputError, match=said):
         calibrated_camera.load_calibration(tmp_path / "bad.json")

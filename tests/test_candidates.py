@@ -26,6 +26,7 @@ def two(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two")
 def test_a_table_is_made_and_added_to(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(candidates, "step_seconds", lambda configs, _: dict.fromkeys(configs, 30.0))
@@ -43,6 +44,7 @@ def test_a_table_is_made_and_added_to(tmp_path, monkeypatch, capsys):
     assert "b, wide" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_steps_are_timed_on_real_batches(monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", SMALL)
     options = argparse.Namespace(

@@ -218,6 +218,7 @@ def test_a_write_that_fails_is_told_at_the_next_look(tmp_path, monkeypatch):
         while time.monotonic() < until:
             checkpoints.check()
             time.sleep(0.01)
+        raise AssertionError("nothing was told")
 
     with opened(tmp_path) as checkpoints:
         save(checkpoints, 1)
@@ -263,7 +264,8 @@ def test_all_is_on_the_disk_before_a_checkpoint_counts(tmp_path, monkeypatch):
     assert late <= {"commit_success.txt"}
 
 
-def test_the_best_can_be_told_later_and_is_remembered(tmp_path):
+@pytest.mark.parametrize("reopened", [True, False])
+def test_the_best_can_be_told_later_and_is_remembered(tmp_path, reopened):
     with opened(tmp_path, keep=2) as checkpoints:
         assert checkpoints.best() == -np.inf
         save(checkpoints, 1)
@@ -271,13 +273,21 @@ def test_the_best_can_be_told_later_and_is_remembered(tmp_path):
         checkpoints.wait()
         assert not checkpoints.is_judged(1)
         checkpoints.judge(1, 11.0)
-    with opened(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.best() == 11.0
-        assert checkpoints.is_judged(1)
-        for step in (3, 4, 5):
-            save(checkpoints, step, 9.0)
+        if not reopened:
+            three_more(checkpoints)
+    if reopened:
+        with opened(tmp_path, keep=2) as checkpoints:
+            three_more(checkpoints)
     with opened(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps() == [1, 4, 5]
+
+
+def three_more(checkpoints):
+    """Steps 3 to 5, none of them better than the first."""
+    assert checkpoints.best() == 11.0
+    assert checkpoints.is_judged(1)
+    for step in (3, 4, 5):
+        save(checkpoints, step, 9.0)
 
 
 @pytest.mark.parametrize(

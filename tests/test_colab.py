@@ -58,7 +58,7 @@ def test_redefines_nothing_of_the_project(path):
         kinds = (ast.FunctionDef, ast.ClassDef)
         return {node.name for node in ast.parse(source).body if isinstance(node, kinds)}
 
-    files = [file for folder in ("pdn_jax", "train") for file in (ROOT / folder).glob("*.py")]
+    files = [file for folder in ("pdn_jax", "train") for file in (ROOT / folder).rglob("*.py")]
     theirs = set().union(*(defined(file.read_text()) for file in files))
     ours = set().union(*(defined(python(cell.source)) for cell in code_cells(path)))
     assert {"enhance", "train"} <= theirs
@@ -74,6 +74,7 @@ def project(tmp_path):
     folder = tmp_path / "a project"
     (folder / "colab").mkdir(parents=True)
     (folder / "train").mkdir()
+    (folder / "train" / "__init__.py").touch()
     (folder / "train" / "loop.py").touch()
     return folder
 
@@ -106,6 +107,7 @@ def test_the_project_is_found_in_a_folder_that_is_named(project, set_up, tmp_pat
     assert set_up(tmp_path, repository=project) == (project, [])
 
 
+@pytest.mark.slow
 def test_the_project_is_cloned_from_a_url_once(project, set_up, tmp_path):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", project]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "first"]):
@@ -145,6 +147,7 @@ def own_kernel(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)  # the notebook finds the project by itself
 
 
+@pytest.mark.slow
 def test_quickstart_runs_from_top_to_bottom(own_kernel, tmp_path):
     notebook = nbformat.read(QUICKSTART, as_version=4)
     cells = {cell.id: cell for cell in notebook.cells}

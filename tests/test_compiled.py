@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdn_jax import compiled, inference
+from pdn_jax import compiled
 from pdn_jax.compiled import Compiled
 from pdn_jax.weights import load
 from train import evaluate
@@ -39,12 +39,11 @@ def test_static_arguments_count_by_value():
 
 
 def test_a_folder_of_many_sizes_keeps_few_programs():
-    """What enhancing and scoring leave behind."""
-    network = inference.prepare(load("tiny"))[1]
+    """What scoring leaves behind."""
     for rows in range(16, 80, 8):
         photo = np.full((rows, 24, 3), 0.1, np.float32)
         pairs = [("", photo, photo)]
         for scores in evaluate.comparison(load("tiny"), pairs).values():
             assert np.isfinite(scores.values[:, 1]).all()
-        for method in (network.plain, evaluate._score, evaluate.BASELINES["equalised"]):
+        for method in (evaluate._score, evaluate.BASELINES["equalised"]):
             assert 0 < method.compiled._cache_size() <= 4

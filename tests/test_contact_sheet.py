@@ -24,10 +24,12 @@ def pairs(tmp_path_factory):
 
 
 def run(pairs, out, *more):
-    where = ["--data-dir", str(pairs / "built"), "--out", str(out), "--weights", "tiny"]
+    where = ["--data-dir", str(pairs / "built"), "--out", str(out)]
+    where += [] if "--weights" in more else ["--weights", "tiny"]
     return cli.explained(lambda: contact_sheet.run([*where, *more]))
 
 
+@pytest.mark.slow
 def test_sheets_of_pairs_and_of_a_folder(pairs, tmp_path, capsys):
     folder = str(pairs / "source/dev/low")
     options = ["--data", "pairs/dev", "--photos", folder, "--rows", "2", "--height", "48"]
@@ -43,6 +45,25 @@ def test_sheets_of_pairs_and_of_a_folder(pairs, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-4:] == [str(p) for p in (*sheets[2:], *sheets[:2])]
     assert run(pairs, tmp_path / "out", *options) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_sheet_holds_so_many_photographs(monkeypatch):
+    """Three photographs, two on a sheet; the dial and no truth make three pictures of each."""
+    dials = []
+
+    def enhance(low, weights, exposure=1.0):
+        dials.append(exposure)
+        return np.rint(low * exposure).astype(np.uint8)
+
+    monkeypatch.setattr(contact_sheet.inference, "enhance", enhance)
+    shown = [(f"{place}", np.full((48, 64, 3), 90, np.uint8), None) for place in range(3)]
+    first, second = contact_sheet.pages(shown, None, 2, 48)
+    assert first.shape[0] - second.shape[0] == 48 + 8  # a row and its gap
+    assert first.shape[1] == second.shape[1]
+    assert dials == [0.5, 1.0] * 3
+    with_truth = [(name, low, low) for name, low, _ in shown[:1]]
+    (third,) = contact_sheet.pages(with_truth, None, 2, 48)
+    assert third.shape[1] > second.shape[1]
 
 
 @pytest.mark.parametrize(

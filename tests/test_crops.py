@@ -8,7 +8,8 @@ import pytest
 from PIL import Image as PILImage
 
 from pdn_jax.types import InputError
-from train.data import crops, store
+from train.data import crops, mixture, store
+from train.data.prefetch import prefetched
 from train.tools import prepare
 
 CROPS = crops.Crops(size=32, smallest=0.4, between=3)
@@ -52,12 +53,12 @@ def split(built, name):
 
 
 def make(built, names=("pairs",), weights=None, *, seed=0, batch_size=4, budget=10**8, **more):
-    return crops.batches(
+    return mixture.batches(
         [split(built, name) for name in names],
         weights or [1.0] * len(names),
         seed=seed,
         batch_size=batch_size,
-        crops=more.pop("crops", CROPS),
+        taken=more.pop("taken", CROPS),
         cache=crops.Cache(budget),
         **more,
     )
@@ -113,7 +114,7 @@ def test_both_images_of_a_pair_are_cropped_and_turned_alike(built):
 
 def test_frames_between_are_real_exposures_of_the_same_crop(built):
     """Divided by 16, 8, 4, 2 and 1: between a dark frame and the target are those of its scene."""
-    dataset = make(built, ("brackets",), crops=CROPS._replace(between=2))
+    dataset = make(built, ("brackets",), taken=CROPS._replace(between=2))
     inner = {16: {8, 4, 2}, 8: {4, 2}, 4: {2}, 2: {1}}
     seen = set()
     for step in range(10):
@@ -122,10 +123,10 @@ def test_frames_between_are_real_exposures_of_the_same_crop(built):
             batch["low"], batch["normal"], batch["between"], strict=True
         ):
             (dark,) = (d for d in inner if np.array_equal(low, normal // d))
-            found = [d for f in frames for d in (8, 4, 2, 1) if np.array_equal(f, normal // d)]
-            assert len(found) == 2
-            assert found == sorted(found, reverse=True)
-            assert set(found) <= inner[dark]
+            divisors = [d for f in frames for d in (8, 4, 2, 1) if np.array_equal(f, normal // d)]
+            assert len(divisors) == 2
+            assert divisors == sorted(divisors, reverse=True)
+            assert set(divisors) <= inner[dark]
             seen.add(dark)
     assert seen == {16, 8, 4, 2}
 
@@ -175,7 +176,7 @@ def test_data_sets_come_by_their_weights(built):
 def test_a_part_of_the_real_crops_is_taken_at_another_scale(built):
     """Steps between neighbours tell the scale: 1 as it is, less where enlarged, more where reduced."""
     taken = crops.Crops(size=32, smallest=0.4, between=2, scaled=0.5, enlarged=0.75)
-    dataset, slopes = make(built, ("pairs", "brackets"), crops=taken), []
+    dataset, slopes = make(built, ("pairs", "brackets"), taken=taken), []
     for step in range(40):
         batch = dataset[step]
         for low, normal in zip(
@@ -193,13 +194,13 @@ def test_a_part_of_the_real_crops_is_taken_at_another_scale(built):
 # --- order, restarts, workers, shares ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_going_on_gives_the_batches_of_not_stopping(built, workers):
     """A restart at step 3 is bit for bit the run that went on; so are other counts of workers."""
     dataset = make(built, ALL)
-    with crops.stream(dataset, 0, threads=2, workers=workers) as batches:
+    with prefetched(dataset, 0, threads=2, workers=workers) as batches:
         whole = [next(batches) for _ in range(6)]
-    with crops.stream(make(built, ALL), 3, threads=1, workers=workers) as batches:
+    with prefetched(make(built, ALL), 3, threads=1, workers=workers) as batches:
         rest = [next(batches) for _ in range(3)]
     for step in range(6):
         assert_same(whole[step], dataset[step])
@@ -213,9 +214,9 @@ def test_processes_share_a_batch(built):
     shares = [make(built, ALL, process=(which, 2)) for which in range(2)]
     for step in (0, 5):
         for which, share in enumerate(shares):
-            places = crops.places(4, (which, 2))
+            places = mixture.places(4, (which, 2))
             assert_same(share[step], {k: v[places] for k, v in whole[step].items()})
-    assert sorted(np.concatenate([crops.places(4, (w, 2)) for w in range(2)])) == [0, 1, 2, 3]
+    assert sorted(np.concatenate([mixture.places(4, (w, 2)) for w in range(2)])) == [0, 1, 2, 3]
 
 
 def test_a_batch_that_does_not_divide_is_refused(built):
@@ -225,7 +226,7 @@ def test_a_batch_that_does_not_divide_is_refused(built):
 
 def test_an_image_smaller_than_the_crop_is_named(built):
     with pytest.raises(InputError, match=r"in data set pairs is 80×64 .*crop_size=72"):
-        make(built, crops=CROPS._replace(size=72))
+        make(built, taken=CROPS._replace(size=72))
 
 
 # --- crops of photographs, the cache -------------------------------------------------------------

@@ -5,6 +5,7 @@ Nothing is trained or measured here: a command goes as far as its options.
 
 import argparse
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -37,6 +38,7 @@ LONGEST = 90
 """Words of a paragraph in the README."""
 
 
+@functools.cache
 def texts():
     """Name -> text of every document, docstring of a module, notebook and card."""
     found = {path.name: path.read_text() for path in DOCUMENTS}
@@ -265,6 +267,18 @@ def paragraphs(text):
     text = re.sub(r"^(\||#).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(- |\d+\. )", r"\n\1", text, flags=re.MULTILINE)
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def test_the_map_of_the_readme_names_every_module_of_the_library():
+    """And every command, and nothing that is not there."""
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^```\n(pdn_jax/.*?)^```", text, re.MULTILINE | re.DOTALL)
+    library, program = block.split("\ntrain/")
+    modules = {path.stem for path in (ROOT / "pdn_jax").glob("[!_]*.py")}
+    tools = {path.stem for path in (ROOT / "train/tools").glob("[!_]*.py")}
+    assert modules <= set(re.findall(r"\w+", library))
+    assert tools - {"calibration_report", "curves"} <= set(re.findall(r"\w+", program))
+    assert set(re.findall(r"(\w+)\.py", library)) <= modules
 
 
 def test_no_paragraph_of_the_readme_is_long():

@@ -33,7 +33,7 @@ def root(tmp_path_factory):
     (root / "run").mkdir()
     (root / "run/config.json").write_text(json.dumps(config.to_dict()))
     model = ProgressiveDualNetwork(**VARIANTS["tiny"])
-    params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     weights.save(root / "run", weights.Weights("tiny", dict(VARIANTS["tiny"]), params, {}))
     said = {"what": "squares", "source": "us", "licence": "free"}
     about = {"data": {"pairs": said}, "failures": [{"what": "everything"}]}
@@ -48,6 +48,7 @@ def run(root, out, **changes):
     return cli.explained(lambda: export_weights.run(argv))
 
 
+@pytest.mark.slow
 def test_a_run_becomes_weights_with_a_card(root, tmp_path, capsys):
     assert run(root, tmp_path) == 0
     stored, trained = weights.load(tmp_path / "tiny"), weights.load(root / "run")
@@ -71,10 +72,11 @@ def test_a_run_becomes_weights_with_a_card(root, tmp_path, capsys):
     assert f"{scores['psnr']['mean']:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_on_the_card_trains_what_was_trained(root, tmp_path):
     import shlex
 
-    from train.main import parse
+    from train.config import parse
 
     assert run(root, tmp_path) == 0
     (training,) = json.loads((tmp_path / "tiny/card.json").read_text())["training"]
@@ -89,6 +91,7 @@ def test_the_command_on_the_card_trains_what_was_trained(root, tmp_path):
     assert json.loads(json.dumps(config)) == wanted
 
 
+@pytest.mark.slow
 def test_a_run_that_started_from_another_names_both(root, tmp_path, capsys):
     config = json.loads((root / "run/config.json").read_text())
     config["model"]["weights"], config["seed"] = str(root / "run"), 7
@@ -140,6 +143,7 @@ def test_a_folder_that_is_a_file_is_refused_before_any_work(root, tmp_path, caps
     assert "is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_card_that_cannot_be_written_leaves_the_old_weights(root, tmp_path, capsys, monkeypatch):
     assert run(root, tmp_path) == 0
     old = (tmp_path / "tiny/weights.safetensors").read_bytes()

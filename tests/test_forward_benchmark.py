@@ -52,6 +52,7 @@ def test_peaks_follow_from_the_fastest_calls(monkeypatch):
 # --- rows --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cost_counts_products_and_what_must_move():
     macs, moved = engines.cost(TASK._replace(variant="tiny", model=VARIANTS["tiny"]))
     parameters, *parts = count.network_macs("tiny", (1, 16, 32, 3))
@@ -212,6 +213,7 @@ def echo(first):
         asked = yield 1 / asked
 
 
+@pytest.mark.slow
 def test_a_worker_is_a_process_that_answers(monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "mine")
     with workers.Worker(echo, "first") as worker:
@@ -224,6 +226,7 @@ def test_a_worker_is_a_process_that_answers(monkeypatch):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_is_a_failure():
     with workers.Worker(echo, "first") as worker, pytest.raises(workers.Failure, match="code 3"):
         worker.ask("end")
@@ -248,6 +251,7 @@ def taking(count):
     yield size, held, gone, workers.peak() - again
 
 
+@pytest.mark.slow
 def test_memory_is_what_was_taken_since():
     """In a process of its own: memory that an old one has given back is taken without a trace."""
     found = workers.apart(taking, 2**23)
@@ -268,6 +272,7 @@ def rows(text):
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
 
+@pytest.mark.slow
 def test_forward_prints_a_row_per_variant_and_engine(monkeypatch, capsys):
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     monkeypatch.setattr(engines, "missing", lambda name: ["torch"])
@@ -289,6 +294,7 @@ def test_forward_prints_a_row_per_variant_and_engine(monkeypatch, capsys):
         assert ratio == "1.00×"
 
 
+@pytest.mark.slow
 def test_large_photographs_are_what_a_user_gets(monkeypatch, tmp_path):
     """In tiles, uint8 in and out; to rounding what the jitted network makes."""
     task = TASK._replace(height=72, width=80)
@@ -304,6 +310,7 @@ def test_large_photographs_are_what_a_user_gets(monkeypatch, tmp_path):
     assert not task._replace(dtype="bfloat16").in_tiles
 
 
+@pytest.mark.slow
 def test_every_engine_that_is_installed_is_compared(monkeypatch, capsys):
     for package in engines.NEEDS["onnx"]:
         pytest.importorskip(package)

@@ -27,8 +27,11 @@ TRAIN_COMMAND = 'pip install -e ".[train]" && python -m train.main --config conf
 ARROWS = {
     "__init__": set(),
     "__main__": {"cli"},
-    "types": set(),
+    "errors": set(),
+    "types": {"errors"},
     "files": set(),
+    "cache": {"files"},
+    "executable": set(),
     "resampling": {"types"},
     "image": {"types", "resampling"},
     "fitting": {"types", "image"},
@@ -39,21 +42,35 @@ ARROWS = {
     "metrics": {"types", "image"},
     "convolution": set(),
     "compiled": set(),
-    "enhancement": {"types", "image", "convolution"},
-    "denoising": {"types", "image", "convolution"},
-    "model": {"types", "image", "enhancement", "denoising"},
-    "tiling": {"types", "image", "enhancement", "denoising", "model"},
+    "layout": set(),
+    "enhancement": {"types", "image", "convolution", "layout"},
+    "denoising": {"types", "image", "convolution", "layout"},
+    "model": {"types", "image", "enhancement", "denoising", "layout"},
+    "tiling": {"types", "image", "enhancement", "denoising", "model", "layout"},
+    "dial": {"types", "image", "model"},
+    "temporal": {"types", "image", "enhancement", "layout"},
+    "ycbcr": {"types"},
+    "video_input": {"errors", "ycbcr"},
+    "video_output": {"errors", "ycbcr", "video_input"},
+    "video": {
+        *("errors", "image", "layout", "weights", "compiled", "enhancer", "files", "temporal"),
+        *("ycbcr", "video_input", "video_output"),
+    },
     "balance": {"types"},
     "distances": {"types", "metrics"},
     "positive_direction": {"types", "image", "distances"},
     "negative_direction": {"types", "image", "distances", "positive_direction"},
     "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
-    "weights": {"types", "files"},
-    "codec": {"types"},
-    "photo": {"types", "codec"},
+    "weights": {"errors", "files"},
+    "shapes": {"errors", "weights"},
+    "programs": {"cache", "dial", "executable", "model", "shapes", "tiling", "weights"},
+    "enhancer": {"cache", "errors", "executable", "layout", "programs", "weights"},
+    "inference": {"enhancer", "weights"},
+    "photos": {"errors", "files"},
+    "photo": {"errors", "photos"},
     "sheet": set(),
-    "inference": {"types", "image", "model", "tiling", "weights", "photo", "compiled"},
-    "cli": {"__init__", "types", "inference", "weights", "photo", "sheet"},
+    "pipeline": {"errors"},
+    "cli": {"__init__", "errors", "enhancer", "weights", "photo", "sheet", "pipeline"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 
@@ -119,11 +136,18 @@ def declared(*requirements):
     return {IMPORTED_AS.get(name, name) for name in lists}
 
 
+def room(path):
+    """The module or package of pdn_jax that a file of it belongs to."""
+    return Path(path.parts[1]).stem
+
+
 def test_arrows_point_one_way():
     TopologicalSorter(ARROWS).prepare()  # raises where they run in a circle
-    assert sorted(ARROWS) == sorted(path.stem for path in LIBRARY)
-    wrong = {path.stem: neighbours(tree) - ARROWS[path.stem] for path, tree in LIBRARY.items()}
-    assert {module: extra for module, extra in wrong.items() if extra} == {}
+    assert sorted(ARROWS) == sorted({room(path) for path in LIBRARY})
+    wrong = {path: neighbours(tree) - ARROWS[room(path)] for path, tree in LIBRARY.items()}
+    assert {
+        path: extra - {room(path)} for path, extra in wrong.items() if extra - {room(path)}
+    } == {}
 
 
 def test_library_imports_only_what_it_declares():
@@ -312,13 +336,14 @@ def test_everything_public_has_a_docstring():
 
 NOT_YET = {
     *("inference", "tiling", "compiled", "cli", "enhancement", "denoising", "model", "convolution"),
-    *("photo", "codec"),
 }
 """Modules of pdn_jax whose docstrings are still to be written out; to be emptied."""
 
 
 def test_public_functions_say_what_they_take_return_and_raise():
-    done = {path: tree for path, tree in LIBRARY.items() if path.stem not in NOT_YET}
+    # `photos` is the inside of `photo`, which offers what is for others.
+    outer = {path: tree for path, tree in LIBRARY.items() if room(path) != "photos"}
+    done = {path: tree for path, tree in outer.items() if path.stem not in NOT_YET}
     assert offences(half_documented, done) == []
 
 
@@ -340,7 +365,7 @@ VAGUE = {"found", "told", "ahead", "again"}
 """Names that say nothing of what they hold: an estimate, a result, what is conditioned on."""
 
 STILL_VAGUE = {
-    *("photo", "codec", "convolution", "inference", "tiling", "compiled", "cli"),
+    *("convolution", "inference", "tiling", "compiled", "cli"),
     *("enhancement", "denoising", "model"),
 }
 """Modules of pdn_jax that still have them; to be emptied, and `train` to be checked as well."""

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdn_jax import dial, inference, weights
 from pdn_jax import image as im
-from pdn_jax import inference, weights
 from pdn_jax.model import VARIANTS, Noise, PDNOutput, ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from pdn_jax.weights import Weights
@@ -105,16 +105,6 @@ def test_extreme_exposures_are_black_or_white(exposure):
     assert (result == (0 if exposure < 1 else 255)).mean() > 0.9
 
 
-def test_sliders_do_not_compile_again():
-    _, network = inference.prepare(tiny())
-    inference.enhance(PHOTO, tiny(), exposure=0.5)
-    inference.enhance(PHOTO, tiny())
-    before = network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()
-    for exposure, denoise in [(0.6, 0.3), (2.0, 0.0), (1.0, 0.7)]:
-        inference.enhance(PHOTO, tiny(), exposure=exposure, denoise=denoise)
-    assert (network.plain.compiled._cache_size(), network.dialled.compiled._cache_size()) == before
-
-
 def test_stages_are_all_there_and_clipped():
     result = inference.stages(PHOTO, tiny())
     assert [x.shape for x in result.enhanced] == [(50, 41, 3)] * 4
@@ -136,15 +126,15 @@ def test_stages_are_all_there_and_clipped():
 def test_exposure_one_is_the_restored_image_to_the_bit():
     restored = picture(lowest=-0.2)
     assert restored.min() < 0
-    result = inference.dial(output(restored, path=1.5), 1.0, 1.0)
+    result = dial.dial(output(restored, path=1.5), 1.0, 1.0)
     np.testing.assert_array_equal(result, restored)
 
 
 def test_denoise_mixes_the_brightened_image_in():
     restored, brightened = picture(), picture(seed=1)
     given = output(restored, path=1.5, enhanced=brightened)
-    np.testing.assert_array_equal(inference.dial(given, 1.0, 0.0), brightened)
-    mixed = inference.dial(given, 1.0, 0.25)
+    np.testing.assert_array_equal(dial.dial(given, 1.0, 0.0), brightened)
+    mixed = dial.dial(given, 1.0, 0.25)
     np.testing.assert_allclose(mixed, 0.25 * restored + 0.75 * brightened, atol=1e-6)
 
 
@@ -152,7 +142,7 @@ def test_denoise_mixes_the_brightened_image_in():
 def test_exposure_of_the_camera_gives_what_the_camera_saw(path):
     low = picture()
     given = output(im.expose_curve(low, jnp.asarray(path)), path=path)
-    result = inference.dial(given, given.exposure[0], 1.0)
+    result = dial.dial(given, given.exposure[0], 1.0)
     np.testing.assert_allclose(result, low, atol=1e-5)
 
 
@@ -160,16 +150,16 @@ def test_an_even_path_is_the_exposure_curve():
     restored = picture()
     for exposure in (0.3, 2.0):
         expected = im.expose_curve(restored, jnp.log(exposure))
-        result = inference.dial(output(restored, path=2.0), exposure, 1.0)
+        result = dial.dial(output(restored, path=2.0), exposure, 1.0)
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 def test_the_dial_is_a_group():
     path = jnp.asarray(np.random.default_rng(2).uniform(0, 3, (2, 16, 16, 3)), jnp.float32)
     restored = picture()
-    halfway = inference.dial(output(restored, path=path), 0.7, 1.0)
-    twice = inference.dial(output(halfway, path=path), 0.6, 1.0)
-    once = inference.dial(output(restored, path=path), 0.42, 1.0)
+    halfway = dial.dial(output(restored, path=path), 0.7, 1.0)
+    twice = dial.dial(output(halfway, path=path), 0.6, 1.0)
+    once = dial.dial(output(restored, path=path), 0.42, 1.0)
     np.testing.assert_allclose(twice, once, atol=1e-5)
 
 
@@ -178,7 +168,7 @@ def test_a_lamp_that_was_not_brightened_is_hardly_darkened():
     lamp[:, :4, :4] = True
     restored = jnp.full((1, 16, 16, 3), 0.7)
     given = output(restored, path=jnp.where(lamp, 0.0, 2.0))
-    result = inference.dial(given, given.exposure[0], 1.0)
+    result = dial.dial(given, given.exposure[0], 1.0)
     assert result[lamp].min() > 0.67
     assert result[~lamp].max() < 0.35
 
@@ -187,7 +177,7 @@ def test_a_cast_does_not_come_back_with_the_darkness():
     """Grey that the network made of a purple dark stays grey at any exposure."""
     path = jnp.broadcast_to(jnp.asarray([1.0, 2.0, 1.2]), (1, 16, 16, 3))
     for exposure in (0.3, 0.6, 2.0):
-        grey = inference.dial(output(jnp.full((1, 16, 16, 3), 0.5), path=path), exposure, 1.0)
+        grey = dial.dial(output(jnp.full((1, 16, 16, 3), 0.5), path=path), exposure, 1.0)
         np.testing.assert_allclose(grey[..., 0], grey[..., 1], rtol=1e-6)
         np.testing.assert_allclose(grey[..., 2], grey[..., 1], rtol=1e-6)
 
@@ -198,7 +188,7 @@ def test_a_sky_that_came_out_white_gets_its_colour_back():
     sky[:, :4] = True
     path = jnp.where(sky, jnp.asarray([0.4, 0.25, 0.1]), 3.0)
     given = output(jnp.full((1, 16, 16, 3), 0.95), path=path)
-    result = np.asarray(inference.dial(given, given.exposure[0], 1.0))
+    result = np.asarray(dial.dial(given, given.exposure[0], 1.0))
     red, green, blue = result[0, 0, 0]
     assert red < green < blue
     assert np.ptp(result[0, 8, 8]) < 1e-6
@@ -207,7 +197,7 @@ def test_a_sky_that_came_out_white_gets_its_colour_back():
 @pytest.mark.parametrize(("share", "apart"), [(0.2, 1.0), (0.25, 1.0), (0.375, 0.5), (0.5, 0.0)])
 def test_how_far_channels_walk_apart_by_hand(share, apart):
     """m = 2 − 4·s, held in [0, 1], where a pixel's path, softened, is s of the softened mean path."""
-    tilt, soft = jnp.asarray([0.1, 0.0, -0.1]), inference.SOFTENING
+    tilt, soft = jnp.asarray([0.1, 0.0, -0.1]), dial.SOFTENING
     mean = 1.0
     level = share * (mean + soft) - soft
     sky = np.zeros((1, 16, 16, 1), bool)
@@ -215,7 +205,7 @@ def test_how_far_channels_walk_apart_by_hand(share, apart):
     rest = (mean * 256 - level) / 255
     path = jnp.where(sky, level + tilt, rest)
     restored = jnp.full((1, 16, 16, 3), 0.9)
-    result = inference.dial(output(restored, path=path), 0.3, 1.0)
+    result = dial.dial(output(restored, path=path), 0.3, 1.0)
     wanted = (level + apart * tilt + soft) / (mean + soft)
     expected = im.expose_curve(restored[0, 0, 0], jnp.log(0.3) * wanted)
     np.testing.assert_allclose(result[0, 0, 0], expected, rtol=1e-5)
@@ -226,7 +216,7 @@ def test_gradients_are_finite_at_black_and_white():
         given = output(jnp.full((1, 16, 16, 3), value), path=2.0)
 
         def total(restored, exposure, given=given):
-            return inference.dial(given._replace(restored=restored), exposure, 1.0).sum()
+            return dial.dial(given._replace(restored=restored), exposure, 1.0).sum()
 
         for exposure in (0.1, 1.0, 4.0):
             found = jax.grad(total, (0, 1))(given.restored, exposure)
@@ -276,6 +266,9 @@ def test_parameters_of_another_network_are_refused():
     other = VARIANTS["tiny"] | {"width": 8}
     with pytest.raises(InputError, match=r"do not fit the network at params/denoising/lift"):
         inference.enhance(PHOTO, tiny()._replace(model=other))
+    fewer = {name: value for name, value in VARIANTS["tiny"].items() if name != "stages"}
+    with pytest.raises(InputError, match="stages"):
+        inference.enhance(PHOTO, tiny()._replace(model=fewer))
     unknown = VARIANTS["tiny"] | {"hats": 3}
     with pytest.raises(InputError, match="hats"):
         inference.enhance(PHOTO, tiny()._replace(model=unknown))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from pdn_jax import codec, photo
+from pdn_jax import files, photo
 from pdn_jax.types import InputError
 
 RANDOM = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def test_what_is_read_may_be_written_to(tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_orientation_is_applied(tmp_path, orientation, name):
     exif = Image.Exif()
-    exif[codec.ORIENTATION] = orientation
+    exif[0x0112] = orientation
     path = stored(tmp_path / name, smooth(), exif=exif)
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
@@ -189,7 +189,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(photo.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     assert "No space left" in refused(photo.write, path, 255 - COLOUR, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

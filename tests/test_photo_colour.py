@@ -9,7 +9,7 @@ import pytest
 from icc import BLUE, GREEN, RED, profile, rendered
 from PIL import Image, ImageCms
 
-from pdn_jax import codec, photo
+from pdn_jax import photo
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -90,7 +90,7 @@ def test_adobe_cmyk_is_stored_inverted(transform):
     ink = np.array([10, 60, 200, 30] if transform == 0 else [90, 90, 90, 0])
     assert abs(stored_inks - (255.0 - ink)).max() <= 1
     expected = (255 - ink[:3]) * (255 - ink[3]) / 255
-    assert abs(codec.decode(bytes(data), "a") - expected).max() <= 2
+    assert abs(photo.decode(bytes(data), "a") - expected).max() <= 2
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
@@ -116,16 +116,16 @@ def test_sixteen_bits_of_colour_are_rounded():
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     deep = np.stack([every, every[::-1], every.T], -1)
     expected = np.rint(deep / 257)
-    np.testing.assert_array_equal(codec.decode(deep_png(deep), "a"), expected)
+    np.testing.assert_array_equal(photo.decode(deep_png(deep), "a"), expected)
     alpha = np.where(every > 999, 65535, 0).astype(np.uint16)
-    result = codec.decode(deep_png(np.dstack([deep, alpha])), "a")
+    result = photo.decode(deep_png(np.dstack([deep, alpha])), "a")
     np.testing.assert_array_equal(result, np.where(alpha[..., None] > 0, expected, 0))
 
 
 def test_sixteen_bits_of_grey_with_alpha():
     grey = RANDOM.integers(0, 65536, (20, 24)).astype(np.uint16)
     alpha = np.where(COLOUR[..., 1] > 99, 65535, 0).astype(np.uint16)
-    result = codec.decode(deep_png(np.dstack([grey, alpha])), "a")
+    result = photo.decode(deep_png(np.dstack([grey, alpha])), "a")
     assert abs(result[..., 1] - np.where(alpha > 0, grey / 257, 0)).max() < 1
 
 

@@ -44,7 +44,7 @@ def test_a_field_that_is_not_given_is_neutral():
     assert {name: theta[name].shape for name in NEUTRAL} == {
         name: (2, *value.shape) for name, value in NEUTRAL.items()
     }
-    unchanged = CAMERA.sample(jax.random.key(0), photograph, theta)
+    unchanged = jax.jit(CAMERA.sample)(jax.random.key(0), photograph, theta)
     np.testing.assert_allclose(unchanged, jnp.maximum(photograph, im.FLOOR), atol=1e-3)
     assert Physics().gains.shape == (3,)
     halved = jax.tree.map(lambda leaf: leaf / 2, Physics(exposure=jnp.ones(4)))
@@ -76,7 +76,9 @@ def independent(theta):
     return {f"{name} {i}": np.asarray(c) for name, cs in fields.items() for i, c in enumerate(cs)}
 
 
-@pytest.mark.parametrize("keyed", ["one key", "a key for each"])
+@pytest.mark.parametrize(
+    "keyed", [pytest.param("one key", marks=pytest.mark.slow), "a key for each"]
+)
 def test_every_pair_of_drawn_fields_is_independent(keyed):
     """Rank correlations of 5,000 draws, also of the distances from the middle; 5 errors are 0.07."""
     count, grey, root = 5000, jnp.full((4, 4, 3), 0.6), jax.random.key(11)
@@ -114,7 +116,8 @@ def test_drawn_exposure_gives_the_wanted_brightness(normal):
 
 
 def test_drawn_noise_keeps_the_brightened_signal_to_noise_ratio(normal):
-    draw = jax.vmap(lambda key: physics.sample_physics(key, normal))
+    small = im.pool(normal, 8)
+    draw = jax.jit(jax.vmap(lambda key: physics.sample_physics(key, small)))
     theta = draw(jax.random.split(jax.random.key(1), 64))
     decibel = physics.brightened_snr(theta)
     assert decibel.min() > 4.9
@@ -140,7 +143,8 @@ def test_brightened_ratio_is_what_a_grey_patch_shows():
 
 
 def test_read_noise_follows_the_published_line(normal):
-    draw = jax.vmap(lambda key: physics.sample_physics(key, normal))
+    small = im.pool(normal, 8)
+    draw = jax.jit(jax.vmap(lambda key: physics.sample_physics(key, small)))
     theta = draw(jax.random.split(jax.random.key(2), 200))
     scatter = jnp.log(theta.read_noise) - 2.18 * jnp.log(theta.shot_noise) - 1.20
     assert abs(float(scatter.mean())) < 0.05

@@ -15,7 +15,7 @@ from PIL import Image
 from pdn_jax import cli, photo
 from pdn_jax.types import InputError
 from train.data import store
-from train.data.prepare import builders
+from train.data.prepare import builders, install
 from train.tools import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -296,21 +296,13 @@ def test_every_odd_input_is_read_right_or_refused_by_name_and_the_rest_is_built(
             assert (image.format, image.mode, dict(image.getexif())) == ("PNG", "RGB", {})
 
 
+@pytest.mark.slow
 def test_printing_survives_odd_names_and_a_poor_terminal(odd, home):
     pair(odd, "low/\n\x1b[31m夜.png", "high/\n\x1b[31m夜.png", 30)
     save(odd / "low" / "\x1b[31mx\ny.png", scene(31))
-    command = [
-        sys.executable,
-        "-m",
-        "train.tools.prepare",
-        "paired",
-        "--source",
-        odd,
-        "--name",
-        "odd",
-    ]
+    command = ["-m", "train.tools.prepare", "paired", "--source", odd, "--name", "odd"]
     result = subprocess.run(
-        command,
+        [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         capture_output=True,
@@ -501,13 +493,14 @@ def python(code, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
     asked = ["paired", "--source", str(source), "--name", "lol"]
     result = python(
         f"""
         import os, signal
-        from train import prepare
         from train.data.prepare import builders
+        from train.tools import prepare
 
         records, count = builders.PairedLowLight.records, 0
 
@@ -524,7 +517,7 @@ def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
     )
     assert result.returncode == -signal.SIGKILL, result.stderr
     (left,) = home.iterdir()
-    assert left.name.startswith(store.STAGING)
+    assert left.name.startswith(install.STAGING)
     assert list(left.rglob("*array_record*"))
     assert store.names() == []
     with pytest.raises(InputError, match="no data set 'lol'"):
@@ -534,12 +527,13 @@ def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
     assert len(store.open_split("lol", "train")) == 1
 
 
+@pytest.mark.slow
 def test_nothing_of_this_needs_tensorflow(source, home):
     result = python(
         f"""
         import sys
-        from train import prepare
         from train.data import store
+        from train.tools import prepare
         prepare.run(["paired", "--source", {str(source)!r}, "--name", "lol"])
         assert len(list(store.open_split("lol", "train").pairs())) == 1
 

@@ -1,6 +1,7 @@
 """What a source holds, what its photographs are, which split they go to, where a set is found."""
 
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from pdn_jax.types import InputError
 from train.data import store
-from train.data.prepare import duplicates, folders, image_stats, listing, survey, tables
+from train.data.prepare import duplicates, folders, image_stats, install, listing, survey, tables
+from train.data.prepare.plan import DISAGREE, make_plan
 
 RANDOM = np.random.default_rng(0)
 
@@ -133,6 +135,7 @@ def test_what_has_no_place_among_pairs_is_refused_by_name(tmp_path):
     refused = dict(listed.refused)
     assert refused.pop("notes.txt").startswith("not a photo")
     assert refused == {
+        "low/.hidden": "hidden",
         "low/2.png": "no partner in high",
         "high/3.png": "no partner in low",
         "gt/1.png": "not read: the truths are those in high",
@@ -142,6 +145,37 @@ def test_what_has_no_place_among_pairs_is_refused_by_name(tmp_path):
         "low/x.bmp": "one of several for x.png in high",
         "high/x.png": "one of several for x.bmp, x.jpg in low",
     }
+
+
+@pytest.mark.parametrize("function", [listing.paired, listing.brackets, listing.photos])
+def test_copies_that_boxes_and_systems_keep_are_left_out_by_name(tmp_path, function):
+    """Each would be a photograph, or a scene of its own, by its place and extension."""
+    photos = ("low/s/1.png", "high/s/1.png")
+    folders_left_out = {
+        "low/s/@eaDir": "the system's own, no photograph",
+        "high/#Recycle": "the system's own, no photograph",
+        "$RECYCLE.BIN": "the system's own, no photograph",
+        "__MACOSX": "the system's own, no photograph",
+        "low/.Trash-1000": "hidden",
+    }
+    files_left_out = {
+        "low/s/.DS_Store": "hidden",
+        "low/s/._1.png": "hidden",
+        "high/s/Thumbs.db": "the system's own, no photograph",
+        "high/s/desktop.ini": "the system's own, no photograph",
+    }
+    touch(tmp_path, *photos, *files_left_out)
+    touch(tmp_path, *(f"{folder}/low/s/1.png" for folder in folders_left_out))
+    listed = function(tmp_path)
+    assert dict(listed.refused) == folders_left_out | files_left_out
+    assert len(listed.refused) == len(folders_left_out | files_left_out)
+    names = {path.relative_to(tmp_path).as_posix() for r in listed.records for path in r.files}
+    assert names == set(photos)
+
+
+def test_a_hidden_folder_may_be_the_source_itself(tmp_path):
+    touch(tmp_path, ".photos/1.png")
+    assert [r.name for r in listing.photos(tmp_path / ".photos").records] == ["1.png"]
 
 
 def test_links_are_followed_but_not_in_a_circle(tmp_path):
@@ -270,9 +304,9 @@ def test_a_bad_row_is_refused_and_the_rest_is_read(tmp_path, row, reason):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"low,hihg\na.png,a.png\n", "has no column high: expected low, high, found low, hihg"),
-        (b"low;high\n", "has no column low: expected low, high, found low;high"),
-        (b"", "found nothing"),
+        (b"low,hihg\na.png,a.png\n", "has no column high: expected low, high, got low, hihg"),
+        (b"low;high\n", "has no column low: expected low, high, got low;high"),
+        (b"", "got nothing"),
         (b"low,high\n", "has no rows"),
         ("low,high\né.png,é.png\n".encode("latin-1"), "is not UTF-8"),
         ("low,high\n".encode("utf-16"), "is not UTF-8"),
@@ -357,7 +391,7 @@ def test_photographs_of_a_folder(tmp_path):
         ("train/9.JPG", "train"),
         ("train/10.png", "train"),
     ]
-    assert [name for name, _ in listed.refused] == ["c.raw", "²"]
+    assert [name for name, _ in listed.refused] == [".d", "c.raw", "²"]
     assert sorted(["²", "10", "9", "a10", "a9"], key=folders.natural) == [
         *("9", "10", "a9", "a10", "²")
     ]
@@ -374,10 +408,10 @@ def test_facts_by_hand(tmp_path):
     image = np.zeros((20, 40, 3), np.uint8)
     image[:5] = 255, 0, 0  # a quarter has a full channel
     image[5:10] = 0, 51, 0  # a quarter is neither full nor black, and half is black
-    found = known(tmp_path, image)
-    assert (found.file, found.width, found.height) == ("a.png", 40, 20)
-    assert found.mean == pytest.approx((255 / 4 + 51 / 4) / 3)
-    assert found.clipped == pytest.approx(0.75)
+    facts = known(tmp_path, image)
+    assert (facts.file, facts.width, facts.height) == ("a.png", 40, 20)
+    assert facts.mean == pytest.approx((255 / 4 + 51 / 4) / 3)
+    assert facts.clipped == pytest.approx(0.75)
 
 
 def test_a_copy_has_the_same_content_and_one_encoded_anew_the_same_look(tmp_path):
@@ -409,7 +443,7 @@ def test_edges_agree_for_one_scene_however_dark_and_not_for_two():
     for moved, least, most in (((1, 0), 0.99, 1), ((0, 1), 0.99, 1), ((4, 4), 0, 0.9)):
         other = whole[moved[0] :, moved[1] :][:96, :128]
         assert least < image_stats.edge_agreement(whole[:96, :128], other) < most
-    assert image_stats.edge_agreement(scene(2, 96, 128), one) < survey.DISAGREE
+    assert image_stats.edge_agreement(scene(2, 96, 128), one) < DISAGREE
     assert image_stats.edge_agreement(np.zeros_like(one), one) == 1.0  # nothing to doubt it by
     assert image_stats.edge_agreement(one, np.zeros_like(one)) == 0.0
 
@@ -424,13 +458,13 @@ def test_the_best_exposed_frame_is_the_target(tmp_path):
         files.append(save(tmp_path / f"{name}.png", image))
     files.append(save(tmp_path / "e.png", np.full((16, 18, 3), 20, np.uint8)))
     record = listing.Record("s", "s", "", tuple(files))
-    found, refused = survey.survey_bracket(tmp_path, record)
-    assert [frame.file for frame in found.frames] == ["f.png", "a.png", "b.png"]
-    assert found.bright == 2
+    bracket, refused = survey.survey_bracket(tmp_path, record)
+    assert [frame.file for frame in bracket.frames] == ["f.png", "a.png", "b.png"]
+    assert bracket.bright == 2
     assert refused == [("e.png", "the sizes of the scene's frames differ: 18×16, the target 16×16")]
     lone = listing.Record("s", "s", "", tuple(files[2:5]))
-    found, refused = survey.survey_bracket(tmp_path, lone)
-    assert found is None
+    bracket, refused = survey.survey_bracket(tmp_path, lone)
+    assert bracket is None
     assert refused == [("b.png", "scene s has no frame darker than its best-exposed one")]
 
 
@@ -502,7 +536,7 @@ def test_photographs_in_two_splits_are_named_once():
 
 def plan_of(source, kind="photos", **options):
     listed = {"photos": listing.photos, "paired": listing.paired}[kind](source)
-    return survey.survey(kind, source, listed, **({"seed": 0, "held_out": 0.2} | options))
+    return make_plan(kind, source, listed, **({"seed": 0, "held_out": 0.2} | options))
 
 
 def test_a_copy_never_straddles_and_what_the_source_says_is_kept(tmp_path):
@@ -542,7 +576,7 @@ def test_doubtful_pairs_are_named(tmp_path):
         save(tmp_path / "high" / f"{name}.png", scene(normal, 48, 64))
     ((name, value),) = plan_of(tmp_path, "paired")["doubtful"]
     assert name == "wrong"
-    assert value < survey.DISAGREE
+    assert value < DISAGREE
 
 
 def test_no_thread_changes_the_warning_filters(tmp_path, monkeypatch):
@@ -590,56 +624,67 @@ def fake(text, fail=None):
 def test_a_build_is_whole_or_not_there(tmp_path):
     for error in (KeyboardInterrupt(), OSError(28, "No space left on device")):
         with pytest.raises((InputError, KeyboardInterrupt)) as caught:
-            store.install(fake("one", error), tmp_path)
+            install.install(fake("one", error), tmp_path)
         assert isinstance(error, KeyboardInterrupt) or "No space left" in str(caught.value)
         assert list(tmp_path.iterdir()) == []
-    path = store.install(fake("one"), tmp_path)
+    path = install.install(fake("one"), tmp_path)
     assert store.find("mine", tmp_path) == path
     with pytest.raises(InputError):
-        store.install(fake("two", OSError(5, "broken")), tmp_path, replace=True)
+        install.install(fake("two", OSError(5, "broken")), tmp_path, replace=True)
     assert store.plan("mine", tmp_path)["said"] == "one"
 
 
 def test_what_another_process_built_meanwhile_is_only_replaced_when_asked(tmp_path):
     def slow(staging):
-        store.install(fake("first"), tmp_path)
+        install.install(fake("first"), tmp_path)
         return fake("second")(staging)
 
-    store.install(slow, tmp_path)
+    install.install(slow, tmp_path)
     assert store.plan("mine", tmp_path)["said"] == "first"
-    store.install(fake("third"), tmp_path, replace=True)
+    install.install(fake("third"), tmp_path, replace=True)
     assert store.plan("mine", tmp_path)["said"] == "third"
     assert store.names(tmp_path) == ["mine"]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_an_older_set_comes_back_where_the_newer_did_not_get_there(tmp_path, monkeypatch):
-    store.install(fake("one"), tmp_path)
-    move = store._move
+    install.install(fake("one"), tmp_path)
+    move = install._move
 
     def stopped(here, there, place):
-        if here != tmp_path and there == tmp_path and here.name != store.OLDER:
+        if here != tmp_path and there == tmp_path and here.name != install.OLDER:
             raise OSError(5, "broken")
         move(here, there, place)
 
-    monkeypatch.setattr(store, "_move", stopped)
+    monkeypatch.setattr(install, "_move", stopped)
     with pytest.raises(InputError, match="broken"):
-        store.install(fake("two"), tmp_path, replace=True)
+        install.install(fake("two"), tmp_path, replace=True)
     assert store.plan("mine", tmp_path)["said"] == "one"
 
 
 def test_staging_of_a_living_build_stays_and_of_a_dead_one_goes(tmp_path):
     def build(staging):
-        (tmp_path / f"{store.STAGING}dead").mkdir()
-        store.clear_staging(tmp_path)
+        (tmp_path / f"{install.STAGING}dead").mkdir()
+        install.clear_staging(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [staging.name]
         return fake("one")(staging)
 
-    store.install(build, tmp_path)
+    install.install(build, tmp_path)
+
+
+def test_without_file_locks_it_is_said_and_nothing_is_removed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    left = tmp_path / f"{install.STAGING}of another process"
+    left.mkdir()
+    install.install(fake("one"), tmp_path)
+    assert store.plan("mine", tmp_path)["said"] == "one"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", left.name}
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path} knows no file locks: build one data set at a time there")
 
 
 def test_a_data_set_that_is_not_there_names_those_that_are(tmp_path):
-    store.install(fake("one"), tmp_path)
+    install.install(fake("one"), tmp_path)
     (tmp_path / "photos" / "half" / store.VERSION).mkdir(parents=True)
     (tmp_path / "photos" / "half" / store.VERSION / "metadata.json").write_text("{}")
     with pytest.raises(InputError, match=r"no data set 'half'.*there are: mine, packaged\)"):

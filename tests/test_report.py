@@ -150,6 +150,7 @@ def test_other_tables_are_shown_too(run_dir):
     assert "input: elsewhere" in page.text
 
 
+@pytest.mark.slow
 def test_it_touches_no_device(run_dir):
     """So that it can be run beside a training that holds them all."""
     environment = os.environ | {"JAX_PLATFORMS": "none_such"}

@@ -1,24 +1,41 @@
 """Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
 
+import functools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from scipy.stats import rankdata
 
+from configs import base
 from pdn_jax import degradation
 from pdn_jax import image as im
-from train.again import Again, together
-from train.data import store, synthesis
+from pdn_jax.physics import brightened_snr
+from train import build
+from train.data import calibrated_camera, store, synthesis
 from train.tools import prepare
 
 CAMERA = degradation.camera()
 
 
+FAST = {"xla_backend_optimization_level": 0}
+"""Compiles in a quarter of the time."""
+
+
+@functools.partial(jax.jit, compiler_options=FAST)
+def compiled(keys, crops, fitted=None, reexposure=None):
+    """`synthesise`, compiled once for all tests of the same shapes."""
+    sample = degradation.sample_physics
+    return synthesis.synthesise(keys, crops, CAMERA, sample, fitted, reexposure)
+
+
 def synthesise(indices, step=0, seed=0):
     crops = {"normal": jnp.full((len(indices), 32, 32, 3), 128, jnp.uint8)}
     keys = synthesis.image_keys(jax.random.key(seed), jnp.asarray(step), jnp.asarray(indices))
-    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics)
+    return compiled(keys, crops)
 
 
 def test_synthesis_is_keyed_by_seed_step_and_place():
@@ -31,12 +48,12 @@ def test_synthesis_is_keyed_by_seed_step_and_place():
 
 
 def test_synthesis_darkens_to_eight_bits():
-    batch = synthesise([0, 1, 2])
+    batch = synthesise([0, 1, 2, 3])
     np.testing.assert_allclose(batch.normal, 128 / 255, rtol=1e-6)
     assert batch.low.max() < 0.5
     levels = np.asarray(batch.low) * 255
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
-    assert batch.physics.exposure.shape == (3,)
+    assert batch.physics.exposure.shape == (4,)
 
 
 def mixed(**more):
@@ -48,7 +65,7 @@ def mixed(**more):
         "record": jnp.asarray([0, 2, 0, 1]),
     }
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(4))
-    return synthesis.synthesise(keys, crops | more, CAMERA, degradation.sample_physics)
+    return compiled(keys, crops | more)
 
 
 def test_real_dark_photographs_stay_as_they_are():
@@ -71,7 +88,7 @@ def test_fitted_physics_goes_to_its_own_record():
         "low": jnp.full((4, 32, 32, 3), 7, jnp.uint8),
         "record": jnp.asarray([0, 2, 0, 1]),
     }
-    batch = synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted)
+    batch = compiled(keys, crops, fitted)
     np.testing.assert_allclose(batch.physics.exposure[1], 0.2)
     np.testing.assert_allclose(batch.physics.exposure[3], 0.1)
     np.testing.assert_array_equal(batch.known, [1, 0, 1, 1])
@@ -83,11 +100,11 @@ def test_frames_between_become_part_of_the_batch():
     assert mixed().between is None
 
 
-# --- photographed again --------------------------------------------------------------------------
+# --- re-exposure augmentation --------------------------------------------------------------------
 
 
-def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
-    """Real pairs of a flat grey, gone through the camera again; θ of the first is exact."""
+def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=200, dark=20):
+    """Real pairs of a flat grey, through a second camera; θ of the first is exact."""
     normal, low = 128, dark
     crops = {
         "normal": jnp.full((count, 16, 16, 3), normal, jnp.uint8),
@@ -99,22 +116,22 @@ def twice(part=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=64, dark=20):
     first = first.replace(shot_noise=jnp.full((2,), 1e-6), read_noise=jnp.full((2,), 1e-9))
     fitted = synthesis.Fitted(first, jnp.asarray([0.0, 1.0]))
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
-    again = Again(part, stops, cast, snr)
-    return synthesis.synthesise(keys, crops, CAMERA, degradation.sample_physics, fitted, again)
+    options = synthesis.Reexposure(probability, stops, cast, snr)
+    return compiled(keys, crops, fitted, options)
 
 
-def test_a_part_of_the_real_ones_is_photographed_again():
-    for part in (0.0, 0.3, 1.0):
-        batch = twice(part, count=200)
+def test_real_dark_photographs_are_reexposed_with_the_probability_given():
+    for probability in (0.0, 0.3, 1.0):
+        batch = reexposed(probability)
         changed = np.any(np.asarray(batch.low) != np.float32(20 / 255), axis=(1, 2, 3))
-        assert changed.mean() == pytest.approx(part, abs=0.1)
+        assert changed.mean() == pytest.approx(probability, abs=0.1)
         untouched = ~changed
         np.testing.assert_allclose(batch.physics.shot_noise[untouched], 1e-6)
 
 
-def test_both_cameras_together_are_one():
+def test_two_cameras_in_sequence_are_one():
     """What was made of the truth by both has the mean and the variance that their common θ says."""
-    batch = twice(count=200)
+    batch = reexposed()
     expected = CAMERA.mean(batch.normal, batch.physics)
     spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
     residual = np.asarray(batch.low - expected)
@@ -130,18 +147,117 @@ def test_both_cameras_together_are_one():
 
 
 def test_a_second_photograph_stays_darker_than_the_truth():
-    batch = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
+    batch = reexposed(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=100)
     light = np.asarray(im.linearize(batch.low).mean(axis=(1, 2, 3)))
     assert light.max() < 0.82 * float(im.linearize(batch.normal).mean())
     assert light.min() < 0.2 * light.max()
-    kept = twice(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
+    kept = reexposed(stops=4.0, cast=0.0, snr=(60.0, 60.0), dark=3)
     assert np.asarray(kept.low).mean(axis=(1, 2, 3)).min() > 2.5 / 255
 
 
 def test_noise_that_nobody_knows_stays_unknown():
     first = degradation.neutral_physics(jnp.asarray(0.1))
     second = first.replace(shot_noise=jnp.asarray(1e-3), read_noise=jnp.asarray(1e-4))
-    assert float(together(first, second).shot_noise) == 0.0
+    assert float(synthesis.compose_physics(first, second).shot_noise) == 0.0
+
+
+def test_noise_of_two_cameras_in_sequence():
+    """σs·κ' + σs' and σr·κ'² + σr', measured: a first camera with read noise alone, then a darker one."""
+    first = degradation.neutral_physics(jnp.asarray(0.5)).replace(
+        shot_noise=jnp.asarray(1e-6), read_noise=jnp.asarray(4e-4)
+    )
+    second = degradation.neutral_physics(jnp.asarray(0.25)).replace(
+        shot_noise=jnp.asarray(1e-4), read_noise=jnp.asarray(1e-6)
+    )
+    linear = degradation.chain(degradation.expose(), degradation.shot_read_noise())
+    light = jnp.full((256, 256, 3), 0.4)
+    keys = jax.random.split(jax.random.key(0), 2)
+    seen = linear.sample(keys[1], linear.sample(keys[0], light, first), second)
+    both = synthesis.compose_physics(first, second)
+    np.testing.assert_allclose(linear.mean(light, both), 0.05, rtol=1e-5)
+    np.testing.assert_allclose(seen.mean(), 0.05, rtol=2e-3)
+    np.testing.assert_allclose(seen.var(), linear.variance(light, both).mean(), rtol=0.02)
+    assert float(both.read_noise) == pytest.approx(4e-4 / 16 + 1e-6, rel=1e-5)
+    assert float(both.shot_noise) == pytest.approx(1e-6 / 4 + 1e-4, rel=1e-5)
+
+
+# --- independence of what is drawn -------------------------------------------------------------
+
+DRAWS = 4096
+HALVES = slice(DRAWS), slice(DRAWS, None)
+
+
+def fields(physics, light):
+    """What an image's θ was made of, each drawn by itself: name -> [n]."""
+    log_gains = jnp.log(physics.gains)
+    log_shot, log_read = jnp.log(physics.shot_noise), jnp.log(physics.read_noise)
+    return {
+        "exposure": physics.exposure,
+        "snr": brightened_snr(physics),
+        "scatter": log_read - 2.18 * log_shot,
+        "gain, red to green": log_gains[:, 0] - log_gains[:, 1],
+        "gain, blue to both": log_gains[:, 2],
+        **{f"offset {c}": physics.offset[:, c] / (physics.exposure * light) for c in range(3)},
+        "gamma": physics.gamma,
+        **{f"illumination {place}": physics.illumination[:, place] for place in range(5)},
+    }
+
+
+def drawn(tmp_path):
+    """Every number that the synthesiser of a config draws for an image: name -> [DRAWS].
+
+    Choices are drawn at 0.5, what they choose at 1, of the same keys: so it is known of all images.
+    """
+    low, grey = 60, jnp.full((2 * DRAWS, 8, 8, 3), 200, jnp.uint8)
+    dark = im.linearize(jnp.asarray(low / 255)) / im.linearize(jnp.asarray(200 / 255))
+    first = degradation.neutral_physics(jnp.stack([jnp.ones(()), dark]))
+    first = first.replace(shot_noise=jnp.full(2, 1e-20), read_noise=jnp.full(2, 1e-20))
+    fitted = synthesis.Fitted(first, jnp.ones(2))
+    camera = jax.tree.map(lambda leaf: np.asarray(leaf[1]), first)
+    known = [calibrated_camera.Fit(f"pairs/{place}", camera, {}) for place in range(2)]
+    calibrated_camera.save(tmp_path / "camera.json", known, data=["pairs"], split="train", window=0)
+    config = base.get_config()
+    config.data.physics, config.data.snr = str(tmp_path / "camera.json"), (5.0, 28.0)
+    config.augment.stops, config.augment.snr = 0.4, (15.0, 40.0)
+    keys = synthesis.image_keys(jax.random.key(0), 0, jnp.tile(jnp.arange(DRAWS), 2))
+    crops = {"normal": grey, "low": jnp.full_like(grey, low)}
+    crops["record"] = jnp.repeat(jnp.arange(2), DRAWS)
+
+    def batches(chance):
+        config.data.wide = config.augment.probability = chance
+        synthesise = jax.jit(build.synthesiser(config, CAMERA, fitted), compiler_options=FAST)
+        batch = synthesise(keys, crops)
+        noise = (batch.low - CAMERA.mean(batch.normal, batch.physics))[:, 0, 0, 0]
+        return [
+            jax.tree.map(lambda x, half=half: x[half], (batch.physics, noise)) for half in HALVES
+        ]
+
+    light = im.linearize(jnp.asarray(200 / 255))
+    (photographs, noise), (reexposed, _) = batches(1.0)
+    draws, second = fields(photographs, light), fields(reexposed, light)
+    draws["noise"] = noise
+    for name in ("exposure", "snr", "scatter", "gain, red to green", "gain, blue to both"):
+        draws[f"re-exposure, {name}"] = second[name]
+    (photographs, _), (reexposed, _) = batches(0.5)
+    draws["wide"], draws["re-exposed"] = photographs.gamma != 1.0, reexposed.exposure != dark
+    for place, stream in enumerate(synthesis.HOST_STREAMS):
+        seeds = [synthesis.host_seed(stream, 0, 0, draw) for draw in range(DRAWS)]
+        draws[f"host {place}"] = [np.random.default_rng(seed).random() for seed in seeds]
+    return {name: np.asarray(values, np.float64) for name, values in draws.items()}
+
+
+@pytest.mark.slow
+def test_all_that_is_drawn_for_an_image_is_independent(tmp_path):
+    """Rank correlations of every pair; their standard deviation is 1/√4096 = 0.016."""
+    draws = drawn(tmp_path)
+    assert len(draws) == 24 + len(synthesis.HOST_STREAMS) - 2
+    for name in ("wide", "re-exposed"):
+        assert draws[name].mean() == pytest.approx(0.5, abs=0.03)
+    assert all(values.std() > 0 for values in draws.values())
+    correlation = np.abs(np.corrcoef([rankdata(values) for values in draws.values()]))
+    np.fill_diagonal(correlation, 0.0)
+    worst = np.unravel_index(correlation.argmax(), correlation.shape)
+    assert correlation.max() < 0.06, [list(draws)[place] for place in worst]
 
 
 # --- JPEG ----------------------------------------------------------------------------------------
@@ -153,9 +269,10 @@ def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40,
     places = np.asarray(places)
     stream = synthesis.compress(
         iter([{"normal": dark[places]}] * count),
-        lambda step, crops: crops["normal"].astype(np.float32) / 255.0,
+        lambda keys, crops: SimpleNamespace(low=synthesis.as_float(crops["normal"])),
         start=start,
         places=places,
+        root=jax.random.key(3),
         seed=3,
         share=share,
         quality=quality,
@@ -203,7 +320,7 @@ def built(tmp_path_factory):
     return root
 
 
-def pairs(built, name, seed=0, most=0, draws=2):
+def pairs(built, name, seed=0, max_pairs=0, draws=2):
     split = store.open_split(name, "dev", built / "built")
     return list(
         synthesis.whole_pairs(
@@ -212,7 +329,7 @@ def pairs(built, name, seed=0, most=0, draws=2):
             draws=draws,
             degrade=CAMERA,
             sample_physics=degradation.sample_physics,
-            most=most,
+            max_pairs=max_pairs,
         )
     )
 
@@ -220,24 +337,24 @@ def pairs(built, name, seed=0, most=0, draws=2):
 def test_photographs_are_darkened_by_the_seed(built):
     one, two, other = (pairs(built, "photos", seed) for seed in (0, 0, 1))
     assert len(one) == 10
-    for (name, low, normal), (again, same, _), (_, different, _) in zip(
+    for (name, low, normal), (other_name, same, _), (_, different, _) in zip(
         one, two, other, strict=True
     ):
-        assert name == again
+        assert name == other_name
         np.testing.assert_array_equal(low, same)
         assert not np.array_equal(low, different)
         assert low.mean() < normal.mean()
 
 
 def test_some_photographs_are_darkened_as_among_all(built):
-    every, some = pairs(built, "photos"), pairs(built, "photos", most=3)
+    every, some = pairs(built, "photos"), pairs(built, "photos", max_pairs=3)
     assert [name for name, _, _ in some] == [every[i][0] for i in (0, 1, 4, 5, 8, 9)]
 
 
 def test_real_pairs_are_what_the_files_hold(built):
-    found = pairs(built, "pairs")
-    assert len(found) == 5
-    for name, low, normal in found:
+    real = pairs(built, "pairs")
+    assert len(real) == 5
+    for name, low, normal in real:
         letter = name[-1]
         for image, folder in ((low, "low"), (normal, "gt")):
             with PILImage.open(built / "pairs" / "dev" / folder / f"{letter}.png") as file:

@@ -38,6 +38,7 @@ CASES = [(model, size) for model in LEVELS.values() for size in ((16, 16), (17, 
 CASES += [(model, (45, 38)) for model in VARIANTS.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "size"), CASES)
 def test_the_port_restores_the_same(model, size, tmp_path):
     found = images(engines.Task("any", model, *size), ["torch"], tmp_path)
@@ -54,6 +55,7 @@ def test_every_parameter_is_taken():
         assert sum(parameter.numel() for parameter in network.parameters()) == ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [*LEVELS.values(), VARIANTS["tiny"]], ids=[*LEVELS, "tiny"])
 def test_the_onnx_file_restores_the_same(model, tmp_path):
     for package in engines.NEEDS["onnx"]:

@@ -48,6 +48,7 @@ def rows(text):
     return {name: values for name, *values in cells}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smallest")
 def test_every_table_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(train_parts.importlib.util, "find_spec", lambda name: None)
@@ -104,6 +105,7 @@ def test_numbers_follow_from_the_times():
     assert cells(table, 3) == ["15.0", "20.0", "", "", "10.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smallest")
 def test_reverse_takes_about_twice_the_products_of_the_network():
     forward, backward = train_parts.network_macs(setting())
@@ -116,6 +118,7 @@ def test_a_crop_that_no_network_takes_is_refused():
         training.main(["--crop", "8"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smallest")
 @pytest.mark.parametrize(("crops", "side"), [(1, 27), (2, 24), (4, 21)])
 def test_rematerialisation_changes_no_gradient(crops, side):
@@ -137,6 +140,7 @@ def test_rematerialisation_changes_no_gradient(crops, side):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5 * norm)
 
 
+@pytest.mark.slow
 def test_rematerialisation_saves_memory(monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     results = train_parts.rematerialisation(setting(side=64, count=8), 1, 1)
@@ -144,6 +148,7 @@ def test_rematerialisation_saves_memory(monkeypatch):
     assert 0 < recomputed < 0.8 * stored
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smallest")
 @pytest.mark.parametrize("side", [24, 29])
 def test_torch_has_the_same_loss_and_gradient(side):
@@ -153,6 +158,7 @@ def test_torch_has_the_same_loss_and_gradient(side):
     assert all(found.minimum > 0 for found in times.values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("smallest")
 def test_the_terms_add_up_to_the_loss():
     ours = setting("gradient_ratio")

@@ -11,7 +11,6 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
-from train import again
 from train.config import choose
 from train.data import calibrated_camera, synthesis
 from train.step import make_train_step, rematerialised
@@ -123,13 +122,15 @@ def eval_camera(config):
 def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
     options = config.augment
-    second = again.Again(options.probability, options.stops, options.cast, tuple(options.snr))
+    reexposure = synthesis.Reexposure(
+        options.probability, options.stops, options.cast, tuple(options.snr)
+    )
     return functools.partial(
         synthesis.synthesise,
         degrade=degrade,
         sample_physics=physics_sampler(config),
         fitted=fitted,
-        again=second if options.probability else None,
+        reexposure=reexposure if options.probability else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What `calibrated.json` holds: θ fitted to every pair of a data set, with its evidence.
+"""What `calibrated.json` holds: θ fitted to every pair of a data set, with what speaks for it.
 
 `train.tools.calibrate_camera` writes it; training reads it, to draw θ like that camera's
 (`pdn_jax.calibration`) and to have θ of each real pair.
@@ -6,7 +6,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdn_jax import files
 from pdn_jax.calibration import Calibration, calibrate
 from pdn_jax.types import InputError, Physics
 
@@ -75,14 +75,10 @@ def save(path: Path, fits: Sequence[Fit], *, data: Sequence[str], split: str, wi
             for fit in fits
         ],
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        draft.replace(path)
+        files.write_text(path, json.dumps(content, indent=1))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load_calibration(path: str | Path) -> tuple[Calibration, dict[str, Physics]]:

@@ -1,23 +1,20 @@
-"""Crops from built data sets, by grain: the batch of a step is a function of (seed, step) alone.
+"""How a crop is taken: from one photograph, pair or bracket, by grain, with decoded images held.
 
 An element holds uint8 crops `normal` [h, w, 3]; where the mixture has real dark photographs, also
 `low` and `record` (0 for a photograph, which is darkened later; else 1 + the place of the dark
 photograph among all real ones); where it has brackets, also `between` [b, h, w, 3], real exposures
 from dark to light between `low` and `normal`. All of one element are cropped, flipped and turned
-alike. Degradation is not done here but on the device (`data.synthesise`).
+alike. θ of a real pair is that of its whole photographs: a crop that is enlarged or reduced has
+their exposure, gains and offset, but noise that resampling has smoothed, which θ does not tell.
+Degradation is not done here but on the device (`synthesis`).
 """
 
-import contextlib
-import os
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
-from absl import flags
 from PIL import Image as PILImage
 
 from pdn_jax.types import InputError
@@ -60,6 +57,11 @@ class Cache:
                     self.held[key] = image
                     self.used += image.nbytes
         return image
+
+    def clear(self) -> None:
+        """Let all go."""
+        with self.lock:
+            self.held, self.used = {}, 0
 
     def __getstate__(self) -> dict:
         """Only the budget goes to another process."""
@@ -125,6 +127,17 @@ def between(example: dict, low: int, count: int) -> list[int]:
     return [int(inner[place]) for place in places]
 
 
+def check_sizes(split: Split, size: int) -> None:
+    """Raise InputError for an image from which no crop of that size can be taken."""
+    for example in split.examples:
+        frame = example["frames"][-1]
+        if min(frame["width"], frame["height"]) < size:
+            raise InputError(
+                f"{example['name']} in data set {split.name} is {frame['width']}×{frame['height']} "
+                f"pixels, smaller than data.crop_size={size}; lower data.crop_size"
+            )
+
+
 class Cropping(grain.transforms.RandomMap):
     """(source, item) -> an element of crops."""
 
@@ -139,16 +152,15 @@ class Cropping(grain.transforms.RandomMap):
     def image(self, source: int, example: int, index: int) -> np.ndarray:
         """A decoded image, from the cache; photographs no larger than crops can make use of."""
         split = self.splits[source]
+        frame = index % len(split.examples[example]["frames"])
+        # Everything that the pixels depend on is in the key: crops of another size share the cache.
+        shorter = round(self.crops.size / self.crops.smallest) if split.kind == "photos" else 0
 
-        def make():
-            image = split.frame(example, index)
-            if split.kind == "photos":
-                return reduced(image, round(self.crops.size / self.crops.smallest))
-            return image
+        def decode():
+            image = split.frame(example, frame)
+            return reduced(image, shorter) if shorter else image
 
-        return self.cache.get(
-            (source, example, index % len(split.examples[example]["frames"])), make
-        )
+        return self.cache.get((source, example, frame, shorter), decode)
 
     def random_map(self, element, rng):
         """Grain's hook."""
@@ -165,131 +177,9 @@ class Cropping(grain.transforms.RandomMap):
             side = pair_side(images[-1], rng, self.crops)
             dark, *inner, normal = crop(images, rng, size, side)
             record = int(self.first[source]) + place
-        found = {"normal": normal}
+        fields = {"normal": normal}
         if self.real:
-            found |= {"low": dark, "record": np.int32(record)}
+            fields |= {"low": dark, "record": np.int32(record)}
         if self.between:
-            found["between"] = np.stack(inner)
-        return found
-
-
-class _From(grain.transforms.Map):
-    """Item -> (source, item)."""
-
-    def __init__(self, source: int):
-        self.source = source
-
-    def map(self, item):
-        return self.source, item
-
-
-# --- batches -------------------------------------------------------------------------------------
-
-
-def batches(
-    splits: Sequence[Split],
-    weights: Sequence[float],
-    *,
-    seed: int,
-    batch_size: int,
-    crops: Crops,
-    cache: Cache,
-    process: tuple[int, int] = (0, 1),
-) -> grain.MapDataset:
-    """An endless random-access data set: element `step` is a dict of uint8 crops [n, …].
-
-    The data sets take turns by their weights; each is gone through once per round, in an order
-    shuffled anew every round. process is (which, of how many): each reads its own share of every
-    batch, places which, which + how many, … of it (see `places`). Raises InputError for an image
-    smaller than the crop, or a batch that does not divide.
-    """
-    which, count = process
-    for split in splits:
-        check_sizes(split, crops.size)
-    return (
-        _mixed(splits, weights, seed, batch_size, count)
-        .random_map(Cropping(splits, crops, cache))
-        .slice(slice(which, None, count))
-        .batch(batch_size // count)
-    )
-
-
-def order(
-    splits: Sequence[Split], weights: Sequence[float], *, seed: int, batch_size: int
-) -> grain.MapDataset:
-    """(which split, which of its items) of every place in a whole batch, by step, as `batches` takes them."""
-    return _mixed(splits, weights, seed, batch_size, 1).batch(batch_size)
-
-
-def _mixed(splits, weights, seed: int, batch_size: int, count: int) -> grain.MapDataset:
-    """An endless (which split, which of its items)."""
-    if batch_size % count:
-        raise InputError(
-            f"train.batch_size={batch_size} does not divide among {count} processes; "
-            f"use a multiple of {count}"
-        )
-    rounds = [
-        grain.MapDataset.range(len(split)).seed(seed + index).shuffle().repeat().map(_From(index))
-        for index, split in enumerate(splits)
-    ]
-    mixed = rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
-    return mixed.seed(seed)
-
-
-def places(batch_size: int, process: tuple[int, int] = (0, 1)) -> np.ndarray:
-    """Places in the whole batch of what a process reads."""
-    which, count = process
-    return np.arange(which, batch_size, count)
-
-
-def check_sizes(split: Split, size: int) -> None:
-    """Raise InputError for an image from which no crop of that size can be taken."""
-    for example in split.examples:
-        frame = example["frames"][-1]
-        if min(frame["width"], frame["height"]) < size:
-            raise InputError(
-                f"{example['name']} in data set {split.name} is {frame['width']}×{frame['height']} "
-                f"pixels, smaller than data.crop_size={size}; lower data.crop_size"
-            )
-
-
-def follow_parent(index: int, count: int) -> None:
-    """Have a worker process leave signals to its parent, and end when that is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def stream(
-    dataset: grain.MapDataset, start: int, *, threads: int, workers: int = 0
-) -> Iterator[Iterator[dict[str, np.ndarray]]]:
-    """`with stream(…) as batches`: those from step `start` on, prefetched by `threads` threads.
-
-    With `workers`, in that many processes of as many threads. How many there are of either changes
-    nothing in what comes.
-    """
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    batches = dataset[start:].to_iter_dataset(options)
-    if workers:
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain reads its own, and this program sets none
-        # Through a pipe: what is left in shared memory at the end is warned of.
-        batches = grain.experimental.WithOptionsIterDataset(
-            batches, grain.experimental.DatasetOptions(min_shm_size=2**62)
-        )
-        batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=follow_parent
-        )
-    iterator = iter(batches)
-    try:
-        yield iterator
-    finally:
-        iterator.close()
+            fields["between"] = np.stack(inner)
+        return fields

@@ -1,4 +1,8 @@
-"""From the config to data: which splits to train on, which to judge by, their crops and their θ."""
+"""What a training reads: which data sets, in which order, from any step on; and what judges it.
+
+The batch of a step is a function of (seed, step) alone: threads, workers, the cache, the number of
+processes and where a training was resumed change nothing in it.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,9 +16,16 @@ from rich.console import Console
 from pdn_jax.types import InputError, Physics
 from train import build
 from train.data import calibrated_camera, crops, store, synthesis
+from train.data.prefetch import prefetched
 from train.tools import prepare
 
 GIB = 2**30
+
+ROUNDS = 2**31
+"""Times that a split is gone through at most. Grain's endless `repeat()` has a length that len()
+refuses in batches of one."""
+
+# --- which data sets -----------------------------------------------------------------------------
 
 
 def prepared(config, console: Console) -> None:
@@ -61,17 +72,17 @@ def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
             if not isinstance(name, str):
                 raise InputError(f"eval.data has {name!r}; expected 'NAME' or 'NAME/SPLIT'")
         return [opened(name, "dev", directory) for name in config.eval.data]
-    found = []
+    splits = []
     for name in dict.fromkeys(split.name for split in trained):
         there = store.plan(name, directory)["examples"]
         held_out = [split for split in ("dev", "test") if split in there]
-        found += [store.open_split(name, split, directory) for split in held_out[:1]]
-    if not found:
+        splits += [store.open_split(name, split, directory) for split in held_out[:1]]
+    if not splits:
         raise InputError(
             f"{', '.join(split.name for split in trained)}: no dev or test split to judge by; "
             "name one with --config.eval.data=\"('NAME/SPLIT',)\""
         )
-    return found
+    return splits
 
 
 def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
@@ -85,7 +96,7 @@ def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
             draws=config.eval.draws,
             degrade=build.eval_camera(config),
             sample_physics=build.eval_sampler(config),
-            most=config.eval.max_pairs,
+            max_pairs=config.eval.max_pairs,
         )
     ]
 
@@ -103,22 +114,27 @@ def fitted(config, splits: Sequence[store.Split]) -> synthesis.Fitted | None:
     nothing = jax.tree.map(np.asarray, synthesis.degradation.neutral_physics(jnp.ones(())))
     rows: list[Physics] = [nothing, *(known.get(name, nothing) for name in names)]
     used = known if config.data.fitted else ()
-    found = np.array([0.0, *(float(name in used) for name in names)], np.float32)
-    return synthesis.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), found)
+    is_used = np.array([0.0, *(float(name in used) for name in names)], np.float32)
+    return synthesis.Fitted(jax.tree.map(lambda *x: np.stack(x).astype(np.float32), *rows), is_used)
+
+
+# --- batches by step -----------------------------------------------------------------------------
 
 
 class Part(NamedTuple):
-    """A stretch of the training whose batches have one shape.
+    """A stretch of the training whose batches have one shape: steps start … stop − 1.
 
-    steps start … stop − 1; batches: by step; order: what is in them, see `pipeline.order`; places: in
-    the whole batch, of what this process reads.
+    items: (which split, which of its items) of one place of a batch after the other. batches: of
+    crops, by step. places: in the whole batch, of what this process reads. size: of the whole batch.
     """
 
     start: int
     stop: int
+    size: int
+    items: grain.MapDataset
     batches: grain.MapDataset
-    order: grain.MapDataset
     places: np.ndarray
+    cache: crops.Cache
 
 
 def shapes(config) -> list[tuple[int, int, int, int]]:
@@ -144,39 +160,98 @@ def parts(
     config, splits: Sequence[store.Split], weights: Sequence[float], process=(0, 1)
 ) -> list[Part]:
     """The crops of `config.data`, by step, in parts of one shape each."""
-    options = config.data
-    more = config.augment
+    options, more = config.data, config.augment
     cache = crops.Cache(round(options.cache * GIB / max(1, options.workers)))
-    return [
-        Part(
-            start,
-            stop,
-            crops.batches(
-                splits,
-                weights,
-                seed=config.seed + start,
-                batch_size=count,
-                crops=crops.Crops(
-                    side, options.smallest_crop, options.between, more.scaled, more.enlarged
-                ),
-                cache=cache,
-                process=process,
-            ),
-            crops.order(splits, weights, seed=config.seed + start, batch_size=count),
-            crops.places(count, process),
+    made = []
+    for number, (start, stop, size, side) in enumerate(shapes(config)):
+        taken = crops.Crops(
+            side, options.smallest_crop, options.between, more.scaled, more.enlarged
         )
-        for start, stop, count, side in shapes(config)
+        seeds = {"seed": config.seed, "part": number}
+        batched = batches(
+            *(splits, weights), batch_size=size, taken=taken, cache=cache, process=process, **seeds
+        )
+        one_by_one = items(splits, weights, **seeds)
+        made.append(Part(start, stop, size, one_by_one, batched, places(size, process), cache))
+    return made
+
+
+def items(
+    splits: Sequence[store.Split], weights: Sequence[float], *, seed: int, part: int = 0
+) -> grain.MapDataset:
+    """(which split, which of its items), without end.
+
+    The splits take turns by their weights; each is gone through once per round, in an order
+    shuffled anew every round.
+    """
+    rounds = [
+        grain.MapDataset.range(len(split))
+        .seed(synthesis.host_seed("order", seed, part, which))
+        .shuffle()
+        .repeat(ROUNDS)
+        .map(_From(which))
+        for which, split in enumerate(splits)
     ]
+    return rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
+
+
+class _From(grain.transforms.Map):
+    """Item -> (which split, item)."""
+
+    def __init__(self, which: int):
+        self.which = which
+
+    def map(self, item):
+        return self.which, item
+
+
+def batches(
+    splits: Sequence[store.Split],
+    weights: Sequence[float],
+    *,
+    seed: int,
+    batch_size: int,
+    taken: crops.Crops,
+    cache: crops.Cache,
+    part: int = 0,
+    process: tuple[int, int] = (0, 1),
+) -> grain.MapDataset:
+    """An endless random-access data set: element `step` is a dict of uint8 crops [n, …] of `items`.
+
+    process is (which, of how many): each reads its own share of every batch (see `places`). Raises
+    InputError for an image smaller than the crop, or a batch that does not divide.
+    """
+    which, count = process
+    if batch_size % count:
+        raise InputError(
+            f"train.batch_size={batch_size} does not divide among {count} processes; "
+            f"use a multiple of {count}"
+        )
+    for split in splits:
+        crops.check_sizes(split, taken.size)
+    return (
+        items(splits, weights, seed=seed, part=part)
+        .seed(synthesis.host_seed("crops", seed, part))
+        .random_map(crops.Cropping(splits, taken, cache))
+        .slice(slice(which, None, count))
+        .batch(batch_size // count)
+    )
+
+
+def places(batch_size: int, process: tuple[int, int] = (0, 1)) -> np.ndarray:
+    """Places in the whole batch of what a process reads: which, which + how many, …"""
+    which, count = process
+    return np.arange(which, batch_size, count)
 
 
 def names_at(splits: Sequence[store.Split], parts: Sequence[Part], step: int) -> list[str]:
-    """What the batch before `step` steps were done is made of: 'DATA/photograph' by its place."""
+    """What the batch after `step` steps is made of: 'DATA/photograph' by its place."""
     (part,) = (part for part in parts if part.start <= step < part.stop)
-    which, places = part.order[step]
-    return [
-        f"{splits[source].name}/{splits[source].item_name(splits[source].items[place])}"
-        for source, place in zip(which, places, strict=True)
-    ]
+    chosen = [part.items[step * part.size + place] for place in range(part.size)]
+    return [f"{splits[s].name}/{splits[s].item_name(splits[s].items[i])}" for s, i in chosen]
+
+
+# --- batches one after the other -----------------------------------------------------------------
 
 
 def stream(config, parts: Sequence[Part], start: int, degrade, known) -> Iterator:
@@ -185,12 +260,13 @@ def stream(config, parts: Sequence[Part], start: int, degrade, known) -> Iterato
         if start >= part.stop:
             continue
         first = max(start, part.start)
-        with crops.stream(
+        with prefetched(
             part.batches, first, threads=config.data.threads, workers=config.data.workers
         ) as plain:
-            batches = compressed(config, plain, first, part.places, degrade, known)
+            dark = compressed(config, plain, first, part.places, degrade, known)
             for _ in range(first, part.stop):
-                yield next(batches), part.places
+                yield next(dark), part.places
+        part.cache.clear()  # of images reduced for crops of this size
 
 
 def compressed(
@@ -200,17 +276,12 @@ def compressed(
     options = config.data
     if not options.jpeg:
         return stream
-    synthesise, root = build.synthesiser(config, degrade, known), build.keys(config)["batches"]
-
-    @jax.jit
-    def darken(step, crops):
-        return synthesise(synthesis.image_keys(root, step, places), crops).low
-
     return synthesis.compress(
         stream,
-        darken,
+        build.synthesiser(config, degrade, known),
         start=start,
         places=places,
+        root=build.keys(config)["batches"],
         seed=config.seed,
         share=options.jpeg,
         quality=tuple(options.jpeg_quality),

@@ -2,18 +2,14 @@
 
 They live where TFDS keeps its own: a given folder, else $TFDS_DATA_DIR, else
 ~/tensorflow_datasets, each in KIND/NAME/VERSION. A name is one data set, whatever its kind.
-What is being built stands in a staging folder there, which its process holds locked.
+`prepare.install` puts them there, whole; what it has not finished is not seen here.
 """
 
-import contextlib
-import fcntl
 import functools
 import io
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +28,6 @@ KINDS = {
 
 VERSION = "1.0.0"
 FIELDS = {"paired": ("low", "normal"), "brackets": ("image",), "photos": ("image",)}
-STAGING, OLDER = ".building-", "older"
 
 
 def data_dir(directory: str | Path = "") -> Path:
@@ -54,22 +49,23 @@ def find(name: str, directory: str | Path = "") -> Path | None:
 def names(directory: str | Path = "") -> list[str]:
     """Every data set built there."""
     root = data_dir(directory)
-    found = {p.parent.name for folder in KINDS.values() for p in root.glob(f"{folder}/*/{VERSION}")}
-    return sorted(name for name in found if find(name, directory))
+    paths = [path for folder in KINDS.values() for path in root.glob(f"{folder}/*/{VERSION}")]
+    return sorted(name for name in {path.parent.name for path in paths} if find(name, directory))
 
 
 def plan(name: str, directory: str | Path = "") -> dict:
-    """What `survey` found when that data set was built; builds `packaged` where it is not there.
+    """What `survey` planned when that data set was built; builds `packaged` where it is not there.
 
     Raises InputError for a name that was not built.
     """
     path = find(name, directory)
     if path is None and name == "packaged":
         from train.data.prepare import builders
+        from train.data.prepare.install import install
 
         path = install(
             lambda staging: builders.build(lambda: builders.PackagedPhotos(data_dir=staging)),
-            directory,
+            data_dir(directory),
         )
     if path is None:
         known = ", ".join(sorted({*names(directory), "packaged"}))
@@ -78,107 +74,12 @@ def plan(name: str, directory: str | Path = "") -> dict:
             f"python -m train.tools.prepare, or name another --data-dir (config.data.directory)"
         )
     try:
-        found = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
-        return found | {"path": str(path)}
+        content = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
+        return content | {"path": str(path)}
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}/metadata.json is damaged: remove {path} and prepare {name} again"
         ) from error
-
-
-def install(
-    build: Callable[[Path], Path], directory: str | Path = "", *, replace: bool = False
-) -> Path:
-    """Build in a staging folder, then move the whole data set into its place; the place.
-
-    build(staging) -> the data set's folder under staging. Whatever stops this on its way leaves
-    what was there before, and no half data set under its name. Where another process has put a
-    data set of that name there meanwhile, that one stays, unless `replace`.
-    """
-    root = data_dir(directory)
-    with contextlib.ExitStack() as held:
-        staging = _staging(root, held)
-        try:
-            place = build(staging).relative_to(staging)
-            with _locked(root):
-                there = find(place.parent.name, root)
-                if there and not replace:
-                    return there
-                if (root / place).exists():
-                    _move(root, staging / OLDER, place)
-                _move(staging, root, place)
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"{root} cannot be written ({reason}); make room, or name another with --data-dir"
-            ) from error
-        finally:
-            with contextlib.suppress(OSError), _locked(root):
-                _give_back(root, staging)
-                shutil.rmtree(staging, ignore_errors=True)
-    return root / place
-
-
-def _staging(root: Path, held: contextlib.ExitStack) -> Path:
-    """A new folder to build in, locked until `held` closes."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):
-            clear_staging(root)
-            staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=root))
-            held.enter_context(_locked(staging))
-    except OSError as error:
-        raise InputError(
-            f"{root} cannot be written ({error.strerror}); name another folder with --data-dir"
-        ) from error
-    return staging
-
-
-def clear_staging(root: Path) -> None:
-    """Remove what builds left that were killed; those that run hold theirs locked."""
-    for folder in root.glob(f"{STAGING}*"):
-        with contextlib.suppress(OSError):  # locked, or on a disk that knows no locks
-            held = _lock(folder)
-            _give_back(root, folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(held)
-
-
-def _give_back(root: Path, staging: Path) -> None:
-    """Move an older data set into its place again where the newer did not get there."""
-    for older in staging.glob(f"{OLDER}/*/*/*"):
-        place = older.relative_to(staging / OLDER)
-        if not (root / place).exists():
-            _move(staging / OLDER, root, place)
-
-
-def _move(here: Path, there: Path, place: Path) -> None:
-    (there / place).parent.mkdir(parents=True, exist_ok=True)
-    (here / place).replace(there / place)
-
-
-def _lock(folder: Path, wait: bool = False) -> int:
-    """Lock a folder until the number returned is closed, or its process ends."""
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(held)
-        raise
-    return held
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One process at a time, for moments only; on a disk that knows no locks without."""
-    held = None
-    with contextlib.suppress(OSError):
-        held = _lock(root, wait=True)
-    try:
-        yield
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -195,13 +96,13 @@ class Split:
     """One split of a built data set; its photographs by example and frame, decoded when asked for."""
 
     def __init__(self, name: str, split: str, directory: str | Path = ""):
-        found = plan(name, directory)
-        if split not in found["examples"]:
-            there = ", ".join(found["examples"])
+        content = plan(name, directory)
+        if split not in content["examples"]:
+            there = ", ".join(content["examples"])
             raise InputError(f"data set {name} has no split {split!r}; it has {there}")
         self.name, self.split = name, split
-        self.kind, self.path = found["kind"], found["path"]
-        self.examples: list[dict] = found["examples"][split]
+        self.kind, self.path = content["kind"], content["path"]
+        self.examples: list[dict] = content["examples"][split]
         counts = [len(e["frames"]) if self.kind == "brackets" else 1 for e in self.examples]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
 

@@ -1,10 +1,12 @@
 """Crops to batches on the device, where everything arithmetic happens, and whole pairs to judge by.
 
-Every draw is keyed by (seed, step, place in the global batch).
+Every draw is keyed by (seed, step, place in the global batch). Photographs without a dark partner
+are darkened by the forward model; of real dark photographs some are exposed once more by it
+(re-exposure augmentation), which widens brightness, cast and noise beyond what was taken.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,17 +15,24 @@ import numpy as np
 from jaxtyping import Array
 
 from pdn_jax import degradation
+from pdn_jax import image as im
 from pdn_jax.compiled import Compiled
 from pdn_jax.degradation import Step
-from pdn_jax.types import Batch, Image, Physics, PRNGKey
-from train import again as photographed
+from pdn_jax.physics import solve_noise
+from pdn_jax.types import Batch, Image, Physics, PRNGKey, Scalar
 from train.data.store import Split
 
 CAMERA = degradation.camera()
 
 PhysicsSampler = Callable[[PRNGKey, Image], Physics]
 Crops = dict[str, Array]
-"""uint8 crops as `pipeline` makes them, and `compressed` where `compress` added it."""
+"""uint8 crops as `mixture` makes them, and `compressed` where `compress` added it."""
+
+STREAMS = ("physics", "sample", "reexposure")
+"""Streams of random numbers that the key of an image is split into."""
+
+HOST_STREAMS = ("order", "crops", "jpeg", "evaluation")
+"""Streams of random numbers that are drawn on the host, or that have a root key of their own."""
 
 
 class Fitted(NamedTuple):
@@ -31,6 +40,26 @@ class Fitted(NamedTuple):
 
     physics: Physics
     known: Array
+
+
+class Reexposure(NamedTuple):
+    """Real dark photographs through a second camera, the forward model itself.
+
+    probability: of a photograph to be chosen. stops: darker or brighter at most, in linear light.
+    cast: standard deviation of ln gain. snr: range in dB of mid-grey's after brightening, for the
+    noise that is added.
+    """
+
+    probability: float
+    stops: float
+    cast: float
+    snr: Sequence[float]
+
+
+def host_seed(stream: str, *counts: int) -> int:
+    """A seed of 31 bits for a stream and what counts in it, the run's seed first."""
+    entropy = np.random.SeedSequence([HOST_STREAMS.index(stream), *counts])
+    return int(entropy.generate_state(1)[0] >> 1)
 
 
 def image_keys(root: PRNGKey, step: jax.Array, indices: jax.Array) -> PRNGKey:
@@ -45,12 +74,12 @@ def synthesise(
     degrade: Step,
     sample_physics: PhysicsSampler,
     fitted: Fitted | None = None,
-    again: photographed.Again | None = None,
+    reexposure: Reexposure | None = None,
 ) -> Batch:
     """uint8 crops [n, …] to a `Batch`: photographs are darkened, each from its own key.
 
     Real dark photographs (record > 0) stay as they are, with the θ that was fitted to them, if any;
-    with `again` some of them go through the camera a second time.
+    with `reexposure` some of them go through the forward model as well.
     """
     normal = as_float(crops["normal"])
     between = as_float(crops["between"]) if "between" in crops else None
@@ -61,7 +90,10 @@ def synthesise(
             physics, known = jax.tree.map(lambda table: jnp.asarray(table)[crops["record"]], fitted)
         real = Real(as_float(crops["low"]), crops["record"] > 0, physics, known)
         one = functools.partial(
-            _one_of_both, degrade=degrade, sample_physics=sample_physics, again=again
+            _real_or_darkened,
+            degrade=degrade,
+            sample_physics=sample_physics,
+            reexposure=reexposure,
         )
         low, physics, known = jax.vmap(one)(keys, normal, real)
     else:
@@ -81,33 +113,38 @@ class Real(NamedTuple):
     known: Array
 
 
+def streams(key: PRNGKey) -> dict[str, PRNGKey]:
+    """An image's key, split into one for each of `STREAMS`."""
+    return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
+
+
 def _darkened(key, normal, *, degrade, sample_physics):
     """One photograph -> (darkened, θ)."""
-    physics_key, sample_key = jax.random.split(key)
-    physics = sample_physics(physics_key, normal)
-    return degrade.sample(sample_key, normal, physics), physics
+    keys = streams(key)
+    physics = sample_physics(keys["physics"], normal)
+    return degrade.sample(keys["sample"], normal, physics), physics
 
 
-def _one_of_both(key, normal, real, *, degrade, sample_physics, again):
+def _real_or_darkened(key, normal, real, *, degrade, sample_physics, reexposure):
     """One photograph, real or to be darkened -> (dark, θ, whether θ is known).
 
-    The camera runs once, on whichever of the two it is to see.
+    The forward model runs once, on whichever of the two it is to see.
     """
 
     def choose(its, drawn):
         return jax.tree.map(lambda a, b: jnp.where(real.real, a, b), its, drawn)
 
-    physics_key, sample_key = jax.random.split(key)
-    drawn = sample_physics(physics_key, normal)
-    if again is None:
-        dark = choose(real.low, degrade.sample(sample_key, normal, drawn))
+    keys = streams(key)
+    drawn = sample_physics(keys["physics"], normal)
+    if reexposure is None:
+        dark = choose(real.low, degrade.sample(keys["sample"], normal, drawn))
         return dark, choose(real.physics, drawn), choose(real.known, 1.0)
-    second, taken = photographed.draw(jax.random.fold_in(key, 2), real.low, normal, again)
-    dark = degrade.sample(sample_key, *choose((real.low, second), (normal, drawn)))
-    is_kept = real.real & (taken == 0.0)
-    physics = choose(photographed.together(real.physics, second), drawn)
+    second, chosen = draw_reexposure(keys["reexposure"], real.low, normal, reexposure)
+    dark = degrade.sample(keys["sample"], *choose((real.low, second), (normal, drawn)))
+    unchanged = real.real & ~chosen
+    physics = choose(compose_physics(real.physics, second), drawn)
     dark, physics = jax.tree.map(
-        lambda a, b: jnp.where(is_kept, a, b), (real.low, real.physics), (dark, physics)
+        lambda a, b: jnp.where(unchanged, a, b), (real.low, real.physics), (dark, physics)
     )
     return dark, physics, choose(real.known, 1.0)
 
@@ -117,28 +154,92 @@ def as_float(image: Array) -> Array:
     return jnp.asarray(image, jnp.float32) / 255.0
 
 
+# --- re-exposure augmentation ------------------------------------------------------------------
+
+BRIGHTEST = 0.8
+"""The most light a dark photograph may end with, relative to the truth."""
+
+DARKEST = 3.0 / 255.0 / 12.92
+"""The least mean light that darkening may leave: 3 steps of 8 bits."""
+
+REEXPOSURE_STREAMS = ("exposure", "snr", "scatter", "gains", "chosen")
+
+
+def draw_reexposure(
+    key: PRNGKey, low: Image, normal: Image, options: Reexposure
+) -> tuple[Physics, Scalar]:
+    """(θ' of the second camera, whether the photograph is chosen) for one pair, sRGB [h, w, 3].
+
+    ln κ' is uniform within `stops`, but no brighter than `BRIGHTEST` of the truth, and no darker than
+    `DARKEST` where it was brighter.
+    """
+    keys = dict(
+        zip(REEXPOSURE_STREAMS, jax.random.split(key, len(REEXPOSURE_STREAMS)), strict=True)
+    )
+    light, whole = im.linearize(low).mean(), im.linearize(normal).mean()
+    span = options.stops * jnp.log(2.0)
+    upper = jnp.minimum(span, jnp.log(BRIGHTEST * whole / (light + 1e-6)))
+    lower = jnp.maximum(-span, jnp.minimum(0.0, jnp.log(DARKEST / (light + 1e-6))))
+    lower = jnp.minimum(lower, upper)
+    log_exposure = lower + jax.random.uniform(keys["exposure"]) * (upper - lower)
+
+    worst, best = options.snr
+    decibel = jax.random.uniform(keys["snr"], minval=worst, maxval=best)
+    dark = jnp.clip(jnp.exp(log_exposure) * light / (whole + 1e-6), 1e-4, 1.0)
+    shot, read = solve_noise(dark, decibel, 0.26 * jax.random.normal(keys["scatter"]))
+    gains = options.cast * jax.random.normal(keys["gains"], (3,))
+    second = degradation.neutral_physics(jnp.exp(log_exposure)).replace(
+        gains=jnp.exp(gains - gains.mean()), shot_noise=shot, read_noise=read
+    )
+    return second, jax.random.uniform(keys["chosen"]) < options.probability
+
+
+def compose_physics(first: Physics, second: Physics) -> Physics:
+    """θ of two cameras in sequence, to the first order, for a `first` without a tone.
+
+    e'' = κ'g'·(κg·e + o): the light of the second is that of the first times κ'g', so σs grows by
+    κ' and σr by κ'², and each adds its own. A first camera whose noise is unknown (0) stays so.
+    """
+    scale = second.exposure
+    known = first.shot_noise > 0.0
+    return first.replace(
+        exposure=first.exposure * scale,
+        gains=first.gains * second.gains,
+        offset=first.offset * scale * second.gains,
+        shot_noise=jnp.where(known, first.shot_noise * scale + second.shot_noise, 0.0),
+        read_noise=jnp.where(known, first.read_noise * scale**2 + second.read_noise, 0.0),
+    )
+
+
 # --- JPEG on the host --------------------------------------------------------------------------
 
 
 def compress(
     batches: Iterator[Crops],
-    darken: Callable[[int, Crops], Array],
+    synthesise: Callable[[PRNGKey, Crops], Batch],
     *,
     start: int,
     places: np.ndarray,
+    root: PRNGKey,
     seed: int,
     share: float,
     quality: tuple[int, int],
 ) -> Iterator[Crops]:
     """Add to every batch its dark images as `compressed`: a `share` of them through a JPEG.
 
-    darken(step, crops) -> low [n, h, w, 3], as the step itself would make it. Quality is uniform in
-    `quality`. All is drawn from (seed, step, place in the global batch).
+    synthesise(keys, crops) makes them, as the step itself would from the same `root`. Quality is
+    uniform in `quality`. All
+    is drawn from (seed, step, place in the global batch).
     """
+
+    @jax.jit
+    def darken(step, crops):
+        return synthesise(image_keys(root, step, places), crops).low
+
     for step, crops in enumerate(batches, start):
         low = np.rint(255.0 * np.asarray(darken(step, crops))).astype(np.uint8)
         for index, place in enumerate(places):
-            rng = np.random.default_rng((seed, step, int(place)))
+            rng = np.random.default_rng(host_seed("jpeg", seed, step, int(place)))
             if rng.random() < share:
                 low[index] = degradation.jpeg(
                     low[index], int(rng.integers(*quality, endpoint=True))
@@ -164,16 +265,18 @@ def whole_pairs(
     draws: int = 1,
     degrade: Step = CAMERA,
     sample_physics: PhysicsSampler = degradation.sample_physics,
-    most: int = 0,
+    max_pairs: int = 0,
 ) -> Iterator[Pair]:
-    """The pairs of a split, `most` of them evenly spread (0 for all), one by one.
+    """The pairs of a split, `max_pairs` of them evenly spread (0 for all), one by one.
 
     Each photograph without a dark partner is darkened `draws` times by the forward model, a
     function of the seed alone; its name then tells the dark frame's mean, of 255.
     """
     items = list(enumerate(split.items))
-    if most and most < len(items):
-        items = [items[place] for place in np.linspace(0, len(items) - 1, most).round().astype(int)]
+    if max_pairs and max_pairs < len(items):
+        spread = np.linspace(0, len(items) - 1, max_pairs).round().astype(int)
+        items = [items[place] for place in spread]
+    root = jax.random.key(host_seed("evaluation", seed))
     for place, item in items:
         normal, name = split.frame(item.example, -1), split.item_name(item)
         truth = normal.astype(np.float32) / 255.0
@@ -181,6 +284,6 @@ def whole_pairs(
             yield name, split.frame(item.example, item.low).astype(np.float32) / 255.0, truth
             continue
         for draw in range(draws):
-            key = jax.random.fold_in(jax.random.key(seed), place * 1000 + draw)
+            key = jax.random.fold_in(jax.random.fold_in(root, place), draw)
             low = np.asarray(_degrade_one(key, jnp.asarray(normal), degrade, sample_physics))
             yield f"{name} at {255 * low.mean():.0f}", low, truth

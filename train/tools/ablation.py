@@ -36,18 +36,14 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
         "fixed weight": {"loss.balance": "fixed"},
         "negative on synthetic only": {"data.fitted": False},
         "one stage": {"model.change": (("stages", 1),)},
-        "one level": {
-            "model.change": (("widths", (16,)), ("depths", (0,)), ("blocks", (2,))),
-        },
+        "one level": {"model.change": (("widths", (16,)), ("depths", (0,)), ("blocks", (2,)))},
         "no noise map": {"model.change": (("noise_map", False),)},
     },
     "recipe": {
         "as it is": {},
         "no augmentation": {
-            "augment.probability": 0.0,
-            "augment.scaled": 0.0,
-            "data.grain": 0.0,
-            "data.wide": 0.0,
+            **{"augment.probability": 0.0, "augment.scaled": 0.0},
+            **{"data.grain": 0.0, "data.wide": 0.0},
         },
         "small crops to the end": {"data.final_size": 0},
         "rate 4e-3": {"train.learning_rate": 4e-3},

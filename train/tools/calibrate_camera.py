@@ -8,8 +8,9 @@ explain is left out of the distribution, by name and with its reason.
 """
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -78,8 +79,11 @@ def noise(observed: Image, mean: Image, weight: Array) -> tuple[Array, Array]:
     return jnp.sqrt(power), beside / both / jnp.maximum(power, 1e-6)
 
 
+Sampler = Callable[[Image, Physics], Image]
+
+
 def as_noisy(
-    key: PRNGKey, spread: Array, normal: Image, mean: Image, weight: Array, physics: Physics
+    sample: Sampler, spread: Array, normal: Image, mean: Image, weight: Array, physics: Physics
 ) -> Physics:
     """θ with σs and σr raised until a frame drawn with it has that spread.
 
@@ -88,7 +92,7 @@ def as_noisy(
     """
 
     def power(physics):
-        return noise(DEGRADE.sample(key, normal, physics), mean, weight)[0] ** 2
+        return noise(sample(normal, physics), mean, weight)[0] ** 2
 
     rounding = power(physics.replace(shot_noise=0.0 * mean.mean(), read_noise=0.0 * mean.mean()))
     for _ in range(3):
@@ -112,7 +116,8 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     weight = usable(low, normal)
     calm = weight / (1.0 + ((normal - im.blur(normal, 1.0)) / 0.02) ** 2)
     spread, correlation = noise(low, mean, calm)
-    physics = as_noisy(key, spread, normal, mean, calm, physics)
+    sample = functools.partial(DEGRADE.sample, key)  # the same draws throughout, to compare by
+    physics = as_noisy(sample, spread, normal, mean, calm, physics)
     share = jnp.maximum(weight.mean(), 1e-3)
     batch = jax.tree.map(
         lambda leaf: leaf[None],
@@ -120,7 +125,7 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     )
     residual = losses.whitened(losses.l1())(DEGRADE, batch.normal, batch)[0] / share
     black = (weight * (mean < BLACK) * (low > LIT)).mean() / share
-    drawn = noise(DEGRADE.sample(key, normal, physics), mean, calm)
+    drawn = noise(sample(normal, physics), mean, calm)
     values = (residual, black, spread, correlation, *drawn)
     return physics, dict(zip(EVIDENCE, values, strict=True))
 
@@ -256,18 +261,10 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     add("--data", required=True, nargs="+", metavar="NAME", help="built data sets")
     add("--split", default="train", help="which split of them (default train)")
     add("--data-dir", type=Path, metavar="DIR", help="where they were built")
-    add(
-        "--out",
-        type=Path,
-        default=Path("calibrated.json"),
-        help="json to write, pictures beside it (default calibrated.json)",
-    )
-    add(
-        "--window",
-        type=int,
-        default=256,
-        help="side of the central window fitted, in pixels; 0 for the whole (default 256)",
-    )
+    out = Path("calibrated.json")
+    add("--out", type=Path, default=out, help=f"json to write, pictures beside it (default {out})")
+    window = "side of the central window fitted, in pixels; 0 for the whole (default 256)"
+    add("--window", type=int, default=256, help=window)
     add("--overwrite", action="store_true", help="replace files that exist")
     options = parser.parse_args(argv)
     if options.window and options.window < SMALLEST:

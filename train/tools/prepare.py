@@ -26,6 +26,7 @@ from pdn_jax import cli
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import folders, listing
+from train.data.prepare.install import install
 
 SHOWN = 20
 """Lines of a long list that are printed without --all."""
@@ -35,31 +36,23 @@ def options_of(argv: list[str]):
     """The parsed command line."""
     parser = cli.Parser(prog="python -m train.tools.prepare", description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    common = cli.Parser(add_help=False)
+    common, built, table = (cli.Parser(add_help=False) for _ in range(3))
     common.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     common.add_argument("--all", action="store_true", help="print every line of long lists")
-    built = cli.Parser(add_help=False)
-    built.add_argument("--source", required=True, type=Path, help="folder to read; never changed")
-    built.add_argument("--name", required=True, help="what to call it: letters, digits, _ and -")
-    built.add_argument(
-        "--seed", type=int, default=0, help="of the split, where the source has none"
-    )
-    built.add_argument(
-        "--held-out", type=float, default=0.1, help="part of the scenes for dev, and for test"
-    )
-    built.add_argument("--rebuild", action="store_true", help="replace one built of something else")
-    table = cli.Parser(add_help=False)
+    add = built.add_argument
+    add("--source", required=True, type=Path, help="folder to read; never changed")
+    add("--name", required=True, help="what to call it: letters, digits, _ and -")
+    add("--seed", type=int, default=0, help="of the split, where the source has none")
+    add("--held-out", type=float, default=0.1, help="part of the scenes for dev, and for test")
+    add("--rebuild", action="store_true", help="replace one built of something else")
     table.add_argument("--csv", type=Path, help="table of the files, paths relative to --source")
-    pairs = kinds.add_parser("paired", parents=[common, built, table], help="dark and normal pairs")
-    pairs.add_argument(
-        "--only", nargs="+", default=[], metavar="COLUMN=VALUE", help="rows of the csv"
-    )
-    scenes = kinds.add_parser(
-        "brackets", parents=[common, built, table], help="scenes in several exposures"
-    )
+    kind, several = kinds.add_parser, {"nargs": "+", "default": []}
+    pairs = kind("paired", parents=[common, built, table], help="dark and normal pairs")
+    pairs.add_argument("--only", **several, metavar="COLUMN=VALUE", help="rows of the csv")
+    scenes = kind("brackets", parents=[common, built, table], help="scenes in several exposures")
     scenes.add_argument("--splits", type=Path, help="csv with the columns scene and split")
-    kinds.add_parser("photos", parents=[common, built], help="well-exposed photographs")
-    kinds.add_parser("list", parents=[common], help="the data sets that were built")
+    kind("photos", parents=[common, built], help="well-exposed photographs")
+    kind("list", parents=[common], help="the data sets that were built")
     return parser.parse_args(argv)
 
 
@@ -150,7 +143,8 @@ def prepare(options, console: Console) -> dict:
     if plan is not None:
         console.print(f"{options.name} is built already: nothing to do", highlight=False)
         return plan
-    from train.data.prepare import builders, survey
+    from train.data.prepare import builders
+    from train.data.prepare.plan import make_plan
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     columns += (TimeRemainingColumn(),)
@@ -159,7 +153,7 @@ def prepare(options, console: Console) -> dict:
 
         def build(staging: Path) -> Path:
             reading = bar.add_task("reading", total=len(source.records))
-            plan = survey.survey(
+            plan = make_plan(
                 options.kind,
                 options.source,
                 source,
@@ -179,7 +173,7 @@ def prepare(options, console: Console) -> dict:
                 )
             )
 
-        store.install(build, options.data_dir, replace=options.rebuild)
+        install(build, store.data_dir(options.data_dir), replace=options.rebuild)
     options.rebuild = False  # what another process has built meanwhile stays, and is said
     return built(options, wanted)
 
@@ -190,10 +184,7 @@ def prepare(options, console: Console) -> dict:
 def report(
     name: str, plan: dict, console: Console, *, whole: bool = False, most: int = SHOWN
 ) -> None:
-    """Print what a plan holds: counts, sizes, brightness, doubts, and what was left out.
-
-    Of long lists `most` lines, unless the whole is wanted.
-    """
+    """Print counts, sizes, brightness, doubts, what was left out; `most` lines of a list, or all."""
     table = Table(title=f"{name} ({plan['kind']}), split by {plan['split_by']}")
     for column in ("split", "examples", "scenes", "dark", "sizes", "low", "normal"):
         table.add_column(column, justify="left" if column in ("split", "sizes") else "right")
@@ -209,28 +200,20 @@ def report(
             spread([e["frames"][-1]["mean"] for e in examples]),
         )
     console.print(table)
-    console.print(
-        "dark: photographs to learn from; low, normal: brightness of 255, mean and range of them",
-        style="dim",
-        soft_wrap=True,
-    )
+    legend = "dark: photographs to learn from; low, normal: their brightness of 255, mean and range"
+    console.print(legend, style="dim", soft_wrap=True)
     for note in plan.get("notes", ()):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
+    across = [f"{a} ({s}) and {b} ({t}): {how}" for s, a, t, b, how in plan["across"]]
     refused = [f"{file}: {reason}" for file, reason in plan["refused"]]
-    lists = [
-        (
-            "photographs in two splits (kept)",
-            [f"{a} ({s}) and {b} ({t}): {how}" for s, a, t, b, how in plan["across"]],
-        ),
-        ("left out", refused),
-    ]
+    lists = {"photographs in two splits (kept)": across, "left out": refused}
     if plan["kind"] == "paired":
         unequal = sum(reason.startswith("the sizes") for _, reason in plan["refused"])
         console.print(f"pairs whose sizes disagree (left out): {unequal or 'none'}", style="bold")
         doubts = [f"{pair}: correlation {value}" for pair, value in plan["doubtful"]]
         title = "pairs whose edges disagree: not the same scene, moved, or all noise (kept)"
-        lists.insert(0, (title, doubts))
-    for title, lines in lists:
+        lists = {title: doubts} | lists
+    for title, lines in lists.items():
         console.print(f"{title}: {len(lines) or 'none'}", highlight=False, style="bold")
         shown = lines if whole else lines[:most]
         for line in shown:

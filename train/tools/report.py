@@ -70,7 +70,7 @@ def read_run(folder: Path) -> Run:
 
 def read_options(path: Path) -> dict[str, Any]:
     """A run's options by their dotted names; raises ValueError where there are none."""
-    options = json.loads(path.readhtml.escape())
+    options = json.loads(path.read_text())
     if not isinstance(options, dict):
         raise ValueError("it holds no options")
     return flattened(options)
@@ -263,7 +263,7 @@ def run(argv: Sequence[str]) -> None:
         raise InputError(f"{out} is a folder; name an html file with --out")
     content = read_run(options.run)
     try:
-        files.writehtml.escape(out, page(content))
+        files.write_text(out, page(content))
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror}); name another with --out"

@@ -28,7 +28,7 @@ def alike(looks: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield names[other], look
 
 
-def scene_groups(kept: list[Surveyed]) -> list[int]:
+def scene_groups(examples: list[Surveyed]) -> list[int]:
     """A number per record: the same for one scene by name, and where any frames are or look the same.
 
     Of flat photographs, such as all black ones, none is taken for another.
@@ -40,15 +40,15 @@ def scene_groups(kept: list[Surveyed]) -> list[int]:
             parent[thing] = thing = parent[parent[thing]]
         return thing
 
-    for place, found in enumerate(kept):
-        marks = [("scene", found.record.scene)] if found.record.scene else []
-        marks += [("look", frame.look) for frame in found.frames if frame.look]
+    for place, example in enumerate(examples):
+        marks = [("scene", example.record.scene)] if example.record.scene else []
+        marks += [("look", frame.look) for frame in example.frames if frame.look]
         for mark in marks:
             parent[root(mark)] = root(place)
-    for a, b in alike(frame.look for found in kept for frame in found.frames):
+    for a, b in alike(frame.look for example in examples for frame in example.frames):
         parent[root(("look", a))] = root(("look", b))
     first: dict = {}
-    return [first.setdefault(root(place), place) for place in range(len(kept))]
+    return [first.setdefault(root(place), place) for place in range(len(examples))]
 
 
 def draw_splits(groups: list[int], *, seed: int, held_out: float) -> list[str]:
@@ -67,7 +67,7 @@ def order(split: str) -> tuple[int, str]:
     return {"train": 0, "dev": 1, "test": 2}.get(split, 3), split
 
 
-def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
+def across(examples: list[Surveyed], splits: list[str]) -> list[list[str]]:
     """[split, name, other split, name, how] of photographs that are, or look, the same in two splits.
 
     Of several copies in one split the first is named; splits stand in `order`.
@@ -78,11 +78,11 @@ def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
 
     contents: dict[str, dict[str, str]] = {}
     looks: dict[str, dict[str, tuple[int, Facts]]] = {}
-    for place, (surveyed, split) in enumerate(zip(kept, splits, strict=True)):
-        for frame in surveyed.frames:
+    for place, (example, split) in enumerate(zip(examples, splits, strict=True)):
+        for frame in example.frames:
             contents.setdefault(frame.content, {}).setdefault(split, frame.file)
             looks.setdefault(frame.look, {}).setdefault(split, (place, frame))
-    found = [
+    pairs = [
         [*one, *other, "same pixels"]
         for names in contents.values()
         for one, other in itertools.combinations(sorted(names.items(), key=by_split), 2)
@@ -95,5 +95,5 @@ def across(kept: list[Surveyed], splits: list[str]) -> list[list[str]]:
             if split == other_split or places in said or one.content == other.content:
                 continue
             said.add(places)  # a line for two examples, however many of their frames look alike
-            found.append([split, one.file, other_split, other.file, "looks the same"])
-    return found
+            pairs.append([split, one.file, other_split, other.file, "looks the same"])
+    return pairs

@@ -1,6 +1,6 @@
-"""What lies in a folder: all that can be seen there, and by name what cannot be reached.
+"""What lies in a folder: files and folders to be used, and by name what is not, with the reason.
 
-Hidden files and folders are passed by; links are followed, but not in a circle.
+Links are followed, but not in a circle.
 """
 
 import os
@@ -12,6 +12,12 @@ from unicodedata import category
 
 from pdn_jax.photo import EXTENSIONS
 from pdn_jax.types import InputError
+
+OF_THE_SYSTEM = (
+    *("@eadir", "#recycle", "$recycle.bin", "system volume information"),
+    *("__macosx", "thumbs.db", "desktop.ini"),
+)
+"""What NAS boxes, archives and systems put among photographs, in lower case: copies, deleted files."""
 
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of control characters, surrogates, line and paragraph separators."""
@@ -53,25 +59,26 @@ def walk(source: Path) -> Tree:
         name = relative(source, Path(error.filename))
         refused.append(Refused(name, f"cannot be read: {error.strerror}"))
 
-    for top, below, found in os.walk(source, onerror=unreadable, followlinks=True):
+    for top, below, names in os.walk(source, onerror=unreadable, followlinks=True):
         folder = Path(top)
         folders.append(folder)
-        open_to = []
-        for name in below + found:
-            path = folder / name
-            if name.startswith("."):
-                continue
-            reason = _fault(path, name in below)
+        reasons = {name: passed_by(name) or _fault(folder / name, True) for name in below}
+        reasons |= {name: passed_by(name) or _fault(folder / name, False) for name in names}
+        for name, reason in reasons.items():
             if reason:
-                refused.append(Refused(relative(source, path), reason))
-            elif name in below:
-                open_to.append(name)
-            else:
-                files.append(path)
-        below[:] = open_to
+                refused.append(Refused(relative(source, folder / name), reason))
+        files += [folder / name for name in names if not reasons[name]]
+        below[:] = [name for name in below if not reasons[name]]
     return Tree(
         tuple(sorted(folders, key=natural)), tuple(sorted(files, key=natural)), tuple(refused)
     )
+
+
+def passed_by(name: str) -> str:
+    """Why a file or folder of this name is left out wherever it lies, '' where it is not."""
+    if name.startswith("."):
+        return "hidden"
+    return "the system's own, no photograph" if name.casefold() in OF_THE_SYSTEM else ""
 
 
 def _fault(path: Path, is_folder: bool) -> str:
@@ -91,14 +98,10 @@ def _fault(path: Path, is_folder: bool) -> str:
 
 def photos(source: Path, files: Sequence[Path]) -> tuple[list[Path], list[Refused]]:
     """Those of the files that are photographs by their extension, and the others as refused."""
-    found = [path for path in files if is_photo(path)]
     reason = f"not a photo: expected one of {' '.join(EXTENSIONS)}"
-    return found, [Refused(relative(source, p), reason) for p in files if not is_photo(p)]
-
-
-def is_photo(path: Path) -> bool:
-    """Whether its extension says so."""
-    return path.suffix.lower() in EXTENSIONS
+    others = [path for path in files if path.suffix.lower() not in EXTENSIONS]
+    refused = [Refused(relative(source, path), reason) for path in others]
+    return [path for path in files if path.suffix.lower() in EXTENSIONS], refused
 
 
 def relative(source: Path, path: Path) -> str:

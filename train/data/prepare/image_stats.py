@@ -56,7 +56,7 @@ def facts(source: Path, path: Path) -> tuple[Facts, np.ndarray]:
     # Reduced first: the hash looks at 32×32 pixels, and need not filter all of a large one.
     small = thumbnail(image, 256)
     flat = np.std(small.convert("L").resize((32, 32), PILImage.Resampling.BOX)) < FLAT
-    found = Facts(
+    known = Facts(
         file=path.relative_to(source).as_posix(),
         width=width,
         height=height,
@@ -66,7 +66,7 @@ def facts(source: Path, path: Path) -> tuple[Facts, np.ndarray]:
         content=hashlib.sha256(f"{width}x{height}".encode() + image.tobytes()).hexdigest(),
         look="" if flat else str(imagehash.phash(small)),
     )
-    return found, image
+    return known, image
 
 
 def thumbnail(image: np.ndarray, side: int) -> PILImage.Image:

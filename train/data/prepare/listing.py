@@ -3,22 +3,17 @@
 Whatever cannot be used is refused by name with the reason, and the rest is listed.
 """
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from pdn_jax.types import InputError
 from train.data.prepare import folders
 from train.data.prepare.folders import Refused as Refused
 from train.data.prepare.folders import natural, relative
+from train.data.prepare.pairing import LOW, NORMAL, no_partner, partners
 from train.data.prepare.tables import inside, read_table, split_named, split_of
-
-LOW = ("low", "low_light", "lowlight", "dark", "input", "inputs", "under", "underexposed", "lq")
-NORMAL = ("high", "normal", "gt", "target", "targets", "groundtruth", "ground_truth", "reference")
-"""What folders of dark photographs and of their truths are called, in any case."""
 
 REFERENCES = ("label", "labels")
 """Folders beside brackets that hold fused references, which no camera took."""
@@ -86,14 +81,14 @@ def paired(source: Path, table: Path | None = None, only: Sequence[str] = ()) ->
 
 def _couples(tree: folders.Tree) -> list[tuple[list[Path], list[Path]]]:
     """(folders of dark photographs, folders of their truths), wherever they stand side by side."""
-    found: dict[Path, tuple[list[Path], list[Path]]] = {}
+    couples: dict[Path, tuple[list[Path], list[Path]]] = {}
     for folder in tree.folders[1:]:
         for side, names in enumerate((LOW, NORMAL)):
             if folder.name.casefold() in names:
-                found.setdefault(folder.parent, ([], []))[side].append(folder)
-    for _, normals in found.values():
+                couples.setdefault(folder.parent, ([], []))[side].append(folder)
+    for _, normals in couples.values():
         normals.sort(key=lambda folder: NORMAL.index(folder.name.casefold()))
-    return [both for both in found.values() if all(both)]
+    return [both for both in couples.values() if all(both)]
 
 
 def _match(source: Path, lows: list[Path], normals: list[Path], files: dict[Path, list[Path]]):
@@ -104,13 +99,13 @@ def _match(source: Path, lows: list[Path], normals: list[Path], files: dict[Path
         reason = f"not read: the truths are those in {relative(source, normal)}"
         refused += [Refused(relative(source, path), reason) for path in files[other]]
     for low in lows:
-        pairs = _partners(files[low], low, files[normal], normal)
-        for dark, (bright, key) in pairs.items():
+        pairs = partners(files[low], low, files[normal], normal)
+        for dark, (bright, name) in pairs.items():
             nested = dark.relative_to(low).parent.parts
             scene = any(not split_of((part,)) for part in nested)
             records.append(
                 Record(
-                    name=(parent / key(dark, low)).as_posix(),
+                    name=(parent / name).as_posix(),
                     scene=parent.joinpath(*nested).as_posix() if scene else "",
                     split=split_of((*parent.parts, *nested)),
                     files=(dark, bright),
@@ -118,71 +113,13 @@ def _match(source: Path, lows: list[Path], normals: list[Path], files: dict[Path
             )
         lone -= {bright for bright, _ in pairs.values()}
         for path in [path for path in files[low] if path not in pairs]:
-            refused.append(_partnerless(source, path, low, files[normal], normal))
+            reason = f"{no_partner(path, low, files[normal], normal)} in {relative(source, normal)}"
+            refused.append(Refused(relative(source, path), reason))
     for path in sorted(lone, key=natural):
-        refused.append(_partnerless(source, path, normal, files[lows[0]], lows[0]))
+        reason = no_partner(path, normal, files[lows[0]], lows[0])
+        reason = f"{reason} in {relative(source, lows[0])}"
+        refused.append(Refused(relative(source, path), reason))
     return records, refused
-
-
-ROLE = "|".join(sorted((*LOW, *NORMAL), key=len, reverse=True))
-ROLES = re.compile(rf"^(?:{ROLE})[-_ ]*|[-_ ]*(?:{ROLE})$", re.IGNORECASE)
-
-
-def _stem(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def _plain_stem(path: Path, folder: Path) -> str:
-    """Without the role in its name: low00001 and normal00001 become 00001."""
-    whole = PurePosixPath(_stem(path, folder))
-    return (whole.parent / (ROLES.sub("", whole.name) or whole.name)).as_posix()
-
-
-def _folded(text: str) -> str:
-    """The same for names that differ in case, or in how a disk composes letters."""
-    return unicodedata.normalize("NFC", text.casefold())
-
-
-Key = Callable[[Path, Path], str]
-
-
-def _partners(lows: Sequence[Path], low: Path, normals: Sequence[Path], normal: Path):
-    """Dark photograph -> (its truth, how to call them), one to one, by the closest likeness of names."""
-    rules: tuple[tuple[Key, Key], ...] = (
-        (lambda path, folder: path.relative_to(folder).as_posix(), _stem),
-        (_stem, _stem),
-        (lambda path, folder: _folded(_stem(path, folder)), _stem),
-        (lambda path, folder: _folded(_plain_stem(path, folder)), _plain_stem),
-    )
-    pairs: dict[Path, tuple[Path, Key]] = {}
-    left, right = list(lows), list(normals)
-    for rule, called in rules:
-        here, there = _by_key(left, low, rule), _by_key(right, normal, rule)
-        for key, dark in here.items():
-            bright = there.get(key, [])
-            if len(dark) == len(bright) == 1:
-                pairs[dark[0]] = bright[0], called
-        taken = {bright for bright, _ in pairs.values()}
-        left = [path for path in left if path not in pairs]
-        right = [path for path in right if path not in taken]
-    return pairs
-
-
-def _by_key(paths: Sequence[Path], folder: Path, rule: Key) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        found.setdefault(rule(path, folder), []).append(path)
-    return found
-
-
-def _partnerless(source: Path, path: Path, here: Path, others: Sequence[Path], there: Path):
-    key = _folded(_plain_stem(path, here))
-    alike = [other.name for other in others if _folded(_plain_stem(other, there)) == key]
-    if alike:
-        reason = f"one of several for {', '.join(alike)} in {relative(source, there)}"
-    else:
-        reason = f"no partner in {relative(source, there)}"
-    return Refused(relative(source, path), reason)
 
 
 def _distinct(source: Path, records: list[Record]) -> tuple[Record, ...]:
@@ -263,9 +200,9 @@ def _with_splits(listing: Listing, table: Path) -> Listing:
             )
     there = {record.scene for record in listing.records}
     if there.isdisjoint(splits):
+        some = ", ".join(sorted(there, key=natural)[:3])
         raise InputError(
-            f"{table} names none of the {len(there)} scenes; expected some of "
-            f"{', '.join(sorted(there, key=natural)[:3])} …"
+            f"{table} names none of the {len(there)} scenes; expected some of {some} …"
         )
     unknown = [Refused(f"{table.name}, {s}", "no such scene") for s in splits if s not in there]
     records = tuple(r._replace(split=splits.get(r.scene) or "train") for r in listing.records)
@@ -285,11 +222,11 @@ def _with_splits(listing: Listing, table: Path) -> Listing:
 def photos(source: Path) -> Listing:
     """Every photograph under a folder; a folder called train, val, test … says the split."""
     tree = folders.walk(source)
-    found, refused = folders.photos(source, tree.files)
+    paths, refused = folders.photos(source, tree.files)
     records = []
-    for path in found:
-        parts = path.relative_to(source).parts
-        records.append(Record("/".join(parts), "", split_of(parts[:-1]), (path,)))
+    for path in paths:
+        *above, name = path.relative_to(source).parts
+        records.append(Record("/".join((*above, name)), "", split_of(above), (path,)))
     return Listing(tuple(records), (*tree.refused, *refused), tree.files)
 
 
@@ -297,7 +234,7 @@ def photos(source: Path) -> Listing:
 
 
 def _rows(source: Path, table: Path, columns: Sequence[str], only: Sequence[str]) -> Listing:
-    """A record per row of a table, its files named in `columns`; none names a first file again."""
+    """A record per row of a table, its files named in `columns`; no two have the same first."""
     scene = ("scene",) if columns == ("file",) else ()
     wanted = [condition.partition("=") for condition in only]
     rows = read_table(table, (*columns, *scene, *(column for column, _, _ in wanted)))
@@ -307,17 +244,17 @@ def _rows(source: Path, table: Path, columns: Sequence[str], only: Sequence[str]
     records, refused, files, first = [], [], [table], {}
     for line, row in rows:
         try:
-            found = tuple(inside(source, row[column]) for column in columns)
-            if len(set(found)) < len(found):
+            paths = tuple(inside(source, row[column]) for column in columns)
+            if len(set(paths)) < len(paths):
                 raise InputError(f"{' and '.join(columns)} are the same file")
-            if first.setdefault(found[0], line) != line:
-                raise InputError(f"the {columns[0]} of line {first[found[0]]} again")
+            if first.setdefault(paths[0], line) != line:
+                raise InputError(f"the {columns[0]} of line {first[paths[0]]} again")
             split = split_named(row.get("split", ""))
         except InputError as error:
             refused.append(Refused(f"{table.name}, line {line}", str(error)))
             continue
-        files += found
-        name = found[0].relative_to(source)
+        files += paths
+        name = paths[0].relative_to(source)
         name = (name if scene else name.with_suffix("")).as_posix()
-        records.append(Record(name, row.get("scene", ""), split, found))
+        records.append(Record(name, row.get("scene", ""), split, paths))
     return Listing(_distinct(source, records), tuple(refused), tuple(files))

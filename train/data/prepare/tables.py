@@ -27,7 +27,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, s
             if missing:
                 raise InputError(
                     f"{path} has no column {missing[0]}: expected {', '.join(needed)}, "
-                    f"found {', '.join(columns) or 'nothing'}"
+                    f"got {', '.join(columns) or 'nothing'}"
                 )
             lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except UnicodeDecodeError as error:
@@ -51,11 +51,10 @@ def inside(source: Path, name: str) -> Path:
     if path.suffix.lower() not in EXTENSIONS:
         raise InputError(f"{name} is not a photo: expected one of {' '.join(EXTENSIONS)}")
     try:
-        found = path.is_file()
-    except (OSError, ValueError) as error:
+        if not path.is_file():
+            raise InputError(f"{name} does not exist")
+    except OSError as error:
         raise InputError(f"{name} cannot be read: {error}") from error
-    if not found:
-        raise InputError(f"{name} does not exist")
     return path
 
 

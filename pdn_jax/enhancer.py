@@ -1,0 +1,370 @@
+"""Photographs through a trained network that is loaded once and compiled for few shapes.
+
+Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. What the network makes is clipped
+here and nowhere before. Each goes through the global pass whole, on its 1/8 grid, and is then
+rendered in tiles of a few fixed shapes (see `layout`), which bounds the memory, lets photographs of
+ever new sizes share programs, and changes the result by rounding alone.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pdn_jax import cache as disk
+from pdn_jax import layout
+from pdn_jax import weights as files
+from pdn_jax.errors import InputError
+from pdn_jax.executable import on_cpu
+from pdn_jax.layout import GlobalPass, Tile
+from pdn_jax.programs import Programs, request
+from pdn_jax.weights import Weights
+
+SMALLEST = 16
+"""Pixels that the shorter side of a photograph must have."""
+
+TILE = 1536
+"""Pixels that a side of a tile may have on a CPU: bounds the memory, costs little in overlap."""
+
+TILE_OF_ACCELERATOR = 2048
+BATCH_OF_ACCELERATOR = 8
+"""The same elsewhere, and how many tiles are computed at once at most; on a CPU it is one."""
+
+
+class Stages(NamedTuple):
+    """Everything the network makes of a photograph, clipped, of the photograph's dtype.
+
+    enhanced: S images, dark to light. denoised: L images, coarse to fine, ⌈h/2^l⌉×⌈w/2^l⌉.
+    restored: the result.
+    """
+
+    enhanced: list[np.ndarray]
+    denoised: list[np.ndarray]
+    restored: np.ndarray
+
+
+class Enhancer:
+    """A network with its weights, ready for photographs of any size; safe to call from threads.
+
+        enhancer = pdn_jax.Enhancer("small")
+        for photo in photos:
+            bright = enhancer(photo)
+
+    Attributes:
+        weights: what it was made with.
+        programs: what it has compiled.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | str | Path = files.DEFAULT,
+        *,
+        tile: int | None = None,
+        dtype: str = "float32",
+        cache: disk.Cache | None = None,
+    ):
+        """Load the weights; nothing is compiled yet.
+
+        Args:
+            weights: `Weights`, or what `weights.load` takes: "tiny", "small" or "base", a file or a
+                run folder.
+            tile: pixels that a side of a tile may have, its overlap included; by default 1536 on a
+                CPU and 2048 elsewhere.
+            dtype: what the layers compute in; "bfloat16" is for accelerators.
+            cache: where compiled programs are kept; by default `cache.default()`.
+
+        Raises:
+            InputError: for weights that cannot be used.
+            ValueError: for tiles so small that they would be all overlap.
+        """
+        self.weights = weights if isinstance(weights, Weights) else files.load(weights)
+        model = dict(self.weights.model)
+        if dtype != "float32":
+            model["dtype"] = dtype
+        cache = disk.default() if cache is None else cache
+        self.programs = Programs(model, files.single(self.weights.params), cache)
+        self.overlap = layout.margin(model["depths"], model["blocks"])
+        cpu = on_cpu()
+        self.tile = (TILE if cpu else TILE_OF_ACCELERATOR) if tile is None else tile
+        self.batch = 1 if cpu else BATCH_OF_ACCELERATOR
+        self.texture = model.get("texture", "both")
+        layout.tiles(SMALLEST, SMALLEST, overlap=self.overlap, largest=self.tile)
+
+    def __call__(
+        self, photo: np.ndarray, *, exposure: float = 1.0, denoise: float = 1.0
+    ) -> np.ndarray:
+        """A dark photograph -> the restored one; see `enhance`."""
+        exposure, denoise = check_dials(exposure, denoise)
+        photos = checked(photo)
+        estimates = self._global_passes(photos)
+        dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
+        return self._rendered(photos, estimates, dials).astype(photo.dtype).reshape(photo.shape)
+
+    # --- in two parts ------------------------------------------------------------------------
+
+    def global_pass(self, photo: np.ndarray) -> GlobalPass:
+        """What the network estimates from the whole of a photograph.
+
+        Args:
+            photo: [h, w, 3], sRGB, uint8 or float in [0, 1].
+
+        Returns:
+            Arrays of one image, on the 1/8 grid; `render` takes them, or others like them.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        (estimate,) = self._global_passes(checked(photo))
+        return estimate
+
+    def render(
+        self,
+        photo: np.ndarray,
+        estimate: GlobalPass,
+        *,
+        exposure: float = 1.0,
+        denoise: float = 1.0,
+    ) -> np.ndarray:
+        """A photograph [h, w, 3] with its global pass -> the restored one; raises as `enhance`."""
+        exposure, denoise = check_dials(exposure, denoise)
+        dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
+        rendered = self._rendered(checked(photo), [estimate], dials)
+        return rendered.astype(photo.dtype).reshape(photo.shape)
+
+    def mean_path(self, estimate: GlobalPass, height: int, width: int) -> float:
+        """Mean over pixels and channels of ln k, how much the network brightens a photograph.
+
+        Args:
+            estimate: its global pass.
+            height, width: its size in pixels.
+
+        Returns:
+            −ln κ̂, the logarithm of its exposure relative to the restored photograph.
+        """
+        shape, tiles = self._tiles(height, width)
+        log_exposure, total = estimate.increments[0].sum(axis=0), 0.0
+        for tile in tiles:
+            arrays = _weighted(log_exposure, tile, shape, (height, width))
+            total += float(self.programs("path_sum", *arrays)[0][0])
+        return total / (3 * height * width)
+
+    def prepare(
+        self, height: int, width: int, *, dtype: Any = np.uint8, dialled: bool = False
+    ) -> None:
+        """Load or compile, at once, what photographs of a size need; `enhance` would, in turn.
+
+        Args:
+            height, width: in pixels.
+            dtype: of the photographs.
+            dialled: whether with an exposure or a strength of denoising other than 1.
+        """
+        shape, tiles = self._tiles(height, width)
+        grid = (layout.up(height) // layout.REDUCTION, layout.up(width) // layout.REDUCTION)
+        photo = np.broadcast_to(_converted(np.zeros((), dtype)), (height, width, 3))
+        flat = np.broadcast_to(np.float32(0), (1, *grid, self.weights.model["width"]))
+        numbers = np.zeros((1, 3), np.float32)
+        estimate = GlobalPass(numbers, flat[:, None, ..., :3], flat[..., :3], flat, None, None)
+        inputs = _inputs(photo, estimate, tiles[0], shape) + _numbers((1.0,) * 3 * dialled)
+        count = min(self.batch, len(tiles))
+        wanted = [
+            request("dialled" if dialled else "render", [np.stack([a] * count) for a in inputs]),
+            request("global", _grids(flat[0, ..., :3], flat[0, ..., :3])),
+        ]
+        if dialled:
+            wanted.append(request("path_sum", _weighted(flat[0, ..., :3], tiles[0], shape, grid)))
+        self.programs.prepare(wanted)
+
+    # --- arrays ------------------------------------------------------------------------------
+
+    def _tiles(self, height: int, width: int) -> tuple[tuple[int, int], list[Tile]]:
+        sizes = (layout.up(height), layout.up(width))
+        return layout.tiles(*sizes, overlap=self.overlap, largest=self.tile)
+
+    def _global_passes(self, photos: Sequence[np.ndarray] | np.ndarray) -> list[GlobalPass]:
+        """The global pass of each photograph, without what the grid has beside it."""
+        return [self._global_pass(photo) for photo in photos]
+
+    def _global_pass(self, photo: np.ndarray) -> GlobalPass:
+        small, texture = layout.observe(photo, self.texture)
+        estimate = GlobalPass(*self.programs("global", *_grids(small, texture)))
+        rows, columns = (slice(0, length) for length in small.shape[:2])
+        return estimate._replace(
+            increments=estimate.increments[:, :, rows, columns],
+            noise=estimate.noise[:, rows, columns],
+            context=estimate.context[:, rows, columns],
+        )
+
+    def _rendered(
+        self,
+        photos: Sequence[np.ndarray] | np.ndarray,
+        estimates: Sequence[GlobalPass],
+        dials: tuple[float, ...] = (),
+    ) -> np.ndarray:
+        """Photographs [n, h, w, 3] of one size, tile by tile."""
+        height, width = photos[0].shape[:2]
+        extra: list[tuple[float, ...]] = [()] * len(photos)
+        if dials:
+            extra = [(self.mean_path(e, height, width), *dials) for e in estimates]
+        sums = [e._replace(increments=e.increments.sum(axis=1, keepdims=True)) for e in estimates]
+        restored = np.empty((len(photos), height, width, 3), photos[0].dtype)
+        kind = "dialled" if dials else "render"
+        for index, tile, (image,) in self._each_tile(kind, photos, sums, extra):
+            part = restored[index, tile.kept_rows, tile.kept_columns]
+            part[...] = image[tile.inner][: part.shape[0], : part.shape[1]]
+        return restored
+
+    def _each_tile(self, kind, photos, estimates, extra):
+        """(which photograph, tile, the program's images of it) of all tiles of all photographs."""
+        shape, tiles = self._tiles(*photos[0].shape[:2])
+        jobs = [(index, tile) for index in range(len(photos)) for tile in tiles]
+        count = min(self.batch, len(jobs))
+        for begin in range(0, len(jobs), count):
+            chunk = jobs[begin : begin + count]
+            filled = chunk + chunk[-1:] * (count - len(chunk))  # programs take `count` at once
+            given = [
+                _inputs(photos[i], estimates[i], tile, shape) + _numbers(extra[i])
+                for i, tile in filled
+            ]
+            results = self.programs(
+                kind, *(np.stack(arrays) for arrays in zip(*given, strict=True))
+            )
+            for place, (index, tile) in enumerate(chunk):
+                yield index, tile, [result[place] for result in results]
+
+    def stages(self, photo: np.ndarray, *, reduce: int = 1) -> Stages:
+        """Every stage of the network for a photograph, for pictures.
+
+        Args:
+            photo: as `enhance` takes it, one or a batch.
+            reduce: 1, 2, 4 or 8: by how much all stages are made smaller, by means of pixels, so
+                that those of a large photograph fit in memory. A level that is smaller by itself
+                is reduced by as much less.
+
+        Returns:
+            `Stages`; the sides of what is reduced are rounded down.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if reduce not in (1, 2, 4, 8):
+            raise ValueError(f"reduce must be 1, 2, 4 or 8, got {reduce}")
+        photos = checked(photo)
+        height, width = photos.shape[1:3]
+        levels = len(self.weights.model["depths"])
+        factors = [1] * self.weights.model["stages"] + [2**level for level in range(levels)][::-1]
+        finals = [max(factor, reduce) for factor in factors]
+        images = [
+            np.zeros((len(photos), _over(height, f, n), _over(width, f, n), 3), photos.dtype)
+            for f, n in zip(factors, finals, strict=True)
+        ]
+        estimates = self._global_passes(photos)
+        for index, tile, results in self._each_tile(
+            "stages", photos, estimates, [()] * len(photos)
+        ):
+            for image, result, factor, final in zip(images, results, factors, finals, strict=True):
+                kept = result[tuple(_divided(span, factor) for span in tile.inner)]
+                kept = _reduced(kept, final // factor)
+                part = image[
+                    index, _divided(tile.kept_rows, final), _divided(tile.kept_columns, final)
+                ]
+                part[...] = kept[: part.shape[0], : part.shape[1]]
+        if photo.ndim == 3:
+            images = [image[0] for image in images]
+        images = [image.astype(photo.dtype) for image in images]
+        return Stages(images[:-levels], images[-levels:], images[-1])
+
+
+def _cells(shape: tuple[int, int]) -> tuple[int, int]:
+    return shape[0] // layout.REDUCTION, shape[1] // layout.REDUCTION
+
+
+def _divided(span: slice, factor: int) -> slice:
+    return slice(span.start // factor, span.stop // factor)
+
+
+def _over(length: int, factor: int, final: int) -> int:
+    """Pixels of a side at a level that is smaller by `factor` and reduced to 1/final."""
+    return math.ceil(length / factor) if final == factor else length // final
+
+
+def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of factor×factor pixels, of the same dtype."""
+    if factor == 1:
+        return image
+    height, width, channels = image.shape
+    blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
+    means = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return np.rint(means).astype(image.dtype) if image.dtype == np.uint8 else means
+
+
+def _grids(small: np.ndarray, texture: np.ndarray) -> list[np.ndarray]:
+    """What the global pass takes of one photograph's grids: both, and which cells count."""
+    shape = layout.grid_shape(*small.shape[:2])
+    mask = np.ones((*small.shape[:2], 1), np.float32)
+    return [layout.filled(grid, shape)[None] for grid in (small, texture, mask)]
+
+
+def _inputs(
+    photo: np.ndarray, estimate: GlobalPass, tile: Tile, shape: tuple[int, int]
+) -> list[np.ndarray]:
+    """What a program takes of one tile: low, black, increments, noise, context, valid."""
+    cells, grid = _cells(shape), layout.over_grid(tile)
+    low = layout.filled(layout.part(photo, tile.rows, tile.columns), shape)
+    stages = [layout.filled(stage[grid], cells, "edge") for stage in estimate.increments[0]]
+    noise = layout.filled(estimate.noise[0][grid], cells, "edge")
+    context = layout.filled(estimate.context[0][grid], cells)
+    valid = np.asarray([span.stop - span.start for span in (tile.rows, tile.columns)], np.int32)
+    return [low, estimate.black[0], np.stack(stages), noise, context, valid]
+
+
+def _weighted(
+    log_exposure: np.ndarray, tile: Tile, shape: tuple[int, int], size: tuple[int, int]
+) -> list[np.ndarray]:
+    """What a tile's part of the mean path takes: ln k on its grid, and which pixels it keeps."""
+    cells = layout.filled(log_exposure[layout.over_grid(tile)], _cells(shape), "edge")
+    kept = (tile.kept_rows, tile.kept_columns)
+    weights = [np.zeros((1, side), np.float32) for side in shape]
+    for weight, span, inner, length in zip(weights, kept, tile.inner, size, strict=True):
+        weight[:, inner.start : inner.start + min(span.stop, length) - span.start] = 1.0
+    return [cells[None], *weights]
+
+
+def _numbers(values: Sequence[float]) -> list[np.ndarray]:
+    return [np.asarray(value, np.float32) for value in values]
+
+
+def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
+    """Both, exposure held within twenty stops of 1, past which all is black or white.
+
+    Raises InputError unless 0 < exposure < ∞ and 0 <= denoise <= 1.
+    """
+    if not (math.isfinite(exposure) and exposure > 0):
+        raise InputError(f"exposure must be a finite number above 0, got {exposure}")
+    if not 0 <= denoise <= 1:
+        raise InputError(f"denoise must lie in 0 to 1, got {denoise}")
+    return min(max(float(exposure), 2.0**-20), 2.0**20), float(denoise)
+
+
+def _converted(photo: np.ndarray) -> np.ndarray:
+    """Uint8 as it is, all else as float32."""
+    return photo if photo.dtype == np.uint8 else photo.astype(np.float32, copy=False)
+
+
+def checked(photo: np.ndarray) -> np.ndarray:
+    """One photograph or a batch -> a batch [n, h, w, 3], uint8 or float32; raises ValueError."""
+    photo = np.asarray(photo)
+    shape = list(photo.shape)
+    if photo.ndim not in (3, 4) or photo.shape[-1] != 3 or min(photo.shape[:-1]) < 1:
+        raise ValueError(f"a photo is [h, w, 3] or [n, h, w, 3], got {shape}")
+    if min(photo.shape[-3:-1]) < SMALLEST:
+        raise ValueError(f"a photo [h, w, 3] has h, w >= {SMALLEST}, got {shape}")
+    if np.issubdtype(photo.dtype, np.floating):
+        lowest, highest = photo.min(), photo.max()
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(f"a float photo lies in 0 to 1, got {lowest} to {highest}, {shape}")
+        photo = _converted(photo)
+    elif photo.dtype != np.uint8:
+        raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
+    return photo[None] if photo.ndim == 3 else photo

@@ -1,0 +1,179 @@
+"""A compiled program that takes and gives NumPy arrays, fresh from jax or loaded from its bytes.
+
+A program that was compiled before needs neither tracing nor the libraries that trace. Loaded in a
+process where jax is not, it runs on jaxlib alone, which imports in a tenth of the time. That is no
+public interface: where a version of jaxlib has another one, loading raises, and the caller compiles.
+"""
+
+import abc
+import functools
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PLUGINS = ("jax_plugins", "libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
+"""Packages that bring jax another device than the CPU."""
+
+
+class Program(abc.ABC):
+    """A compiled function of arrays, the first of which are bound beforehand."""
+
+    @abc.abstractmethod
+    def bind(self, arrays: Sequence[np.ndarray]) -> Any:
+        """Arrays laid out on the device, to be handed to every call."""
+
+    @abc.abstractmethod
+    def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
+        """The function of both; the result may be read-only."""
+
+
+class Traced(Program):
+    """A program that jax has compiled in this process."""
+
+    def __init__(self, compiled: Any):
+        """compiled: `jax.stages.Compiled` of a function (list of arrays, array, …) -> arrays."""
+        self.compiled = compiled
+
+    def bind(self, arrays: Sequence[np.ndarray]) -> Any:
+        """See `Program`."""
+        import jax
+
+        return jax.device_put(list(arrays))
+
+    def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
+        """See `Program`."""
+        import jax
+
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(self.compiled(bound, *arrays))]
+
+    def serialize(self) -> bytes:
+        """What `Loaded` takes; raises whatever a backend does that cannot."""
+        import jax
+
+        outputs = [
+            (leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(self.compiled.out_info)
+        ]
+        described = json.dumps(outputs).encode()
+        content = self.compiled.runtime_executable().serialize()
+        return len(described).to_bytes(4, "little") + described + content
+
+
+class Loaded(Program):
+    """A program from `Traced.serialize`'s bytes; raises anything at all where they do not load."""
+
+    def __init__(self, content: bytes):
+        """content: bytes of the same versions, device and processor."""
+        self.runtime = runtime()
+        end = 4 + int.from_bytes(content[:4], "little")
+        self.handlers = [
+            self.runtime.handler(tuple(shape), dtype) for shape, dtype in json.loads(content[4:end])
+        ]
+        self.executable = self.runtime.client.deserialize_executable(
+            content[end:], executable_devices=self.runtime.devices
+        )
+
+    def bind(self, arrays: Sequence[np.ndarray]) -> Any:
+        """See `Program`."""
+        return [self.runtime.put(array) for array in arrays]
+
+    def __call__(self, bound: Any, *arrays: np.ndarray) -> list[np.ndarray]:
+        """See `Program`."""
+        given = [*bound, *map(self.runtime.put, arrays)]
+        results = self.executable.execute_sharded(given).consume_with_handlers(self.handlers)
+        return [np.asarray(memoryview(result)) for result in results]
+
+
+class Runtime(NamedTuple):
+    """jaxlib's client of one device, and how an array gets there."""
+
+    client: Any
+    device: Any
+    devices: Any
+    sharding: Any
+    library: Any
+
+    def handler(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """What makes an array of a result of that shape and dtype."""
+        kind = _Abstract(shape, np.dtype(dtype))
+        try:  # the checks are jax's, which need not be there
+            unchecked = {"_skip_checks": True}
+            return self.library.array_result_handler(kind, self.sharding, True, **unchecked)
+        except TypeError:  # jaxlib from 0.11 on
+            return self.library.array_result_handler(kind, self.sharding, True)
+
+    def put(self, array: np.ndarray) -> Any:
+        """An array on the device; one that lies in memory as wanted is not copied."""
+        array = np.ascontiguousarray(array)
+        return self.library.batched_device_put(
+            _Abstract(array.shape, array.dtype),
+            self.sharding,
+            [array],
+            [self.device],
+            enable_x64=False,
+        )
+
+
+class _Abstract(NamedTuple):
+    """What jaxlib asks of an array's type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    weak_type: bool = False
+
+
+@functools.cache
+def runtime() -> Runtime:
+    """The first device, as jax sees it where that is imported, else the CPU by jaxlib alone.
+
+    Raises RuntimeError where jax is not imported and might see another device.
+    """
+    if not may_load():
+        raise RuntimeError("jax decides which device it is")
+    # jaxlib's notes on its devices are not for the user; jax silences them the same way.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    from jaxlib import _hlo, _jax, xla_client
+
+    if "jax" in sys.modules:
+        import jax
+
+        device = jax.local_devices()[0]
+        client = device.client
+    else:
+        client = xla_client.make_cpu_client()
+        device = client.local_devices()[0]
+
+    class Sharding(_jax.SingleDeviceSharding):
+        memory_kind = None
+
+        def _to_xla_hlo_sharding(self, rank):
+            return _hlo.HloSharding.replicate()
+
+    devices = _jax.DeviceList((device,))
+    return Runtime(client, device, devices, Sharding(device, None), _jax)
+
+
+def may_load() -> bool:
+    """Whether it is known which device programs run on: jax is there, or could see the CPU alone."""
+    return "jax" in sys.modules or _only_cpu()
+
+
+def on_cpu() -> bool:
+    """Whether programs run on the CPU; imports jax where that alone can tell."""
+    if "jax" not in sys.modules and _only_cpu():
+        return True
+    import jax
+
+    return jax.local_devices()[0].platform == "cpu"
+
+
+@functools.cache
+def _only_cpu() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.lower() == "cpu"
+    return not any(importlib.util.find_spec(plugin) for plugin in PLUGINS)

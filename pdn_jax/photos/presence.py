@@ -1,0 +1,236 @@
+"""Where a photograph is one: not in black bars, not where it is transparent; and the black that stays."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from pdn_jax.photos import colour
+from pdn_jax.photos.record import Photo, to_dtype, to_float
+
+BAR, PURE = 4 / 255, 0.98
+"""A border's row is a bar if nothing in it is above BAR and so large a part of it is exactly black."""
+
+NOTHING = 1.5 / 255
+"""Light below this, everywhere, is no photograph: it would be noise brightened."""
+
+BLACK = "nothing in it but black: left as it is"
+CLEAR = "all of it is transparent: left as it is"
+
+
+class Developed(NamedTuple):
+    """A result of the shape and dtype of the photo's own pixels, and what is to be said of it."""
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+
+
+def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | None:
+    """Rows and columns that hold the picture, None where there is none.
+
+    Args:
+        light: the brightest channel of every pixel, [h, w] in [0, 1].
+        there: bool [h, w], False where transparent; None for all there.
+    """
+    if there is None:
+        there = np.ones_like(light, bool)
+    sides = [slice(0, length) for length in light.shape]
+    # From outside to inside: a bar may end at another.
+    for _ in range(4):
+        before = list(sides)
+        for axis in (0, 1):
+            part, seen = light[tuple(sides)], there[tuple(sides)]
+            if part.size == 0:
+                return None
+            empty = ~seen.any(axis=1 - axis)
+            largest = np.where(seen, part, 0).max(axis=1 - axis)
+            pure = ((part == 0) | ~seen).mean(axis=1 - axis) >= PURE
+            bar = empty | ((largest <= BAR) & pure)
+            inner = np.flatnonzero(~bar)
+            if not len(inner):
+                return None
+            start = sides[axis].start
+            sides[axis] = slice(start + inner[0], start + inner[-1] + 1)
+        if sides == before:
+            break
+    return sides[0], sides[1]
+
+
+class Place(NamedTuple):
+    """Where the picture is: rows and columns that hold it, and in them bool, False where transparent."""
+
+    inside: tuple[slice, slice]
+    there: np.ndarray | None
+
+
+def place(photo: Photo) -> Place | str:
+    """Where a photograph's picture is, or why there is none.
+
+    Args:
+        photo: see `record.Photo`.
+    """
+    there = None if photo.alpha is None or photo.alpha.all() else photo.alpha > 0
+    if there is not None and not there.any():
+        return CLEAR
+    light = to_float(photo.pixels.max(axis=-1))
+    inside = box(light, there)
+    if inside is None or (light if there is None else light[there]).max() < NOTHING:
+        return BLACK
+    sides = [_at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
+    inside = sides[0], sides[1]
+    here = None if there is None else there[inside]
+    return Place(inside, None if here is None or here.all() else here)
+
+
+def glimpse(photo: Photo, most: int = 1 << 20) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Enough of a photograph to judge it by.
+
+    Args:
+        photo: see `record.Photo`.
+        most: pixels of either, about.
+
+    Returns:
+        Every so-many-th pixel in sRGB's curve, float32 [h, w, 3]; which of them count, or None; and
+        neighbouring pixels from the middle, [h, w, 3].
+    """
+    where = place(photo)
+    inside, there = where if isinstance(where, Place) else ((slice(None), slice(None)), None)
+    part = photo.pixels[inside]
+    step = math.ceil(math.sqrt(part.shape[0] * part.shape[1] / most))
+    few = _seen(part[::step, ::step], photo)
+    counts = None if there is None else there[::step, ::step]
+    counts = None if counts is None or not counts.any() else counts
+    side = math.isqrt(most)
+    starts = [max(0, (length - side) // 2) for length in part.shape[:2]]
+    middle = part[starts[0] : starts[0] + side, starts[1] : starts[1] + side]
+    return few, counts, _seen(middle, photo)
+
+
+def _seen(pixels: np.ndarray, photo: Photo) -> np.ndarray:
+    """Stored pixels as the network sees them, float32 [h, w, 3]."""
+    result = colour.to_network(to_float(pixels), photo.colour)
+    return np.repeat(result, 3, axis=-1) if result.shape[-1] == 1 else result
+
+
+def developed(
+    photo: Photo, restore: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+) -> Developed:
+    """A photograph through the network, its depth, colours, grey, bars and transparency kept.
+
+    Args:
+        photo: see `record.Photo`.
+        restore: [h, w, 3] in sRGB's curve, float32 in [0, 1] or uint8, and bool [h, w], False where no
+            picture is, or None for all -> the restored one, of the same dtype.
+    """
+    where = place(photo)
+    if not isinstance(where, Place):
+        return Developed(photo.pixels, (where,))
+    inside, here = where
+    stored = photo.pixels[inside]
+    grey = bool((stored == stored[..., :1]).all())
+    unlit = unlit_cells(stored, here)
+    plain = photo.pixels.dtype == np.uint8 and not grey and here is None and unlit is None
+    if plain and colour.is_srgb(photo.colour):  # as they are, for a quarter of the memory
+        new = np.asarray(restore(np.ascontiguousarray(stored), None))
+    else:
+        new = _restored(photo, stored, here, grey, unlit, restore)
+    result = photo.pixels.copy()
+    result[inside] = new if here is None else np.where(here[..., None], new, stored)
+    return Developed(result, ())
+
+
+def _restored(photo: Photo, stored, here, grey: bool, unlit, restore) -> np.ndarray:
+    given = _seen(stored, photo)
+    if here is not None:
+        given = filled(given, here)
+    restored = np.array(restore(np.ascontiguousarray(given, np.float32), here), np.float32)
+    del given
+    if unlit is not None:
+        without_veil(restored, unlit)
+    channels = stored.shape[-1]
+    if grey:
+        restored = np.repeat(luminance(restored), channels, axis=-1)
+    bright = colour.from_network(restored.clip(0.0, 1.0), photo.colour)
+    if grey:  # the three curves of a profile may differ
+        bright = np.repeat(bright[..., :1], channels, axis=-1)
+    return to_dtype(bright, stored.dtype)
+
+
+CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
+"""A square of so many pixels a side is unlit if its brightest channel is at most so bright on average;
+a photograph has a black of its own if that is so for at least so large a part of it."""
+
+
+def _cells(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    return shape[0] // CELL, CELL, shape[1] // CELL, CELL
+
+
+def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | None:
+    """Which squares of a photograph no light fell on, bool [h/8, w/8]; None if too few to speak of.
+
+    Args:
+        stored: [h, w, c], of any dtype.
+        there: bool [h, w], False for what does not count; None for all.
+    """
+    cells = _cells(stored.shape)
+    rows, columns = cells[0] * CELL, cells[2] * CELL
+    bright = to_float(stored[:rows, :columns].max(axis=-1)).reshape(cells).mean(axis=(1, 3))
+    unlit = bright <= UNLIT
+    if there is not None:
+        unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
+    return unlit if unlit.mean() >= SHARE else None
+
+
+def without_veil(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
+    """Take the light out of a restored photograph that the network put where there was none.
+
+        x' = (x − v) / (1 − v)   in linear light, per channel, not below 0
+
+    v is the median that the restored photograph has in unlit squares: a veil, as where there was no
+    light nothing is to be seen. It lies over the whole photograph and is taken from all of it, so no
+    edge comes in.
+
+    Args:
+        restored: float32 [h, w, 3] in sRGB; changed in place.
+        unlit: of `unlit_cells`, some of it true.
+    """
+    cells = _cells(restored.shape)
+    squares = restored[: cells[0] * CELL, : cells[2] * CELL].reshape(*cells, 3)
+    squares = squares.transpose(0, 2, 1, 3, 4)[unlit]
+    veil = np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
+    for top in range(0, len(restored), 256):  # a part at a time, for the memory
+        light = colour.linear(restored[top : top + 256].clip(0, 1))
+        restored[top : top + 256] = colour.encoded(((light - veil) / (1 - veil)).clip(0, 1))
+    return restored
+
+
+def _at_least(part: slice, length: int, least: int = 16) -> slice:
+    """The part, widened where it is too small for the network."""
+    missing = max(0, least - (part.stop - part.start))
+    start = min(max(0, part.start - missing // 2), max(0, length - least))
+    return part if not missing else slice(start, min(length, start + least))
+
+
+def luminance(values: np.ndarray) -> np.ndarray:
+    """The grey of the same light: Y of BT.709 through sRGB's curve, [..., 3] -> [..., 1]."""
+    weights = np.array([0.2126, 0.7152, 0.0722], np.float32)
+    light = colour.linear(values.clip(0.0, 1.0)) @ weights
+    return colour.encoded(light)[..., None].astype(np.float32)
+
+
+def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Pixels that are not there as the mean of those around, by halving until all are known."""
+    if there.all() or min(values.shape[:2]) == 1:
+        return np.where(there[..., None], values, values[there].mean(axis=0))
+    height, width = there.shape
+    odd = ((0, height % 2), (0, width % 2))
+    weight = np.pad(there, odd).astype(np.float32)
+    sums = np.pad(values * there[..., None], (*odd, (0, 0)))
+    weight, sums = (
+        part.reshape(part.shape[0] // 2, 2, part.shape[1] // 2, 2, -1).sum(axis=(1, 3))
+        for part in (weight[..., None], sums)
+    )
+    small = filled(sums / np.maximum(weight, 1), weight[..., 0] > 0)
+    large = small.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    return np.where(there[..., None], values, large).astype(np.float32)
