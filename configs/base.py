@@ -52,10 +52,7 @@ def get_config() -> ConfigDict:
     config.augment.probability = 0.0  # that a real dark photograph is re-exposed
     config.augment.stops = 1.0  # re-exposure: so much darker or brighter at most, in linear light
     config.augment.cast = 0.1  # re-exposure: standard deviation of ln channel gain
-    config.augment.snr = (
-        15.0,
-        40.0,
-    )  # re-exposure: range of the added noise's SNR, as data.snr, dB
+    config.augment.snr = (15.0, 40.0)  # re-exposure: range of the added SNR, dB
     config.augment.scaled = 0.0  # part of the real pairs' crops taken at another scale
     config.augment.enlarged = 0.75  # least side of those before scaling, part of crop_size
 
@@ -80,9 +77,7 @@ def get_config() -> ConfigDict:
     config.train.steps = 700  # optimiser steps
     config.train.batch_size = 8  # crops per step, over all devices and micro-batches
     config.train.accumulate = 1  # micro-batches per step
-    config.train.remat = (
-        0  # gradient checkpointing, for so many crops at a time at most; 0 for none
-    )
+    config.train.remat = 0  # gradient checkpointing, so many crops at a time; 0 for none
     config.train.learning_rate = 2e-3  # at the peak
     config.train.warmup = 0.05  # part of the training over which the rate rises
     config.train.final_rate = 0.01  # part of the peak at the end of the cosine

@@ -214,7 +214,11 @@ def test_jax_is_not_imported_before_it_is_needed(argument):
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def long_functions(tree, most=70):
+LONGEST, LOOP = 70, 120
+"""Lines of a function at most, and of the one that reads from top to bottom: the training loop."""
+
+
+def long_functions(tree, most=LONGEST):
     """Functions of more lines than that, decorators not counted."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
     return [node.name for node in nodes if node.end_lineno - node.lineno >= most]
@@ -336,11 +340,16 @@ def is_bare_except(node):
 
 def test_files_are_short():
     lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in SHIPPED}
-    assert {path: lines for path, lines in lengths.items() if lines > 330} == {}
+    most = {path: 320 if path.startswith("train/") else 330 for path in lengths}
+    assert {path: lines for path, lines in lengths.items() if lines > most[path]} == {}
 
 
 def test_functions_are_short():
-    assert offences(long_functions, CODE) == []  # a config is one long list
+    loop = Path("train/loop.py")
+    others = {path: tree for path, tree in CODE.items() if path != loop}
+    assert offences(long_functions, others) == []  # a config is one long list
+    assert long_functions(CODE[loop]) == ["train"]
+    assert long_functions(CODE[loop], LOOP) == []
 
 
 def test_everything_public_has_a_docstring():
@@ -478,7 +487,9 @@ def options_read(tree):
         local = {
             node.targets[0].id: ast.unparse(node.value)
             for node in nodes
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id != "config"
         }
         for text in [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)]:
             head, _, rest = text.partition(".")

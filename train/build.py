@@ -64,16 +64,11 @@ def initial_params(config, model: ProgressiveDualNetwork):
     return init(key, jnp.zeros(shape.shape))
 
 
-def ranges_sampler(options):
-    """`sample_physics` with the ranges of a section of options: `config.data` or `config.eval`."""
+def ranges_sampler(brightness, snr, **spreads: float):
+    """`sample_physics` with these ranges; brightness of 255."""
+    brightness = tuple(value / 255.0 for value in brightness)
     return functools.partial(
-        degradation.sample_physics,
-        brightness=tuple(value / 255.0 for value in options.brightness),
-        snr=tuple(options.snr),
-        cast=options.cast,
-        veil=options.veil,
-        tone=options.tone,
-        field=options.field,
+        degradation.sample_physics, brightness=brightness, snr=tuple(snr), **spreads
     )
 
 
@@ -82,7 +77,15 @@ def physics_sampler(config):
 
     With a calibration, a fraction `data.wide` is drawn from the ranges all the same.
     """
-    options, ranges = config.data, ranges_sampler(config.data)
+    options = config.data
+    ranges = ranges_sampler(
+        options.brightness,
+        options.snr,
+        cast=options.cast,
+        veil=options.veil,
+        tone=options.tone,
+        field=options.field,
+    )
     if not options.physics:
         return ranges
     fits, _ = calibrated_camera.load_calibration(options.physics)
@@ -106,7 +109,15 @@ def physics_sampler(config):
 
 def eval_sampler(config):
     """θ to judge by, where a photograph has no dark partner: the ranges of `config.eval` alone."""
-    return ranges_sampler(config.eval)
+    options = config.eval
+    return ranges_sampler(
+        options.brightness,
+        options.snr,
+        cast=options.cast,
+        veil=options.veil,
+        tone=options.tone,
+        field=options.field,
+    )
 
 
 def camera(config):
