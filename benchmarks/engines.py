@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import workers
 from benchmarks.count import macs
-from pdn_jax import inference
+from pdn_jax import enhancer
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import Params
 from pdn_jax.weights import Weights
@@ -45,8 +45,8 @@ class Task(NamedTuple):
 
     @property
     def in_tiles(self) -> bool:
-        """Whether XLA processes it in tiles, 8 bits in and out, as `inference.enhance` does."""
-        return self.dtype == "float32" and self.height * self.width > inference.TILE**2
+        """Whether XLA processes it in tiles, 8 bits in and out, as `Enhancer` does."""
+        return self.dtype == "float32" and self.height * self.width > enhancer.TILE**2
 
 
 class Engine(NamedTuple):
@@ -112,17 +112,16 @@ def cost(task: Task) -> tuple[int, int]:
 
 
 def xla(task: Task, params: Params, _: Path) -> Engine:
-    """The jitted network, or `inference.enhance` where that processes in tiles."""
+    """The jitted network, or `Enhancer` where that processes in tiles."""
 
     def memory() -> int | None:
         return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     if task.in_tiles:
         weights = Weights(task.variant, task.model, params, {})
-        inference.prepare(weights)
         return Engine(
             feed=lambda photo: photo,
-            run=lambda photo: inference.enhance(photo, weights, tile=inference.TILE),
+            run=enhancer.Enhancer(weights),
             image=lambda photo: photo,
             memory=memory,
         )

@@ -8,7 +8,7 @@ ONNX Runtime, PyTorch with channels last, PyTorch compiled. Each has a process o
 threads and the same allocator; their results must agree to 0.001 before they are timed, in turn.
 
 A photograph of up to 1536² pixels is one call of the jitted network on a float32 image. A larger one
-is what a user gets: `inference.enhance`, uint8 in and out, in tiles that overlap, all of it in
+is what a user gets: `Enhancer`, uint8 in and out, in tiles that overlap, all of it in
 XLA's time; the others get it as one float32 image, whose conversion is not in theirs. GFLOP/s are
 2 × the multiply-accumulates of the whole photograph over the fastest call, overlaps not counted.
 Memory is the peak of the whole process, Python, libraries, weights and compilation included; on a

@@ -93,12 +93,29 @@ class Enhancer:
         layout.tiles(SMALLEST, SMALLEST, overlap=self.overlap, largest=self.tile)
 
     def __call__(
-        self, photo: np.ndarray, *, exposure: float = 1.0, denoise: float = 1.0
+        self,
+        photo: np.ndarray,
+        *,
+        exposure: float = 1.0,
+        denoise: float = 1.0,
+        there: np.ndarray | None = None,
     ) -> np.ndarray:
-        """A dark photograph -> the restored one; see `enhance`."""
+        """A dark photograph -> the restored one; see `enhance`.
+
+        Args:
+            photo, exposure, denoise: as `enhance` takes them.
+            there: bool [h, w], False for pixels that count for nothing in the exposure, such as
+                transparent ones; None for all.
+
+        Returns:
+            The restored photographs; pixels that are not there are as any.
+
+        Raises:
+            ValueError: as `enhance` does.
+        """
         exposure, denoise = check_dials(exposure, denoise)
         photos = checked(photo)
-        estimates = self._global_passes(photos)
+        estimates = [self._global_pass(one, there) for one in photos]
         dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
         return self._rendered(photos, estimates, dials).astype(photo.dtype).reshape(photo.shape)
 
@@ -186,9 +203,10 @@ class Enhancer:
         """The global pass of each photograph, without what the grid has beside it."""
         return [self._global_pass(photo) for photo in photos]
 
-    def _global_pass(self, photo: np.ndarray) -> GlobalPass:
+    def _global_pass(self, photo: np.ndarray, there: np.ndarray | None = None) -> GlobalPass:
         small, texture = layout.observe(photo, self.texture)
-        estimate = GlobalPass(*self.programs("global", *_grids(small, texture)))
+        mask = None if there is None else layout.cells_there(there)
+        estimate = GlobalPass(*self.programs("global", *_grids(small, texture, mask)))
         rows, columns = (slice(0, length) for length in small.shape[:2])
         return estimate._replace(
             increments=estimate.increments[:, :, rows, columns],
@@ -299,10 +317,12 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
     return np.rint(means).astype(image.dtype) if image.dtype == np.uint8 else means
 
 
-def _grids(small: np.ndarray, texture: np.ndarray) -> list[np.ndarray]:
+def _grids(
+    small: np.ndarray, texture: np.ndarray, mask: np.ndarray | None = None
+) -> list[np.ndarray]:
     """What the global pass takes of one photograph's grids: both, and which cells count."""
     shape = layout.grid_shape(*small.shape[:2])
-    mask = np.ones((*small.shape[:2], 1), np.float32)
+    mask = np.ones((*small.shape[:2], 1), np.float32) if mask is None else mask
     return [layout.filled(grid, shape)[None] for grid in (small, texture, mask)]
 
 

@@ -197,6 +197,26 @@ def observe(photo: np.ndarray, texture: str) -> tuple[np.ndarray, np.ndarray]:
     return small, grain
 
 
+def cells_there(there: np.ndarray) -> np.ndarray:
+    """Which cells of the 1/8 grid count where not all of a photograph does.
+
+    Cells next to those that have something of it count too, as the grid is lifted in straight lines.
+
+    Args:
+        there: bool [h, w], somewhere true.
+
+    Returns:
+        Ones and zeros, float32 [⌈h/8⌉, ⌈w/8⌉, 1].
+    """
+    height, width = there.shape
+    padded = np.pad(there, ((0, -height % REDUCTION), (0, -width % REDUCTION)))
+    cells = (padded.shape[0] // REDUCTION, REDUCTION, padded.shape[1] // REDUCTION, REDUCTION)
+    mask = np.pad(padded.reshape(cells).any(axis=(1, 3)), 1)
+    mask = mask[:-2] | mask[1:-1] | mask[2:]
+    mask = mask[:, :-2] | mask[:, 1:-1] | mask[:, 2:]
+    return mask[..., None].astype(np.float32)
+
+
 def _differences(values: np.ndarray, axis: int) -> np.ndarray:
     """|difference| to the next along an axis; the last takes the one before."""
     length = values.shape[axis]

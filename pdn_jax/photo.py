@@ -18,8 +18,12 @@ from pdn_jax.photos import reader, walk, writer
 from pdn_jax.photos.exposure import is_dark as is_dark
 from pdn_jax.photos.job import Options as Options
 from pdn_jax.photos.job import Outcome as Outcome
+from pdn_jax.photos.job import check_target as check_target
+from pdn_jax.photos.job import enhance as enhance
+from pdn_jax.photos.job import load as load
 from pdn_jax.photos.job import remove_litter as remove_litter
 from pdn_jax.photos.job import run as run
+from pdn_jax.photos.job import store as store
 from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
 from pdn_jax.photos.presence import developed as developed
 from pdn_jax.photos.reader import SMALLEST as SMALLEST

@@ -142,7 +142,8 @@ def is_cut(before: Array, now: Array) -> Bool[Array, ""]:
     mean|a − b| > max(FLAT, CUT·(mean|a| + mean|b|)/2).
 
     Args:
-        before, now: [1, h/8, w/8, 3], sRGB.
+        before: a frame [1, h/8, w/8, 3], sRGB.
+        now: another of that shape.
 
     Returns:
         A boolean scalar.

@@ -87,7 +87,15 @@ class Renderer:
         self._state: temporal.State | None = None
 
     def __call__(self, planes: Planes, seconds: float) -> Planes:
-        """The next frame's planes and the time since the one before -> the enhanced frame's."""
+        """Enhance the next frame.
+
+        Args:
+            planes: as `read` has them.
+            seconds: since the frame before.
+
+        Returns:
+            The planes of the enhanced frame, as `write` has them.
+        """
         rgb = _to_rgb(planes, self.read)
         estimate = self.enhancer.global_pass(np.asarray(rgb))
         if self.steady:

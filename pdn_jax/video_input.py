@@ -61,7 +61,14 @@ class Film(NamedTuple):
 
 
 def pyav() -> ModuleType:
-    """PyAV; raises InputError where it is not installed."""
+    """Import PyAV.
+
+    Returns:
+        The module `av`.
+
+    Raises:
+        InputError: where it is not installed.
+    """
     try:
         return importlib.import_module("av")
     except ImportError as error:
@@ -69,13 +76,33 @@ def pyav() -> ModuleType:
 
 
 def is_film(path: str | Path) -> bool:
-    """Whether a name ends as those of films do."""
+    """Whether a name ends as those of films do.
+
+    Args:
+        path: a name; there need be no file.
+
+    Returns:
+        True for those of `EXTENSIONS`, in either case.
+    """
     return Path(path).suffix.lower() in EXTENSIONS
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A film's container, to be read; raises InputError where it cannot be opened."""
+    """Open a film.
+
+    Args:
+        path: of the film.
+
+    Yields:
+        Its container, to be read.
+
+    Returns:
+        A context.
+
+    Raises:
+        InputError: where it cannot be opened.
+    """
     av = pyav()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -89,7 +116,18 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def picture_stream(container: Any, path: Path) -> Any:
-    """The stream of moving pictures, cover pictures aside; raises InputError where there is none."""
+    """The stream of moving pictures, cover pictures aside.
+
+    Args:
+        container: an open film.
+        path: its name.
+
+    Returns:
+        The first such stream.
+
+    Raises:
+        InputError: where there is none, or it cannot be decoded.
+    """
     av = pyav()
     cover = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & cover]
@@ -101,6 +139,12 @@ def picture_stream(container: Any, path: Path) -> Any:
 
 def examine(path: Path) -> Film:
     """Decode the first frame and say what the film is.
+
+    Args:
+        path: of the film.
+
+    Returns:
+        `Film`.
 
     Raises:
         InputError: for what cannot be read, and for what would come out wrong: HDR, transparency,
@@ -130,9 +174,19 @@ def examine(path: Path) -> Film:
 
 
 def events(container: Any, stream: Any, path: Path, faults: list[str]) -> Iterator[tuple[Any, Any]]:
-    """(packet, None) of every other stream and (None, frame) of `stream`, as the file has them.
+    """Everything in a film, in the order of the file.
 
-    faults: is given a line for every packet that cannot be decoded; those are passed by.
+    Args:
+        container: the open film.
+        stream: which is decoded.
+        path: its name.
+        faults: is given a line for every packet that cannot be decoded; those are passed by.
+
+    Returns:
+        (None, frame) of `stream` and (packet, None) of every other stream.
+
+    Raises:
+        InputError: where the file cannot be read to its end.
     """
     av = pyav()
     packets = container.demux()
@@ -227,7 +281,15 @@ def _display_matrix(frame: Any) -> tuple[int, ...] | None:
 
 
 def planes_of(frame: Any, film: Film) -> tuple[np.ndarray, ...]:
-    """The samples of a frame, one array for each plane."""
+    """The samples of a frame.
+
+    Args:
+        frame: as PyAV decodes it.
+        film: that it is of.
+
+    Returns:
+        An array for each plane, uint8 or uint16, as `Film.coding` has them.
+    """
     if frame.format.name.replace("yuvj", "yuv") != film.pixels:
         frame = frame.reformat(format=film.pixels)  # repacks, and changes no sample
     kind = np.uint8 if film.coding.bits <= 8 else np.uint16
@@ -237,5 +299,12 @@ def planes_of(frame: Any, film: Film) -> tuple[np.ndarray, ...]:
 
 
 def said(error: Exception) -> str:
-    """The reason that an error gives, without numbers and names."""
+    """The reason that an error gives, without numbers and names.
+
+    Args:
+        error: of PyAV or of the system.
+
+    Returns:
+        Its text.
+    """
     return getattr(error, "strerror", None) or str(error)

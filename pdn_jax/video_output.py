@@ -30,7 +30,15 @@ ENCODERS = {
 
 
 def check_target(path: str | Path, overwrite: bool = False) -> None:
-    """Find out before the work is done whether a film can be written there; raises InputError."""
+    """Find out before the work is done whether a film can be written.
+
+    Args:
+        path: where.
+        overwrite: whether a file may be there already.
+
+    Raises:
+        InputError: where it cannot.
+    """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
@@ -49,9 +57,16 @@ def _written() -> str:
 
 
 def written_coding(film: Film, target: Path) -> tuple[Coding, str, str]:
-    """(coding, pixel format, encoder) in which a film is written: 8 bits, or 10 for more than 8.
+    """How a film is written: with 8 bits, or 10 for more than 8.
 
     Colour is sampled as in the source, in full where a side is odd, which H.264 asks for.
+
+    Args:
+        film: as it is read.
+        target: whose extension says the container.
+
+    Returns:
+        The coding, the name of the pixel format and that of the encoder.
     """
     ten = film.coding.bits > 8
     across, down = film.coding.across, film.coding.down
@@ -118,7 +133,13 @@ class Writer:
         return copy
 
     def frame(self, planes: tuple[np.ndarray, ...], pts: int, duration: int) -> None:
-        """Encode a frame; pts and duration in the source's time base."""
+        """Encode a frame.
+
+        Args:
+            planes: as `coding` has them.
+            pts: when it is shown, in the source's time base.
+            duration: for how long, in the same.
+        """
         frame = pyav().VideoFrame(self.film.width, self.film.height, self.pixels)
         for plane, values in zip(frame.planes, planes, strict=True):
             rows = np.frombuffer(plane, values.dtype).reshape(plane.height, -1)
@@ -128,7 +149,11 @@ class Writer:
         self.output.mux(self.video.encode(frame))
 
     def packet(self, packet: Any) -> None:
-        """Copy a packet of another stream, if that is copied at all."""
+        """Copy a packet of another stream, if that is copied at all.
+
+        Args:
+            packet: as it is read.
+        """
         if (copy := self.copies.get(packet.stream.index)) is not None:
             if packet.dts is None:
                 packet.dts = packet.pts
@@ -142,7 +167,24 @@ class Writer:
 
 @contextlib.contextmanager
 def written(draft: str, source: Any, stream: Any, film: Film, target: Path) -> Iterator[Writer]:
-    """A `Writer` of `target`'s format into the file `draft`; raises InputError where that fails."""
+    """Open a film to be written; it is whole when the context ends well.
+
+    Args:
+        draft: the file to write.
+        source: container of the film that is read.
+        stream: its stream of pictures.
+        film: what that is.
+        target: what the file will be called, whose extension says the container.
+
+    Yields:
+        A `Writer`.
+
+    Returns:
+        A context.
+
+    Raises:
+        InputError: where writing fails, or a stream cannot be copied.
+    """
     av = pyav()
     kind = FORMATS[target.suffix.lower()]
     try:

@@ -70,7 +70,11 @@ ARROWS = {
     "photo": {"errors", "photos"},
     "sheet": set(),
     "pipeline": {"errors"},
-    "cli": {"__init__", "errors", "enhancer", "weights", "photo", "sheet", "pipeline"},
+    "report": {"errors", "photo"},
+    "enhance_photos": {
+        *("__init__", "errors", "enhancer", "weights", "photo", "sheet", "pipeline", "report")
+    },
+    "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 
@@ -79,6 +83,8 @@ IMPORTED_AS = {
     "ml-collections": "ml_collections",
     "orbax-checkpoint": "orbax",
     "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "pillow-jxl-plugin": "pillow_jxl",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
@@ -165,7 +171,10 @@ def test_program_imports_only_what_it_declares():
 
 def test_benchmarks_import_only_what_is_declared():
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = (PROJECT["project"]["dependencies"], extras["train"], extras["compare"])
+    needed = (
+        PROJECT["project"]["dependencies"],
+        *(extras[k] for k in ("train", "compare", "photos")),
+    )
     allowed = declared(*needed) | {"pdn_jax", "train", "configs", "benchmarks"}
     assert offences(lambda tree: roots(tree) - allowed, sources("benchmarks")) == []
 

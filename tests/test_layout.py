@@ -120,3 +120,13 @@ def test_filled_by_hand():
         layout.filled(values, (3, 3), "edge")[..., 0], [[0, 1, 1], [2, 3, 3], [2, 3, 3]]
     )
     assert layout.filled(values, (2, 2)) is values
+
+
+def test_cells_that_are_there_by_hand():
+    there = np.zeros((20, 41), bool)
+    there[9, 17] = True  # in the second row and third column of cells
+    mask = layout.cells_there(there)
+    assert mask.shape == (3, 6, 1)
+    np.testing.assert_array_equal(np.argwhere(mask[..., 0]).min(axis=0), (0, 1))
+    assert mask.sum() == 9
+    assert layout.cells_there(np.ones((20, 41), bool)).all()

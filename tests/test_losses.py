@@ -242,7 +242,9 @@ class TestNegative:
         return compiled(losses.hinged, residual, degrade)(None, image, batch)["negative"]
 
     def test_is_nothing_at_the_truth(self, residual, batch):
-        np.testing.assert_array_equal(self.score(residual, batch.normal, batch), 0)
+        # Not compiled: a program may round the two sides of the hinge each in its own way.
+        score = losses.hinged(residual, CAMERA)(None, batch.normal, batch)["negative"]
+        np.testing.assert_array_equal(score, 0)
 
     def test_counts_only_images_whose_physics_is_known(self, residual, batch):
         every = self.score(residual, batch.normal * 0.7, batch)
@@ -447,7 +449,8 @@ def test_gradient_ratio_holds_while_the_hinge_is_shut(batch):
     _, _, state = call(make(batch.normal * 0.8), batch, loss.init())
     before = float(state.average)
     assert before > 0
-    total, _, state = call(make(batch.normal), batch, state)
+    worse = batch.replace(normal=batch.normal * 0.8)  # a truth that explains less than x̂ does
+    total, _, state = call(make(batch.normal), worse, state)
     assert float(state.average) == before
     assert np.isfinite(float(total))
 

@@ -1,5 +1,7 @@
 """Bars, transparency, black: what is no picture stays as it is and counts for nothing."""
 
+import functools
+
 import numpy as np
 import pytest
 from photo_files import deep_scene, photo_of, scene
@@ -116,6 +118,24 @@ def test_the_network_is_told_where_the_picture_is():
     np.testing.assert_array_equal(seen[0], alpha[:, :50] > 0)
 
 
+def test_half_a_frame_is_exposed_about_as_the_whole_of_it():
+    """Texture that is alike everywhere, cut along a slant: whatever lies beneath what is transparent.
+
+    A frame cut straight through its middle differs by 5 % itself: the network sees other edges.
+    """
+    random = np.random.default_rng(0)
+    pixels = random.integers(5, 45, (24, 36, 3)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+    y, x = np.mgrid[:96, :144]
+    alpha = np.where(x * 96 > y * 144, 255, 0).astype(np.uint8)
+    whole = presence.developed(photo_of(pixels), network("tiny")).pixels[alpha > 0]
+    results = []
+    for beneath in (0, 255):
+        cut = np.where(alpha[..., None] > 0, pixels, np.uint8(beneath))
+        results.append(presence.developed(photo_of(cut, alpha), network("tiny")).pixels[alpha > 0])
+    np.testing.assert_array_equal(*results)
+    assert results[0].mean() == pytest.approx(whole.mean(), rel=0.08)
+
+
 def test_all_transparent_is_left():
     result = presence.developed(photo_of(scene(), np.zeros((64, 96), np.uint8)), brightened)
     np.testing.assert_array_equal(result.pixels, scene())
@@ -184,9 +204,10 @@ def test_the_veil_by_hand():
 # --- grey and depth ------------------------------------------------------------------------------
 
 
+@functools.cache
 def network(name):
-    loaded = tiny() if name == "untrained" else weights.load(name)
-    return lambda low, there: inference.enhance(low, loaded)
+    enhancer = inference.Enhancer(tiny() if name == "untrained" else name)
+    return lambda low, there: enhancer(low, there=there)
 
 
 @pytest.mark.parametrize("name", ["untrained", *weights.SHIPPED])

@@ -277,3 +277,13 @@ def test_truncated(packing, kept, capfd):
 def test_truncated_pixels_behind_a_whole_head(packing, kept, capfd):
     data = tiff(DEEP, packing=packing)
     assert "damaged or cut short" in refusal(data[: int(kept * len(data))])
+
+
+def test_directories_without_end_are_refused():
+    """Each is the next one's predecessor, eight bytes on: not a circle, and not a photograph."""
+    entry = struct.pack("<HHII", 256, 3, 1, 24)
+    pages = b"".join(
+        struct.pack("<H", 1) + entry + struct.pack("<I", 8 + 18 * (k + 1)) for k in range(4000)
+    )
+    start = struct.pack("<4sI", b"II*\0", 8)
+    assert "a.tif" in refusal(start + pages)

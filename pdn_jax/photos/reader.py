@@ -85,6 +85,8 @@ def from_bytes(data: bytes, name: str) -> Photo:
         raise InputError(f"{name} has too many pixels: scale it below {limit} million") from error
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory: scale it down") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"{name} is damaged at its beginning: copy it again") from error
     except Exception as error:  # decoders raise all sorts on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name} is damaged or cut short ({reason}): copy it again") from error

@@ -1,6 +1,8 @@
 """TIFF, read: which of its many kinds Pillow gets right, and the others by tifffile (TIFF 6.0)."""
 
 import io
+import itertools
+import logging
 import struct
 import warnings
 
@@ -18,6 +20,9 @@ ACROSS, DOWN, UNIT = 282, 283, 296
 
 REDUCED = 1
 """Bit of SUBFILE: a smaller copy of another page."""
+
+MOST_PAGES = 64
+"""Pages of a TIFF that are looked at: the picture, and smaller copies of it."""
 
 SAMPLES = {1: "unsigned", 2: "signed", 3: "float"}
 """SAMPLE_FORMAT -> what it is called."""
@@ -91,10 +96,15 @@ def _pillow_is_right(image: Image.Image) -> bool:
 
 def _by_tifffile(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
     tifffile = kinds.require("tifffile", name)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says is said by us
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages = [page for page in file.pages if not page.subfiletype & REDUCED]
+            # Damaged ones may go on without end; two are too many.
+            first = itertools.islice(file.pages, MOST_PAGES)
+            pages = [page for page in first if not page.subfiletype & REDUCED]
+            if not len(file.pages):
+                raise ValueError("no picture in it")
             if not pages:
                 raise Refused("begins with a preview: develop it and save a TIFF or PNG")
             if len(pages) > 1:
@@ -106,7 +116,7 @@ def _by_tifffile(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
 
 
 def _from_page(page, name: str) -> tuple[Decoded, int]:
-    kind = page.photometric.name.lower() if page.photometric is not None else "unknown"
+    kind = getattr(page.photometric, "name", "unknown").lower()
     numbers = SAMPLES.get(int(page.sampleformat or 1), "rare")
     sort = f"{numbers} of {page.bitspersample} bits, {kind}"
     known = kind in ("minisblack", "miniswhite", "rgb", "separated")

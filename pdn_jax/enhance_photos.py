@@ -1,0 +1,261 @@
+"""The `enhance` command: which photographs, how, and what is said of each.
+
+Photographs that fail are named, and the others go on. Exit codes: 0, 1 where some failed, 2 for what
+was asked wrongly.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pdn_jax import __version__
+from pdn_jax.errors import InputError
+from pdn_jax.report import Report
+
+if TYPE_CHECKING:
+    from pdn_jax.enhancer import Enhancer
+    from pdn_jax.photo import Job
+
+CELL_HEIGHT = 240
+"""Pixels a photograph is high on the contact sheet."""
+
+BYTES_PER_PIXEL, BYTES_PER_BYTE = 40, 60
+"""What a photograph in flight weighs, by its pixels, or by its file where those are not known."""
+
+
+def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """The options of the command.
+
+    Args:
+        parser: gets them.
+        formats: what --format may be.
+    """
+    add = parser.add_argument
+    add("input", nargs="+", help="photos, folders of them with all below, or patterns")
+    add("-o", "--output", required=True, help="the file to write, or a folder, which is made")
+    add("--suffix", default="", help="put behind the names of results (default none)")
+    add(
+        "--format",
+        choices=formats,
+        default="same",
+        help="of results; same is each photo's own (default same)",
+    )
+    add(
+        "--quality",
+        type=_quality,
+        metavar="1-100",
+        help="of JPEG and WebP (default 95), AVIF and HEIC (default 90)",
+    )
+    add("--strip", action="store_true", help="drop all metadata but the colour profile")
+    add("--weights", help="tiny, small or base, a .safetensors file, or a run folder")
+    add(
+        "--variant", help="the weights of that name, or insist that those named are of this variant"
+    )
+    add(
+        "--exposure",
+        type=float,
+        default=1.0,
+        help="relative to the network's own result, 2 is one stop brighter (default 1)",
+    )
+    add(
+        "--denoise",
+        type=float,
+        default=1.0,
+        help="0 leaves the noise in, 1 takes it out (default 1)",
+    )
+    add("--auto", action="store_true", help="leave photos alone that are not dark")
+    add("--compare", action="store_true", help="write before and after side by side")
+    add("--stages", type=Path, metavar="FILE", help="also write every stage of one photo")
+    add("--overwrite", action="store_true", help="replace files that exist")
+    add("--skip-existing", action="store_true", help="pass by photos whose result exists")
+    add("--dry-run", action="store_true", help="say what would be written, and write nothing")
+    add("--json", action="store_true", help="print a line of JSON for each photo")
+    add("-j", "--jobs", type=_count, metavar="N", help="photos in flight at most (default 4)")
+
+
+def _quality(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got {text}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+    return int(text)
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enhance all that the arguments name.
+
+    Args:
+        arguments: what a parser with `add_options` gives.
+
+    Returns:
+        The exit code, 0, or 1 where a photograph failed.
+
+    Raises:
+        InputError: for arguments that cannot be: nothing was done.
+    """
+    from pdn_jax import photo
+
+    report = Report(arguments.json)
+    plan = photo.plan(
+        arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
+    )
+    for path, reason in plan.left_out:
+        report.left_out(path, reason)
+    jobs = plan.jobs
+    if arguments.skip_existing:
+        done = [job for job in jobs if job.target.exists()]
+        jobs = [job for job in jobs if not job.target.exists()]
+        for job in done:
+            report.left_out(job.source, "its result exists")
+    if arguments.stages:
+        _check_stages(arguments, [job.target for job in jobs])
+    if arguments.dry_run:
+        for job in jobs:
+            report.planned(job)
+        return 0
+    if len(jobs) == 1 and not plan.left_out:
+        photo.check_target(jobs[0], arguments.overwrite)
+    if jobs:
+        enhancer = _enhancer(arguments)
+        photo.remove_litter(job.target.parent for job in jobs)
+        _each(jobs, enhancer, arguments, report)
+    report.summary(len(jobs))
+    return 1 if report.failed else 0
+
+
+def _enhancer(arguments: argparse.Namespace) -> "Enhancer":
+    from pdn_jax import weights
+    from pdn_jax.enhancer import Enhancer, check_dials
+
+    check_dials(arguments.exposure, arguments.denoise)
+    return Enhancer(weights.load(named(arguments), variant=arguments.variant))
+
+
+def named(arguments: argparse.Namespace) -> str:
+    """The weights that the command line asks for, by name, file or variant.
+
+    Args:
+        arguments: with `weights` and `variant`, either None.
+
+    Returns:
+        What `weights.load` takes.
+
+    Raises:
+        InputError: for a variant that is not among the bundled ones.
+    """
+    from pdn_jax import weights
+
+    if arguments.weights or not arguments.variant:
+        return arguments.weights or weights.DEFAULT
+    if arguments.variant not in weights.SHIPPED:
+        raise InputError(
+            f"no weights of variant {arguments.variant!r} come with the package, only of "
+            f"{', '.join(weights.SHIPPED)}: name a file with --weights"
+        )
+    return arguments.variant
+
+
+def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from pdn_jax import photo, pipeline
+
+    options = photo.Options(
+        quality=arguments.quality,
+        strip=arguments.strip,
+        overwrite=arguments.overwrite,
+        auto=arguments.auto,
+        compare=arguments.compare,
+        note=f"pdn_jax {__version__}",
+    )
+    dials = {"exposure": arguments.exposure, "denoise": arguments.denoise}
+
+    def restore(low, there):
+        return enhancer(low, there=there, **dials)
+
+    def write(job, done):
+        loaded, developed = done
+        outcome = photo.store(job, loaded, developed, options)
+        if arguments.stages:
+            _write_stages(loaded.photo, enhancer, job.source.name, arguments)
+        return outcome
+
+    results = pipeline.run(
+        jobs,
+        lambda job: photo.load(job, options),
+        lambda _, loaded: (loaded, photo.enhance(loaded, restore)),
+        write,
+        weigh=_weight,
+        **({"threads": arguments.jobs} if arguments.jobs else {}),
+    )
+    console = Console(stderr=True)
+    pool = ThreadPoolExecutor(1)
+    if len(jobs) == 1 and (size := photo.size(jobs[0].source)):
+        # The programs for its size are fetched while it is decoded.
+        pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
+    with contextlib.closing(results), pool:
+        hidden = not console.is_terminal or len(jobs) == 1
+        for job, result in track(
+            results, "photos", total=len(jobs), console=console, disable=hidden
+        ):
+            if isinstance(result, InputError):
+                report.failure(job, result)
+            else:
+                report.outcome(result)
+
+
+def _weight(job: "Job") -> int:
+    from pdn_jax import photo
+
+    if size := photo.size(job.source):
+        return BYTES_PER_PIXEL * size[0] * size[1]
+    try:
+        return BYTES_PER_BYTE * job.source.stat().st_size
+    except OSError:  # reading it says so
+        return 0
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def _check_stages(arguments: argparse.Namespace, targets: list[Path]) -> None:
+    from pdn_jax import photo
+
+    if len(targets) != 1:
+        raise InputError(f"--stages {arguments.stages} takes one photo: name a single one")
+    photo.check_writable(arguments.stages, arguments.overwrite)
+    if arguments.stages.resolve() == targets[0].resolve():
+        raise InputError(f"{targets[0]} is named twice: give --stages another name")
+
+
+def _write_stages(picture, enhancer: "Enhancer", name: str, arguments) -> None:
+    """Every stage of a photograph on a sheet, no larger than the sheet needs it."""
+    from pdn_jax import photo
+    from pdn_jax.sheet import contact_sheet
+
+    low = photo.srgb(picture)
+    reduce = max(n for n in (1, 2, 4, 8) if n == 1 or len(low) >= 2 * n * CELL_HEIGHT)
+    stages = enhancer.stages(low, reduce=reduce)
+    levels = len(stages.denoised)
+    sizes = [f"1/{2**level}" if level else "1" for level in reversed(range(levels))]
+    titles = [
+        "low",
+        *(f"enhanced {index}" for index in range(1, len(stages.enhanced) + 1)),
+        *(f"denoised {size}" for size in sizes),
+        "restored",
+    ]
+    row = [low[::reduce, ::reduce], *stages.enhanced, *stages.denoised, stages.restored]
+    sheet = contact_sheet([row], titles, [name], CELL_HEIGHT)
+    photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)
