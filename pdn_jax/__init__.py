@@ -41,6 +41,7 @@ _MODULES = frozenset(
         "pipeline",
         "positive_direction",
         "program_inputs",
+        "program_kinds",
         "programs",
         "report",
         "resampling",

@@ -246,20 +246,11 @@ def cells_there(there: np.ndarray) -> np.ndarray:
 
 def _differences(values: np.ndarray, axis: int) -> np.ndarray:
     """|difference| to the next along an axis; the last takes the one before."""
-    length = values.shape[axis]
-    over = [slice(None)] * values.ndim
-    over[axis] = slice(1, length)
-    after = values[tuple(over)]
-    over[axis] = slice(0, length - 1)
-    here = values[tuple(over)]
     result = np.empty_like(values)
-    target = result[tuple(over)]
-    np.maximum(after, here, out=target)
-    target -= np.minimum(after, here)
-    over[axis] = slice(length - 1, length)
-    last = tuple(over)
-    over[axis] = slice(length - 2, length - 1)
-    result[last] = result[tuple(over)]
+    line, target = np.moveaxis(values, axis, 0), np.moveaxis(result, axis, 0)
+    np.maximum(line[1:], line[:-1], out=target[:-1])
+    target[:-1] -= np.minimum(line[1:], line[:-1])
+    target[-1] = target[-2]
     return result
 
 

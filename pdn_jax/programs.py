@@ -4,7 +4,6 @@ Beside every kind stands the function that it is compiled from, which is where j
 a process in which all programs come from the cache imports neither.
 """
 
-import functools
 import json
 import logging
 import threading
@@ -16,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import shapes, weights
+from pdn_jax import program_kinds, shapes, weights
 from pdn_jax.executable import Loaded, Program, Traced, may_load
+from pdn_jax.program_kinds import KINDS, PARTS
 
 KEPT = 64
 """How many programs are kept in memory. One takes some 200 maps of memory on a CPU, and Linux gives
@@ -189,7 +189,7 @@ class Programs:
     def _compile(self, wanted: Request) -> Program:
         import jax
 
-        function = jax.jit(_function(wanted.kind, self.model))
+        function = jax.jit(program_kinds.function(wanted.kind, self.model))
         parameters, arrays = (
             [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described]
             for described in (self._shapes[KINDS[wanted.kind].part], wanted.arrays)
@@ -218,133 +218,3 @@ def _quickly_compiled(lowered: Any) -> Any:
         return lowered.compile(compiler_options=QUICKLY)
     except jax.errors.JaxRuntimeError:  # another version of XLA has other options
         return lowered.compile()
-
-
-# --- what they are compiled from -------------------------------------------------------------
-
-
-class Kind(NamedTuple):
-    """Which parameters a program takes, of `PARTS`, and network -> function of those and arrays."""
-
-    part: str
-    make: Callable[[Any], Callable]
-
-
-PARTS = ("enhancement", "denoising", "none")
-
-
-@functools.lru_cache(maxsize=8)
-def network(model: str) -> Any:
-    """The network that keyword arguments describe.
-
-    Args:
-        model: keyword arguments of `ProgressiveDualNetwork` as JSON.
-
-    Returns:
-        The module.
-    """
-    from pdn_jax.model import ProgressiveDualNetwork
-
-    return ProgressiveDualNetwork(**weights.parse_model(model))
-
-
-def _function(kind: str, model: str) -> Callable:
-    """(list of parameters, array, …) -> arrays, to be traced."""
-
-    wanted = KINDS[kind]
-    make = wanted.make(network(model))
-    prefix = f"params/{wanted.part}/"
-    every = shapes.parameters(weights.parse_model(model))
-    tree = weights.unflatten({name: name for name in every if name.startswith(prefix)})
-    names = list(weights.flatten(tree).values())
-
-    def function(values, *arrays):
-        params = weights.unflatten(dict(zip(names, values, strict=True)))
-        return make(params.get("params", {}).get(wanted.part), *arrays)
-
-    return function
-
-
-def _global(network):
-    from pdn_jax import tiling
-
-    def function(params, small, texture, mask):
-        return tiling.global_pass(network, params, small, texture, mask)
-
-    return function
-
-
-def _photo(low):
-    """Uint8 or float -> float32 in [0, 1]."""
-    import jax.numpy as jnp
-
-    return low.astype(jnp.float32) / (255.0 if low.dtype == jnp.uint8 else 1.0)
-
-
-def _finished(image, dtype):
-    """Clipped, and of the photograph's dtype."""
-    import jax.numpy as jnp
-
-    image = jnp.clip(image, 0.0, 1.0)
-    return jnp.round(255.0 * image).astype(dtype) if dtype == jnp.uint8 else image
-
-
-def _rendered(network, params, low, *whole):
-    from pdn_jax import tiling
-
-    *maps, valid = whole
-    black, increments, noise, context = maps
-    estimate = tiling.GlobalPass(black, increments, noise, context, None, None)
-    return tiling.render_tile(network, params, _photo(low), estimate, valid)
-
-
-def _render(network):
-    def function(params, low, *whole):
-        return _finished(_rendered(network, params, low, *whole).denoised[-1], low.dtype)
-
-    return function
-
-
-def _dialled(network):
-    from pdn_jax.dial import dialled
-
-    def function(params, low, *whole_and_dials):
-        *whole, mean, exposure, denoise = whole_and_dials
-        tile = _rendered(network, params, low, *whole)
-        images = (tile.denoised[-1], tile.enhanced[-1], tile.path)
-        dials = [value[:, None, None, None] for value in (mean, exposure, denoise)]
-        return _finished(dialled(*images, *dials), low.dtype)
-
-    return function
-
-
-def _stages(network):
-    def function(params, low, *whole):
-        tile = _rendered(network, params, low, *whole)
-        return [_finished(image, low.dtype) for image in (*tile.enhanced, *tile.denoised)]
-
-    return function
-
-
-def _path_sum(network):
-    from pdn_jax import tiling
-
-    def function(params, log_exposure, rows, columns):
-        return tiling.path_sum(log_exposure, rows, columns)
-
-    return function
-
-
-KINDS = {
-    "global": Kind("enhancement", _global),
-    "render": Kind("denoising", _render),
-    "dialled": Kind("denoising", _dialled),
-    "stages": Kind("denoising", _stages),
-    "path_sum": Kind("none", _path_sum),
-}
-"""Name -> what `Programs` can run.
-
-global: small, texture, mask -> `tiling.GlobalPass`. render: low, black, increments, noise, context,
-valid -> restored. dialled: those, mean path, exposure, denoise -> restored. stages: as render ->
-every stage. path_sum: as `tiling.path_sum`.
-"""

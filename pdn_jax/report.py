@@ -26,12 +26,21 @@ class Report:
         self.reasons: Counter[str] = Counter()
 
     def left_out(self, path: Path, reason: str) -> None:
-        """A file that was passed by."""
+        """Say that a file is passed by.
+
+        Args:
+            path: the file or folder.
+            reason: why, in a few words.
+        """
         self.reasons[reason] += 1
         self._say({"source": path, "left_out": reason}, f"left out: {path} ({reason})")
 
     def planned(self, job: "Job") -> None:
-        """What would be done."""
+        """Say what would be done.
+
+        Args:
+            job: a photograph and its target.
+        """
         line = {"source": job.source, "target": job.target}
         if self.as_json:
             self._say(line, "")
@@ -39,13 +48,22 @@ class Report:
             print(f"{job.source} -> {job.target}")
 
     def failure(self, job: "Job", error: InputError) -> None:
-        """A photograph that could not be enhanced."""
+        """Say that a photograph could not be enhanced.
+
+        Args:
+            job: it and its target.
+            error: why.
+        """
         self.failed += 1
         line = {"source": job.source, "target": job.target, "error": str(error)}
         self._say(line, f"error: {error}")
 
     def outcome(self, outcome: "Outcome") -> None:
-        """A photograph that was enhanced, or left alone."""
+        """Say what became of a photograph.
+
+        Args:
+            outcome: enhanced, or left alone.
+        """
         self.written += outcome.written
         self.alone += not outcome.written
         notes = [*outcome.notes]
@@ -53,7 +71,11 @@ class Report:
         self._say(as_line(outcome), f"{outcome.source}: {'; '.join(notes)}" if notes else "")
 
     def summary(self, count: int) -> None:
-        """All in one line, where there was more than one photograph."""
+        """All in one line, where there was more than one photograph.
+
+        Args:
+            count: how many there were.
+        """
         if self.as_json or (count < 2 and not self.reasons):
             return
         parts = [f"{self.written} enhanced"]
