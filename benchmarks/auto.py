@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pdn_jax import photo
-from pdn_jax.cli import explained
+from pdn_jax.cli import Parser, explained
 from pdn_jax.errors import InputError
 from pdn_jax.photos import exposure
 
@@ -78,7 +78,13 @@ def line(name: str, dark: list[float], good: list[float]) -> str:
     return f"{name:20} {', '.join(parts)}"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str]) -> int:
+    """The command line."""
+    parser = Parser(prog="python -m benchmarks.auto", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    sys.exit(explained(lambda: measure(parser.parse_args())))
+    arguments = parser.parse_args(argv)
+    return explained(lambda: measure(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,6 @@ for the network and written. That is done in a process of its own, so that a cra
 than 20 s, a traceback and memory beyond the bound are seen, named and counted.
 """
 
-import argparse
 import multiprocessing
 import os
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import fuzz_seeds
+from pdn_jax.cli import Parser
 from pdn_jax.errors import InputError
 from pdn_jax.photos import kinds, presence, writer
 from pdn_jax.photos.reader import from_bytes
@@ -160,13 +160,13 @@ class Process:
         self.start()
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Run as many cases as asked for; 1 where one of them was neither enhanced nor refused."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=4000, help="damaged files (default 4000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (default 0)")
     parser.add_argument("--keep", type=Path, help="a folder for files that were faults")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     seeds = fuzz_seeds.seeds()
     for name, data in seeds.items():
         said = outcome(name, data)
@@ -199,4 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

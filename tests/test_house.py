@@ -480,23 +480,31 @@ def options(config, prefix=""):
     return names
 
 
+def assigned(node):
+    """(target, value) of an assignment; of `a, b = x, y` both."""
+    (target, *_), value = node.targets, node.value
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return zip(target.elts, value.elts, strict=True)
+    return [(target, value)]
+
+
 def options_read(tree):
     """Options read as `config.section.name`, also through a local `section = config.section`."""
     read = set()
     for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
         nodes = list(ast.walk(function))
         local = {
-            node.targets[0].id: ast.unparse(node.value)
+            name.id: ast.unparse(value)
             for node in nodes
             if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id != "config"
+            for name, value in assigned(node)
+            if isinstance(name, ast.Name) and name.id != "config"
         }
         for text in [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)]:
             head, _, rest = text.partition(".")
             start, _, option = f"{local.get(head, head)}.{rest}".partition(".")
             if start == "config" and option.split(".")[-1] not in dir(ConfigDict):
-                read.add(option)
+                read.add(".".join(option.split(".")[:2]))  # not what an option's value has
     return read
 
 
@@ -509,7 +517,9 @@ def test_every_option_is_read_and_every_one_read_is_declared():
 
 
 def test_reading_an_option_is_seen():
-    source = "def f(config):\n    part = config.loss\n    return part.ramp + config.train.steps"
+    source = (
+        "def f(config):\n    part, x = config.loss, 1\n    return part.ramp + config.train.steps"
+    )
     assert options_read(ast.parse(source)) == {"loss", "loss.ramp", "train", "train.steps"}
 
 
