@@ -27,6 +27,7 @@ _MODULES = frozenset(
         "errors",
         "executable",
         "files",
+        "film_names",
         "fitting",
         "image",
         "inference",

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdn_jax import __version__
+from pdn_jax import __version__, files
 from pdn_jax.errors import InputError
-from pdn_jax.report import Report
+from pdn_jax.film_names import is_film
+from pdn_jax.report import Report, complain
 
 if TYPE_CHECKING:
     from pdn_jax.enhancer import Enhancer
@@ -104,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from pdn_jax import photo
 
+    if any(is_film(path) for path in arguments.input):
+        return _film(arguments)
     report = Report(arguments.json)
     plan = photo.plan(
         arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
@@ -130,6 +133,44 @@ def run(arguments: argparse.Namespace) -> int:
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
     return 1 if report.failed else 0
+
+
+def _film(arguments: argparse.Namespace) -> int:
+    """Enhance one film, which takes the options that films have."""
+    if len(arguments.input) > 1:
+        raise InputError("films are enhanced one at a time: name a single one")
+    asked = {
+        "--stages": arguments.stages,
+        "--format": arguments.format not in (None, "same"),
+        "--auto": arguments.auto,
+        "--compare": arguments.compare,
+    }
+    for option, value in asked.items():
+        if value:
+            raise InputError(f"{option} is for photographs, {arguments.input[0]} is a film")
+    source, target = Path(arguments.input[0]), Path(arguments.output)
+    if target.is_dir():
+        target = target / source.name
+    if arguments.skip_existing and target.exists():
+        return 0
+    if arguments.dry_run:
+        print(f"{source} -> {target}")
+        return 0
+    from pdn_jax import video
+
+    if target.parent.is_dir():
+        files.remove_drafts(target.parent)
+    done = video.enhance_film(
+        source,
+        target,
+        _enhancer(arguments),
+        exposure=arguments.exposure,
+        denoise=arguments.denoise,
+        overwrite=arguments.overwrite,
+    )
+    for note in done.notes:
+        complain(f"{source}: {note}")
+    return 0
 
 
 def _enhancer(arguments: argparse.Namespace) -> "Enhancer":

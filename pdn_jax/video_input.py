@@ -16,15 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax.errors import InputError
+from pdn_jax.film_names import EXTENSIONS as EXTENSIONS
+from pdn_jax.film_names import is_film as is_film
 from pdn_jax.ycbcr import LUMA, RGB, Coding
-
-# fmt: off
-EXTENSIONS = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".mts", ".m2ts", ".ts", ".mpg",
-    ".mpeg", ".wmv", ".flv", ".ogv",
-)
-# fmt: on
-"""What the names of films end in."""
 
 SAMPLING = {(1, 1): "444", (2, 1): "422", (2, 2): "420"}
 """Pixels across and down that share a sample of colour -> what that is called."""
@@ -73,18 +67,6 @@ def pyav() -> ModuleType:
         return importlib.import_module("av")
     except ImportError as error:
         raise InputError('films need PyAV: pip install "pdn_jax[video]"') from error
-
-
-def is_film(path: str | Path) -> bool:
-    """Whether a name ends as those of films do.
-
-    Args:
-        path: a name; there need be no file.
-
-    Returns:
-        True for those of `EXTENSIONS`, in either case.
-    """
-    return Path(path).suffix.lower() in EXTENSIONS
 
 
 @contextlib.contextmanager

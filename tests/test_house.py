@@ -52,7 +52,8 @@ ARROWS = {
     "program_inputs": {"layout"},
     "temporal": {"types", "image", "enhancement", "layout"},
     "ycbcr": {"types"},
-    "video_input": {"errors", "ycbcr"},
+    "film_names": set(),
+    "video_input": {"errors", "film_names", "ycbcr"},
     "video_output": {"errors", "ycbcr", "video_input"},
     "video": {
         *("errors", "image", "layout", "weights", "compiled", "enhancer", "files", "temporal"),
@@ -77,7 +78,8 @@ ARROWS = {
     "pipeline": {"errors"},
     "report": {"errors", "photo"},
     "enhance_photos": {
-        *("__init__", "errors", "enhancer", "weights", "photo", "sheet", "pipeline", "report")
+        *("__init__", "errors", "files", "enhancer", "weights", "photo", "sheet", "pipeline"),
+        *("report", "video", "film_names"),
     },
     "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
 }

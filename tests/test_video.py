@@ -13,6 +13,7 @@ import pytest
 import video_clips as clips
 
 from pdn_jax import temporal, video_input, video_output, ycbcr
+from pdn_jax.cli import main
 from pdn_jax.enhancer import Enhancer
 from pdn_jax.errors import InputError
 from pdn_jax.video import enhance_film
@@ -332,3 +333,27 @@ def test_cuts_are_counted(tmp_path, enhancer):
     clips.write(tmp_path / "low.mp4", low, sound=False)
     assert enhance_film(tmp_path / "low.mp4", tmp_path / "out.mp4", enhancer).cuts == 2
     assert temporal.FRAMES > 1
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_enhances_a_film(tmp_path, pictures):
+    source, target = tmp_path / "dark.mp4", tmp_path / "bright.mp4"
+    clips.write(source, pictures)
+    command = ["enhance", str(source), "-o", str(target), "--weights", "tiny"]
+    assert main(command) == 0
+    assert len(times(target)) == len(times(source))
+    assert main(command) == 2  # it is there
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["other.mp4"], "one at a time"),
+        (["--auto"], "--auto is for photographs"),
+    ],
+)
+def test_what_films_do_not_have_is_refused(tmp_path, capsys, more, says):
+    assert main(["enhance", "a.mp4", *more, "-o", str(tmp_path / "b.mp4")]) == 2
+    assert says in capsys.readouterr().err
