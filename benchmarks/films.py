@@ -10,7 +10,6 @@ the photograph and beside what the network makes of the frame without noise, and
 the mean brightness from frame to frame, relative to frames that are enhanced alone.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from benchmarks.timing import present_device
 from pdn_jax import image as im
+from pdn_jax.cli import Parser
 from pdn_jax.enhancer import Enhancer
 from pdn_jax.video import Renderer, enhance_film
 from pdn_jax.video_input import pyav
@@ -126,7 +126,7 @@ def gains(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print two tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.films")
+    parser = Parser(prog="python -m benchmarks.films")
     parser.add_argument("--weights", nargs="+", default=["tiny", "small"])
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--width", type=int, default=1280)

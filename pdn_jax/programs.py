@@ -124,7 +124,11 @@ class Programs:
         self._lock = threading.Lock()
         shapes.check(model, params)
         self._leaves = {
-            part: list(weights.flatten(params["params"].get(part, {})).values()) for part in PARTS
+            part: [
+                np.asarray(leaf)
+                for leaf in weights.flatten(params["params"].get(part, {})).values()
+            ]
+            for part in PARTS
         }
         self._shapes = {
             part: tuple((leaf.shape, str(leaf.dtype)) for leaf in values)
