@@ -378,7 +378,7 @@ def test_json_has_a_line_for_each_photo(place, capsys):
 
 def test_a_dry_run_writes_nothing(place, capsys):
     before = sorted(Path().rglob("*"))
-    assert run(enhance("dark.png", "--dry-run", "--suffix", "-b", output="out")) == 0
+    assert run(enhance("dark.png", "--dry-run", "--suffix=-b", output="out")) == 0
     assert capsys.readouterr().out == "dark.png -> out/dark-b.png\n"
     assert sorted(Path().rglob("*")) == before
 
