@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,8 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pdn_jax
 from configs import debug
 from pdn_jax import cli, degradation, weights
-from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
-from pdn_jax.types import Batch, InputError
+from pdn_jax.types import InputError
 from train import evaluate, loop, metrics, preemption
 from train.data import calibrated_camera
 from train.tools import prepare, report
@@ -174,27 +172,6 @@ def test_the_weights_enhance_a_photo_of_any_size(finished, tmp_path):
     with PILImage.open(out) as bright:
         assert bright.size == (67, 45)
         np.testing.assert_array_equal(np.asarray(bright), pdn_jax.enhance(dark, finished))
-
-
-def test_the_python_of_the_readme_runs(finished):
-    """Block after block, with a photo, a low image, params and a batch as it says."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    normal = jnp.full((1, 32, 32, 3), 0.5)
-    theta = degradation.sample_physics(jax.random.key(0), normal)
-    low = degradation.camera().sample(jax.random.key(1), normal, theta)
-    small = ProgressiveDualNetwork(**VARIANTS["small"])
-    names = {
-        "photo": np.full((40, 50, 3), 20, np.uint8),
-        "low": low,
-        "params": jax.jit(small.init)(jax.random.key(0), low),
-        "batch": Batch(low=low, normal=normal, physics=theta),
-    }
-    for block in blocks:
-        exec(block.replace('"runs/base"', repr(str(finished))), names)
-    assert names["bright"].shape == (40, 50, 3)
-    assert len(names["output"].enhanced) == 4
-    assert np.isfinite(float(names["total"]))
 
 
 # --- resuming ----------------------------------------------------------------------------------

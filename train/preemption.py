@@ -190,6 +190,7 @@ class Preemption:
             end(f"{name}: ended before the first step was done")
         else:
             self.ask(name, self.grace if number == signal.SIGTERM else 0.0)
+            self._heard_at = time.monotonic()  # one that came while this was said is no second one
 
     def _listen(self) -> None:
         while number := os.read(self._read, 1):
