@@ -11,7 +11,8 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,9 +51,12 @@ class Program(abc.ABC):
 class Traced(Program):
     """A program that jax has compiled in this process."""
 
-    def __init__(self, compiled: Any):
-        """compiled: `jax.stages.Compiled` of a function (list of arrays, array, …) -> arrays."""
-        self.compiled = compiled
+    def __init__(self, compile_: Callable[[], Any]):
+        """compile_: gives `jax.stages.Compiled` of a function (list of arrays, …) -> arrays."""
+        _listen_to_jax()
+        _COMPILING.reloaded = False
+        self.compiled = compile_()
+        self.reloaded = _COMPILING.reloaded
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
         """As `Program.bind`.
@@ -85,12 +89,29 @@ class Traced(Program):
         """What `Loaded` takes; raises whatever a backend does that cannot."""
         import jax
 
+        if self.reloaded:  # jaxlib 0.10 writes such a program without its kernels
+            raise RuntimeError("it came from jax's own compilation cache")
         outputs = [
             (leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(self.compiled.out_info)
         ]
         described = json.dumps(outputs).encode()
         content = self.compiled.runtime_executable().serialize()
         return len(described).to_bytes(4, "little") + described + content
+
+
+_COMPILING = threading.local()
+
+
+@functools.cache
+def _listen_to_jax() -> None:
+    """Note for each thread when jax's own compilation cache gives a program."""
+    import jax
+
+    def note(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            _COMPILING.reloaded = True
+
+    jax.monitoring.register_event_listener(note)
 
 
 class Loaded(Program):

@@ -150,7 +150,7 @@ class Programs:
         program = self._program(wanted)
         try:
             return program(self._parameters(program, KINDS[kind].part), *arrays)
-        except (AttributeError, TypeError) as error:
+        except Exception as error:  # a program from the disk: what is compiled anew says it again
             if not isinstance(program, Loaded):
                 raise
             logger.debug("%s is loaded but does not run: %r", wanted, error)
@@ -200,7 +200,7 @@ class Programs:
         )
         with TRACING:
             lowered = function.lower(parameters, *arrays)
-        program = Traced(_quickly_compiled(lowered))
+        program = Traced(lambda: _quickly_compiled(lowered))
         with self._lock:
             self.compiled += 1
         if self.cache.folder is not None:

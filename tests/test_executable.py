@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from pdn_jax import Enhancer, cache, executable, programs, weights
 
@@ -24,9 +26,24 @@ print(enhancer.programs.compiled, *sorted(heavy & set(sys.modules)))
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def jax_cache(tmp_path):
+    """Jax's own compilation cache is off, or where the function that this gives says."""
+    before = jax.config.jax_compilation_cache_dir
+
+    def use(folder):
+        jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+        compilation_cache.reset_cache()
+
+    use(None)
+    yield use
+    use(before)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, jax_cache):
     """A folder with a photograph, and a cache of its own; programs in memory are forgotten."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     np.save("photo.npy", PHOTO)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(programs, "SHELF", programs.Shelf())
@@ -70,6 +87,20 @@ def test_loaded_programs_give_what_compiled_ones_give(place, monkeypatch):
     loaded = Enhancer("tiny")
     np.testing.assert_array_equal(loaded(PHOTO), result)
     assert (compiled.programs.compiled, loaded.programs.compiled) == (2, 0)
+
+
+def test_what_jax_took_from_its_own_cache_is_not_written_again(place, monkeypatch, jax_cache):
+    """jaxlib 0.10 leaves the kernels out of it: findings/reloaded_program_without_kernels.sh."""
+    jax_cache(place / "jax")
+    result = Enhancer("tiny")(PHOTO)
+    assert len(list((place / "jax").iterdir())) >= 2
+    monkeypatch.setenv(cache.VARIABLE, str(place / "another"))
+    for _ in range(2):
+        monkeypatch.setattr(programs, "SHELF", programs.Shelf())
+        other = Enhancer("tiny")
+        np.testing.assert_array_equal(other(PHOTO), result)
+        assert other.programs.compiled == 2
+    assert not (place / "another").exists()
 
 
 @pytest.mark.parametrize("moment", ["__init__", "__call__"])
