@@ -78,8 +78,8 @@ ARROWS = {
     "pipeline": {"errors"},
     "report": {"errors", "photo"},
     "enhance_photos": {
-        *("__init__", "errors", "files", "enhancer", "weights", "photo", "sheet", "pipeline"),
-        *("report", "video", "film_names"),
+        *("__init__", "errors", "files", "enhancer", "weights", "photo", "photos", "sheet"),
+        *("pipeline", "report", "video", "film_names"),
     },
     "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
 }
