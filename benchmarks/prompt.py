@@ -26,17 +26,18 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engines
+from benchmarks import engines, timing
 from benchmarks.count import positive_integer
 from pdn_jax.cli import Parser, explained
+from pdn_jax.enhancer import Enhancer
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
 
 ROOT = Path(__file__).parents[1]
 
-CASES = ("first", "second", "sizes", "folder", "12MP", "100MP", "talk")
-"""Names of the cases: one photograph with nothing kept, another size after it, forty sizes, a folder of
-one size, a large photograph after a first one, a very large one, and what needs no photograph."""
+CASES = ("first", "second", "sizes", "folder", "large", "huge", "talk")
+"""Methods of `Bench`: one photograph with nothing kept, another size after it, forty sizes, many of one
+size, 12 Mpixel after a first one, 100 Mpixel, and what needs no photograph."""
 
 TALK = {
     "--help": (["--help"], 0),
@@ -86,7 +87,7 @@ class Side(NamedTuple):
     home: Path
 
     def command(self, *arguments: str | Path, code: int = 0) -> Run:
-        """Run `python -m pdn_jax` there; Failure names a command that ends with another exit code."""
+        """Run `python -m pdn_jax` there, as `timed` does."""
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "PDN_JAX"))},
             "HOME": str(self.home),
@@ -137,14 +138,8 @@ def put(path: Path, height: int, width: int) -> Path:
 
 def forward(variant: str, height: int, width: int, repeats: int = 3) -> float:
     """Seconds of the pure forward pass of a photograph, the median of some after the first."""
-    from pdn_jax.enhancer import Enhancer
-
-    enhancer, low, seconds = Enhancer(variant), photograph(height, width), []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        enhancer(low)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[1:]))
+    enhancer, low = Enhancer(variant), photograph(height, width)
+    return timing.in_turn({"forward": lambda: enhancer(low)}, repeats)["forward"].median
 
 
 # --- the cases -----------------------------------------------------------------------------------
@@ -155,7 +150,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, folder: Path):
         """options: of the command line. folder: for photographs, results and caches."""
-        self.options, self.folder = options, folder
+        self.options, self.place = options, folder
         self.variant = options.variant
         self.checkouts = {"this": ROOT}
         if options.against:
@@ -165,7 +160,7 @@ class Bench:
     def side(self, name: str) -> Side:
         """A checkout with nothing kept."""
         self.homes += 1
-        home = self.folder / f"home{self.homes}"
+        home = self.place / f"home{self.homes}"
         home.mkdir()
         return Side(self.checkouts[name], home)
 
@@ -201,13 +196,13 @@ class Bench:
 
     def first(self):
         """One small photograph, nothing kept."""
-        low = put(self.folder / "first.jpg", 400, 600)
+        low = put(self.place / "first.jpg", 400, 600)
         runs = self.each(lambda side: self.enhance(side, low), self.options.repeats)
         yield "one 600×400 JPEG, nothing kept", "0.6 of against", runs, ""
 
     def second(self):
         """Another size, and the peers."""
-        first, low = put(self.folder / "first.jpg", 400, 600), put(self.folder / "b.jpg", 410, 620)
+        first, low = put(self.place / "first.jpg", 400, 600), put(self.place / "b.jpg", 410, 620)
         runs = self.each(lambda side: self.enhance(side, low), self.options.repeats, kept=first)
         peers = self.peers(low)
         if peers:
@@ -222,31 +217,31 @@ class Bench:
 
         width, height = Image.open(low).size
         task = engines.Task(self.variant, VARIANTS[self.variant], height, width)
-        list(engines.export(task, self.folder))
-        script = self.folder / "network.pt"
+        list(engines.export(task, self.place))
+        script = self.place / "network.pt"
         network, _ = engines._port(task, engines.parameters(task))
         example = torch.zeros(1, 3, height, width)
         torch.jit.save(torch.jit.trace(network, example, check_trace=False), script)
-        models = {"ONNX Runtime": self.folder / engines.MODEL, "PyTorch": script}
-        target = self.folder / "peer.jpg"
+        models = {"ONNX Runtime": self.place / engines.MODEL, "PyTorch": script}
+        target = self.place / "peer.jpg"
         return {
             name: lambda name=name: timed(
-                [sys.executable, "-c", PEERS[name], models[name], low, target], self.folder
+                [sys.executable, "-c", PEERS[name], models[name], low, target], self.place
             )
             for name in models
         }
 
     def sizes(self):
         """A holiday folder: forty sizes."""
-        folder = self.folder / "sizes"
+        folder = self.place / "sizes"
         for index in range(40):
             put(folder / f"{index}.jpg", 360 + 2 * index, 640 - 3 * index)
         runs = self.each(lambda side: self.enhance(side, folder), 1)
         yield "40 photographs of 40 sizes, nothing kept", "0.15 of against", runs, ""
 
-    def folder_of_one_size(self):
+    def folder(self):
         """Many photographs of 1.5 Mpixel."""
-        folder, count = self.folder / "many", self.options.count
+        folder, count = self.place / "many", self.options.count
         low = put(folder / "0.jpg", 1000, 1500)
         for index in range(1, count):
             (folder / f"{index}.jpg").write_bytes(low.read_bytes())
@@ -258,7 +253,7 @@ class Bench:
 
     def large(self):
         """12 Mpixel after a first one."""
-        low, kept = put(self.folder / "12.jpg", 3000, 4000), put(self.folder / "f.jpg", 2000, 3000)
+        low, kept = put(self.place / "12.jpg", 3000, 4000), put(self.place / "f.jpg", 2000, 3000)
         repeats = min(2, self.options.repeats)
         runs = self.each(lambda side: self.enhance(side, low), repeats, kept=kept)
         pure = forward(self.variant, 3000, 4000)
@@ -266,11 +261,11 @@ class Bench:
         remark = f"forward {pure:.2f} s; {runs['this'].seconds / allowed:.2f} of what is allowed"
         yield "4000×3000 after 3000×2000", "1.6 · forward + 1.0 s", runs, remark
 
-    def very_large(self):
+    def huge(self):
         """100 Mpixel: memory, and time per pixel beside 12 Mpixel's."""
         side = self.side("this")
-        twelve = put(self.folder / "12.jpg", 3000, 4000)
-        low = put(self.folder / "100.jpg", 8640, 11575)
+        twelve = put(self.place / "12.jpg", 3000, 4000)
+        low = put(self.place / "100.jpg", 8640, 11575)
         self.enhance(side, twelve)
         small, big = self.enhance(side, twelve), self.enhance(side, low)
         per = (big.seconds / (8640 * 11575)) / (small.seconds / 12e6)
@@ -306,11 +301,9 @@ def _print(options: argparse.Namespace) -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
-        cases = (bench.first, bench.second, bench.sizes, bench.folder_of_one_size)
-        cases = dict(zip(CASES, (*cases, bench.large, bench.very_large, bench.talk), strict=True))
         table = Table("case", "at most", *bench.checkouts, "ratio", "peers, remarks")
         for name in options.cases:
-            for what, limit, runs, remark in cases[name]():
+            for what, limit, runs, remark in getattr(bench, name)():
                 cells = [f"{runs[c].seconds:.2f} s" if c in runs else "" for c in bench.checkouts]
                 known = bench.checkouts.keys() <= runs.keys() and len(cells) > 1
                 ratio = runs["this"].seconds / runs["against"].seconds if known else None

@@ -66,7 +66,7 @@ ARROWS = {
     "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
     "weights": {"errors", "files"},
     "shapes": {"errors", "weights"},
-    "program_kinds": {"dial", "model", "shapes", "tiling", "weights"},
+    "program_kinds": {"checks", "dial", "model", "shapes", "tiling", "weights"},
     "programs": {"cache", "executable", "program_kinds", "shapes", "weights"},
     "enhancer": {
         *("cache", "checks", "executable", "layout", "program_inputs", "programs", "weights"),
