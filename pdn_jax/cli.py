@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pdn_jax import __version__, enhance_photos
@@ -89,9 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     enhance.set_defaults(command=_enhance)
     enhance_photos.add_options(enhance, list(FORMATS))
 
-    info = commands.add_parser("info", help="say what a weights file holds")
+    info = commands.add_parser("info", help="say what a photo or a weights file holds")
     info.set_defaults(command=_info)
-    info.add_argument("weights", help="tiny, small or base, a .safetensors file, or a run folder")
+    info.add_argument(
+        "what", help="a photo; tiny, small or base, a .safetensors file, or a run folder"
+    )
 
     listed = commands.add_parser("weights", help="list the weights that come with the package")
     listed.set_defaults(command=_weights)
@@ -109,16 +112,21 @@ def _enhance(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.what)
+    if path.is_file() and path.suffix != ".safetensors":
+        from pdn_jax import photo_info
+
+        return print(*photo_info.lines(path), sep="\n")
     from pdn_jax import weights
 
-    loaded = weights.load(arguments.weights)
+    loaded = weights.load(arguments.what)
     leaves = weights.flatten(loaded.params).values()
     print(f"variant: {loaded.variant}")
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():
         print(f"{name}: {value}")
-    if arguments.weights in weights.SHIPPED:
-        print(f"card: {weights.FOLDER / arguments.weights / weights.CARD}")
+    if arguments.what in weights.SHIPPED:
+        print(f"card: {weights.FOLDER / arguments.what / weights.CARD}")
 
 
 # --- weights ---------------------------------------------------------------------------------

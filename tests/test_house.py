@@ -81,7 +81,8 @@ ARROWS = {
         *("__init__", "errors", "files", "enhancer", "weights", "photo", "photos", "sheet"),
         *("pipeline", "report", "video", "film_names"),
     },
-    "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
+    "photo_info": {"photo", "photos"},
+    "cli": {"__init__", "errors", "enhance_photos", "photos", "photo_info", "weights"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 
