@@ -17,7 +17,14 @@ from pdn_jax.photos.walk import FORMATS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 2 for bad input, or 130 when interrupted."""
+    """Run a command.
+
+    Args:
+        argv: arguments; None for the process's own.
+
+    Returns:
+        The exit code: 0, 1 where some photographs failed, 2 for bad input, 130 when interrupted.
+    """
     arguments = _parser().parse_args(argv)
     return explained(lambda: arguments.command(arguments))
 
@@ -26,7 +33,12 @@ def explained(function: Callable[[], int | None]) -> int:
     """Run a program; a person's mistake becomes one line on stderr and exit code 2.
 
     Only InputError is such a mistake; every other exception is a fault of ours and is raised.
-    Ctrl-C gives 130.
+
+    Args:
+        function: without arguments; gives an exit code, or None for 0.
+
+    Returns:
+        That exit code, 2 after an InputError, 130 after Ctrl-C.
     """
     try:
         return function() or 0
@@ -71,12 +83,24 @@ class Parser(argparse.ArgumentParser):
         self.register("action", "store", _Given)
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse's."""
+        """As argparse's, anew for each call.
+
+        Args:
+            args: as argparse takes them.
+            namespace: likewise.
+
+        Returns:
+            As argparse's.
+        """
         self.given = set()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """One line on stderr, exit code 2."""
+        """End the process with exit code 2 and one line on stderr.
+
+        Args:
+            message: what is wrong.
+        """
         _complain(f"{message} (see {self.prog} --help)")
         self.exit(2)
 

@@ -1,4 +1,4 @@
-"""What the C library does with memory that is given back to it, where it can be told."""
+"""What the C library does with memory that is given back to it, where that can be set."""
 
 import ctypes
 import sys
