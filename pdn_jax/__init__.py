@@ -37,7 +37,7 @@ _MODULES = frozenset(
         "model",
         "negative_direction",
         "photo",
-    "photo_info",
+        "photo_info",
         "photos",
         "physics",
         "pipeline",
