@@ -5,7 +5,7 @@
 
 Each case is run in turn with the checkout named by --against, in that folder and with a cache folder
 that is as new as ours, and beside two peers that a user might pick instead, where they are installed:
-the same network as an ONNX file in ONNX Runtime and as a TorchScript file in PyTorch, photograph to
+the same network as an ONNX file in ONNX Runtime and as an exported program in PyTorch, photograph to
 photograph. Written are the fastest runs, and their ratio. The pure forward pass is `Enhancer` on the
 decoded pixels, in this process, with all programs compiled.
 """
@@ -63,7 +63,7 @@ import sys
 import numpy as np, torch
 from PIL import Image
 model, source, target = sys.argv[1:]
-network = torch.jit.load(model)
+network = torch.export.load(model).module()
 low = np.asarray(Image.open(source), np.float32).transpose(2, 0, 1)[None] / np.float32(255)
 with torch.inference_mode():
     high = network(torch.from_numpy(low))[0].permute(1, 2, 0).numpy()
@@ -218,10 +218,10 @@ class Bench:
         width, height = Image.open(low).size
         task = engines.Task(self.variant, VARIANTS[self.variant], height, width)
         list(engines.export(task, self.place))
-        script = self.place / "network.pt"
+        script = self.place / "network.pt2"
         network, _ = engines._port(task, engines.parameters(task))
         example = torch.zeros(1, 3, height, width)
-        torch.jit.save(torch.jit.trace(network, example, check_trace=False), script)
+        torch.export.save(torch.export.export(network, (example,)), script)
         models = {"ONNX Runtime": self.place / engines.MODEL, "PyTorch": script}
         target = self.place / "peer.jpg"
         return {

@@ -6,7 +6,8 @@ was asked wrongly.
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,9 +210,6 @@ def named(arguments: argparse.Namespace) -> str:
 def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.console import Console
-    from rich.progress import track
-
     from pdn_jax import photo, pipeline
 
     options = photo.Options(
@@ -242,20 +240,26 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) ->
         weigh=_weight,
         **({"threads": arguments.jobs} if arguments.jobs else {}),
     )
-    console = Console(stderr=True)
     pool = ThreadPoolExecutor(1)
     if len(jobs) == 1 and (size := photo.size(jobs[0].source)):
         # The programs for its size are fetched while it is decoded.
         pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
     with contextlib.closing(results), pool:
-        hidden = not console.is_terminal or len(jobs) == 1
-        for job, result in track(
-            results, "photos", total=len(jobs), console=console, disable=hidden
-        ):
+        for job, result in _tracked(results, len(jobs)):
             if isinstance(result, InputError):
                 report.failure(job, result)
             else:
                 report.outcome(result)
+
+
+def _tracked(results: Iterator, count: int) -> Iterable:
+    """With a progress bar where there is a terminal and more than one photograph."""
+    if count == 1 or not sys.stderr.isatty():
+        return results
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(results, "photos", total=count, console=Console(stderr=True))
 
 
 def _weight(job: "Job") -> int:
