@@ -183,18 +183,29 @@ def enlarge(add: Builder, image: str, factor: int, mode: str = "linear") -> str:
     )
 
 
-def blocks_to_channels(add: Builder, image: str, factor: int) -> str:
-    """As `image.space_to_depth`.
+def look(add: Builder, leaf: Leaf, images: Sequence[tuple[str, int]]) -> str:
+    """A 3×3 convolution over blocks of pixels, as one of 3f×3f pixels that moves by f.
+
+    So that no pixel is moved into channels first.
 
     Args:
         add: gets the nodes.
-        image: [n, c, h, w].
-        factor: f.
+        leaf: kernel [3, 3, c, d] and bias [d], c those of the blocks of all images.
+        images: [n, 3, f·h, f·w] and f of each.
 
     Returns:
-        [n, f·f·c, h/f, w/f].
+        [n, d, h, w].
     """
-    return image if factor == 1 else add("SpaceToDepth", image, blocksize=factor)
+    kernel, total, begin = np.asarray(leaf["kernel"], np.float32), "", 0
+    for image, block in images:
+        part = kernel[:, :, begin : begin + 3 * block**2].reshape(3, 3, block, block, 3, -1)
+        part = part.transpose(0, 2, 1, 3, 4, 5).reshape(3 * block, 3 * block, 3, -1)
+        given = [image, add.weight(part.transpose(3, 2, 0, 1))]
+        given += [] if total else [add.weight(np.float32(leaf["bias"]))]
+        sides = {"kernel_shape": [3 * block] * 2, "strides": [block] * 2, "pads": [block] * 4}
+        seen = add("Conv", *given, **sides)
+        total, begin = add("Add", total, seen) if total else seen, begin + 3 * block**2
+    return total
 
 
 def encode(add: Builder, image: str) -> str:
@@ -415,12 +426,9 @@ def denoise(add: Builder, tree: Mapping, model: Mapping, bright: Brightened) -> 
         else:
             condition = layer(add, lift, features, slice(0, -3))
         condition = enlarge(add, condition, grid // sides[index], "nearest")
-        seen = blocks_to_channels(add, images[level], block)
-        if correction:
-            seen = add(
-                "Concat", seen, blocks_to_channels(add, correction, block // 2), axis=1
-            )
-        a = add("Relu", add("Add", layer(add, part["look"], seen), condition))
+        seen = [(images[level], block)]
+        seen += [(correction, block // 2)] if correction else []
+        a = add("Relu", add("Add", look(add, part["look"], seen), condition))
         for pair in range(depth):
             b = add("Relu", layer(add, part[f"a{pair}"], a))
             a = add("Add", a, layer(add, part[f"b{pair}"], b))
