@@ -1,290 +1,36 @@
-"""The network as an ONNX graph, written node by node from its parameters: no tracing, no JAX.
+"""The network as an ONNX graph, written node by node from its parameters: nothing is traced.
 
 Mirrors `enhancement`, `denoising`, `model` and `dial`. Channels come first inside, which is what
 ONNX Runtime is fast with; photographs come and go as [n, h, w, 3].
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from pdn_jax.errors import InputError
+from pdn_jax import image as im
+from pdn_jax.dial import SOFTENING
+from pdn_jax.enhancement import MAX_BLACK, MAX_BRIGHTENING, QUANTIZATION
+from pdn_jax.export.onnx_builder import Builder, library
+from pdn_jax.export.onnx_layers import (
+    apply_curve,
+    differences,
+    encode,
+    enlarge,
+    floored,
+    layer,
+    look,
+    pool,
+    summary,
+)
 from pdn_jax.layout import REDUCTION, cells
 
 OPSET, IR = 18, 9
-"""Versions of the operators and of the file: ONNX Runtime 1.17 and later read them."""
-
-CURVE_A, CURVE_B, FLOOR = -0.3293, 1.1258, 1.0 / 1020.0
-MAX_BLACK, MAX_BRIGHTENING, QUANTIZATION = 0.1, 12.0, 1.0 / (12.0 * 255.0**2)
-SOFTENING = 0.05
-"""As `image`, `enhancement` and `dial` have them, which import jax; a test holds them equal."""
-
-Leaf = Mapping[str, np.ndarray]
-"""A layer's parameters in the Flax tree: `kernel` and `bias`."""
-
-
-def library() -> ModuleType:
-    """Import onnx.
-
-    Returns:
-        The module `onnx`.
-
-    Raises:
-        InputError: where it is not installed.
-    """
-    try:
-        importlib.import_module("onnx.helper")
-        return importlib.import_module("onnx")
-    except ImportError as error:
-        raise InputError('ONNX files need onnx: pip install "pdn_jax[export]"') from error
-
-
-class Builder:
-    """Collects nodes and constants; called with an operator's name it adds one and gives its output.
-
-    Inputs are names of values, or numbers and arrays, which become constants.
-    """
-
-    def __init__(self, onnx: ModuleType, half: bool = False, outer: "Builder | None" = None):
-        """Nothing is there yet.
-
-        Args:
-            onnx: the library.
-            half: whether `weight` stores float16.
-            outer: of the graph that this one is a branch of.
-        """
-        self.onnx, self.half = onnx, half
-        self.nodes: list[Any] = []
-        self.constants: dict[tuple, Any] = outer.constants if outer else {}
-        self.count: list[int] = outer.count if outer else [0]
-
-    def __call__(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node.
-
-        Args:
-            kind: the operator.
-            *inputs: names, numbers or arrays.
-            outputs: how many it has.
-            **attributes: of the operator.
-
-        Returns:
-            The name of its output, or of each.
-        """
-        names = [self._new(kind) for _ in range(outputs)]
-        given = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        self.nodes.append(self.onnx.helper.make_node(kind, given, names, **attributes))
-        return names[0] if outputs == 1 else names
-
-    def constant(self, value: Any) -> str:
-        """A constant of float32, or of int64 where it is of integers; equal ones are one.
-
-        Args:
-            value: numbers.
-
-        Returns:
-            Its name.
-        """
-        array = np.asarray(value)
-        if array.dtype.kind != "f" and array.dtype.kind != "i":
-            raise ValueError(f"constants are numbers, got {array.dtype}")
-        if array.dtype != np.float16:
-            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
-        array = np.ascontiguousarray(array) if array.ndim else array
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self.constants:
-            name = self._new("constant")
-            self.constants[key] = self.onnx.numpy_helper.from_array(array, name)
-        return self.constants[key].name
-
-    def weight(self, value: np.ndarray) -> str:
-        """A parameter, stored in half precision if asked for; it is computed with in float32.
-
-        Args:
-            value: float32.
-
-        Returns:
-            The name of its value in float32.
-        """
-        if not self.half:
-            return self.constant(value)
-        return self("Cast", value.astype(np.float16), to=self.onnx.TensorProto.FLOAT)
-
-    def _new(self, kind: str) -> str:
-        self.count[0] += 1
-        return f"{kind}_{self.count[0]}"
-
-
-# --- layers and images -----------------------------------------------------------------------
-
-
-def layer(add: Builder, leaf: Leaf, features: str, inputs: slice = slice(None)) -> str:
-    """A 3×3 convolution with zeros around the image, or a dense layer of every pixel.
-
-    Args:
-        add: gets the nodes.
-        leaf: kernel [3, 3, c, d] or [c, d], and bias [d].
-        features: [n, c, h, w].
-        inputs: which of the kernel's c are there, where others are known to be zeros.
-
-    Returns:
-        [n, d, h, w].
-    """
-    kernel = np.asarray(leaf["kernel"], np.float32)
-    kernel = (kernel[None, None] if kernel.ndim == 2 else kernel)[:, :, inputs]
-    side = kernel.shape[0]
-    given = (add.weight(kernel.transpose(3, 2, 0, 1)), add.weight(np.float32(leaf["bias"])))
-    return add("Conv", features, *given, kernel_shape=[side, side], pads=[side // 2] * 4)
-
-
-def pool(add: Builder, image: str, factor: int) -> str:
-    """As `image.pool`.
-
-    Args:
-        add: gets the nodes.
-        image: [n, c, h, w].
-        factor: f.
-
-    Returns:
-        [n, c, h/f, w/f].
-    """
-    if factor == 1:
-        return image
-    return add("AveragePool", image, kernel_shape=[factor, factor], strides=[factor, factor])
-
-
-def enlarge(add: Builder, image: str, factor: int, mode: str = "linear") -> str:
-    """As `image.upsample`, or as `denoising.repeat`.
-
-    Args:
-        add: gets the nodes.
-        image: [n, c, h, w].
-        factor: f.
-        mode: "linear" or "nearest".
-
-    Returns:
-        [n, c, f·h, f·w].
-    """
-    if factor == 1:
-        return image
-    how = {"linear": "half_pixel", "nearest": "asymmetric"}[mode]
-    scales = np.float32([1, 1, factor, factor])
-    options = {"nearest_mode": "floor"} if mode == "nearest" else {}
-    return add(
-        "Resize",
-        image,
-        "",
-        scales,
-        mode=mode,
-        coordinate_transformation_mode=how,
-        **options,
-    )
-
-
-def look(add: Builder, leaf: Leaf, images: Sequence[tuple[str, int]]) -> str:
-    """A 3×3 convolution over blocks of pixels, as one of 3f×3f pixels that moves by f.
-
-    So that no pixel is moved into channels first.
-
-    Args:
-        add: gets the nodes.
-        leaf: kernel [3, 3, c, d] and bias [d], c those of the blocks of all images.
-        images: [n, 3, f·h, f·w] and f of each.
-
-    Returns:
-        [n, d, h, w].
-    """
-    kernel, total, begin = np.asarray(leaf["kernel"], np.float32), "", 0
-    for image, block in images:
-        part = kernel[:, :, begin : begin + 3 * block**2].reshape(3, 3, block, block, 3, -1)
-        part = part.transpose(0, 2, 1, 3, 4, 5).reshape(3 * block, 3 * block, 3, -1)
-        given = [image, add.weight(part.transpose(3, 2, 0, 1))]
-        given += [] if total else [add.weight(np.float32(leaf["bias"]))]
-        sides = {"kernel_shape": [3 * block] * 2, "strides": [block] * 2, "pads": [block] * 4}
-        seen = add("Conv", *given, **sides)
-        total, begin = add("Add", total, seen) if total else seen, begin + 3 * block**2
-    return total
-
-
-def encode(add: Builder, image: str) -> str:
-    """As `enhancement.encode`.
-
-    Args:
-        add: gets the nodes.
-        image: any shape.
-
-    Returns:
-        That shape.
-    """
-    stops = add("Log", add("Add", image, 1.0 / 255.0))
-    return add("Mul", add("Add", stops, 2.75), 1.0 / 2.75)
-
-
-def summary(add: Builder, features: str) -> str:
-    """As `enhancement.summary`.
-
-    Args:
-        add: gets the nodes.
-        features: [n, c, h, w].
-
-    Returns:
-        [n, 2c, 1, 1].
-    """
-    mean, largest = add("GlobalAveragePool", features), add("GlobalMaxPool", features)
-    return add("Concat", mean, largest, axis=1)
-
-
-def apply_curve(add: Builder, image: str, exponent: str) -> str:
-    """As `image.apply_curve`, of an image that is above the floor: exp(b + c·(ln x − b)).
-
-    Args:
-        add: gets the nodes.
-        image: [n, 3, h, w].
-        exponent: c, of that shape.
-
-    Returns:
-        That shape.
-    """
-    stops = add("Mul", add("Sub", add("Log", image), CURVE_B), exponent)
-    return add("Exp", add("Add", stops, CURVE_B))
-
-
-def floored(add: Builder, image: str) -> str:
-    """What the exposure curve can take.
-
-    Args:
-        add: gets the nodes.
-        image: any shape.
-
-    Returns:
-        That shape, nothing below the floor.
-    """
-    return add("Max", image, FLOOR)
+"""Versions of the operators and of the file."""
 
 
 # --- from dark to light ----------------------------------------------------------------------
-
-
-def differences(add: Builder, low: str, axis: int) -> str:
-    """Means over 8×8 pixels of |difference| to the next along an axis; the last takes the one before.
-
-    Args:
-        add: gets the nodes.
-        low: [n, 3, h, w].
-        axis: 2 or 3.
-
-    Returns:
-        [n, 3, h/8, w/8].
-    """
-    end = np.iinfo(np.int64).max
-    following = add("Slice", low, [1], [end], [axis])
-    here = add("Slice", low, [0], [-1], [axis])
-    apart = add("Abs", add("Sub", following, here))
-    widths = np.zeros(8, np.int64)
-    widths[4 + axis] = 1
-    return pool(add, add("Pad", apart, widths, mode="edge"), REDUCTION)
 
 
 class Brightened:
@@ -331,7 +77,7 @@ def brighten(add: Builder, tree: Mapping, model: Mapping, low: str) -> Brightene
         room = add("Sub", MAX_BRIGHTENING, total) if total else MAX_BRIGHTENING
         increment = add("Min", increment, room)
         total = add("Add", total, increment) if total else increment
-        exponent = add("Exp", add("Mul", total, CURVE_A))
+        exponent = add("Exp", add("Mul", total, im.CURVE_A))
         if index + 1 < model["stages"] or model.get("noise_map", True):
             current = apply_curve(add, start, exponent)
     noise = ""
@@ -342,9 +88,7 @@ def brighten(add: Builder, tree: Mapping, model: Mapping, low: str) -> Brightene
     return Brightened(image, exponent, noise, memory)
 
 
-def stage(
-    add: Builder, tree: Mapping, observed: str, current: str, memory: str
-) -> tuple[str, str]:
+def stage(add: Builder, tree: Mapping, observed: str, current: str, memory: str) -> tuple[str, str]:
     """As `enhancement.Stage`.
 
     Args:
@@ -419,9 +163,7 @@ def denoise(add: Builder, tree: Mapping, model: Mapping, bright: Brightened) -> 
         level = levels - 1 - index
         part, lift = tree[f"level{level}"], tree[f"lift{level}"]
         if bright.noise:
-            expected = add(
-                "Mul", enlarge(add, bright.noise, REDUCTION // grid), 1.0 / 2**level
-            )
+            expected = add("Mul", enlarge(add, bright.noise, REDUCTION // grid), 1.0 / 2**level)
             condition = layer(add, lift, add("Concat", features, expected, axis=1))
         else:
             condition = layer(add, lift, features, slice(0, -3))
@@ -459,14 +201,14 @@ def dialled(add: Builder, restored: str, bright: Brightened, exposure: str, stre
     inner = Builder(add.onnx, outer=add)
     noisy = inner("Mul", bright.image, inner("Sub", 1.0, strength))
     base = inner("Add", inner("Mul", restored, strength), noisy)
-    path = inner("Mul", inner("Log", bright.exponent), 1.0 / CURVE_A)
+    path = inner("Mul", inner("Log", bright.exponent), 1.0 / im.CURVE_A)
     mean = inner("Add", inner("ReduceMean", path, [1, 2, 3]), SOFTENING)
     together = inner("Add", inner("ReduceMean", path, [1]), SOFTENING)
     apart = inner("Sub", 2.0, inner("Div", inner("Mul", together, 4.0), mean))
     apart = inner("Clip", apart, 0.0, 1.0)
     own = inner("Sub", inner("Add", path, SOFTENING), together)
     share = inner("Div", inner("Add", together, inner("Mul", apart, own)), mean)
-    exponent = inner("Exp", inner("Mul", share, inner("Mul", inner("Log", exposure), CURVE_A)))
+    exponent = inner("Exp", inner("Mul", share, inner("Mul", inner("Log", exposure), im.CURVE_A)))
     curve = apply_curve(inner, floored(inner, base), exponent)
     inner("Where", inner("Equal", exposure, 1.0), base, curve)
 
@@ -522,11 +264,12 @@ def model_file(
     inputs = [helper.make_tensor_value_info("photograph", kind, shape)]
     inputs += [helper.make_tensor_value_info(name, kind, ()) for name in ("exposure", "denoise")]
     outputs = [helper.make_tensor_value_info("restored", kind, shape)]
-    graph = helper.make_graph(
-        add.nodes, "restore", inputs, outputs, list(add.constants.values())
-    )
+    graph = helper.make_graph(add.nodes, "restore", inputs, outputs, list(add.constants.values()))
     proto = helper.make_model(
-        graph, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="pdn_jax"
+        graph,
+        ir_version=IR,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="pdn_jax",
     )
     helper.set_model_props(proto, dict(facts))
     onnx.checker.check_model(proto, full_check=True)
