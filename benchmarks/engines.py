@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import workers
 from benchmarks.count import macs
 from pdn_jax import enhancer
+from pdn_jax.export import onnx_network
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import Params
 from pdn_jax.weights import Weights
@@ -136,8 +137,29 @@ def xla(task: Task, params: Params, _: Path) -> Engine:
     )
 
 
+def exported(task: Task, params: Params, _: Path) -> Engine:
+    """ONNX Runtime with what `python -m pdn_jax export` writes for any size; its dials left alone."""
+    session = _session(task, onnx_network.model_file(params, task.model, {}))
+    neutral = {name: np.ones((), np.float32) for name in ("exposure", "denoise")}
+    return Engine(
+        feed=floats,
+        run=lambda low: session.run(None, {"photograph": low, **neutral})[0],
+        image=lambda restored: restored[0],
+    )
+
+
 def onnx(task: Task, _: Params, folder: Path) -> Engine:
     """ONNX Runtime with the file that `export` wrote into the folder."""
+    session = _session(task, folder / MODEL)
+    name = session.get_inputs()[0].name
+    return Engine(
+        feed=lambda photo: np.ascontiguousarray(floats(photo).transpose(0, 3, 1, 2)),
+        run=lambda low: session.run(None, {name: low})[0],
+        image=lambda restored: restored[0].transpose(1, 2, 0),
+    )
+
+
+def _session(task: Task, model: Path | bytes):
     import onnxruntime
 
     provider = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}[task.platform]
@@ -145,13 +167,7 @@ def onnx(task: Task, _: Params, folder: Path) -> Engine:
         raise RuntimeError(f"it has no {provider} here")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = workers.threads()
-    session = onnxruntime.InferenceSession(folder / MODEL, options, providers=[provider])
-    name = session.get_inputs()[0].name
-    return Engine(
-        feed=lambda photo: np.ascontiguousarray(floats(photo).transpose(0, 3, 1, 2)),
-        run=lambda low: session.run(None, {name: low})[0],
-        image=lambda restored: restored[0].transpose(1, 2, 0),
-    )
+    return onnxruntime.InferenceSession(model, options, providers=[provider])
 
 
 MODEL = "network.onnx"
@@ -213,11 +229,12 @@ def _port(task: Task, params: Params):
     return torch_port.Network(params, task.model).eval(), torch
 
 
-ENGINES = {"xla": xla, "onnx": onnx, "torch": eager, "compiled": compiled}
+ENGINES = {"xla": xla, "exported": exported, "onnx": onnx, "torch": eager, "compiled": compiled}
 """Name on the command line -> what makes it of (task, parameters, folder with the ONNX file)."""
 
 TITLES = {
     "xla": "XLA",
+    "exported": "ONNX Runtime, exported",
     "onnx": "ONNX Runtime",
     "torch": "PyTorch",
     "compiled": "PyTorch compiled",
@@ -225,11 +242,12 @@ TITLES = {
 
 NEEDS = {
     "xla": (),
+    "exported": ("onnxruntime", "onnx"),
     "onnx": ("onnxruntime", "onnx", "onnxscript", "torch"),
     "torch": ("torch",),
     "compiled": ("torch",),
 }
-"""What must be installed; PyTorch writes the ONNX file."""
+"""What must be installed; PyTorch writes the ONNX file of `onnx`, our port of the network."""
 
 
 def missing(name: str) -> list[str]:

@@ -4,7 +4,8 @@
 
 Batch 1, on the present device. Before every size the roofline is measured (see `benchmarks.roofline`;
 the best so far counts). Then, per variant, XLA and what a user would take instead run the same graph with the same weights:
-ONNX Runtime, PyTorch with channels last, PyTorch compiled. Each has a process of its own, as many
+ONNX Runtime with our exported file and with a port through PyTorch, PyTorch with channels last,
+PyTorch compiled. Each has a process of its own, as many
 threads and the same allocator; their results must agree to 0.001 before they are timed, in turn.
 
 A photograph of up to 1536² pixels is one call of the jitted network on a float32 image. A larger one
@@ -104,6 +105,8 @@ def difference(reference: np.ndarray, other: np.ndarray) -> float:
 def compare(task: Task, name: str, folder: Path) -> None:
     """Hold what an engine made against what XLA made; raises Disagreement."""
     images = [np.load(folder / f"{engine}.npy", mmap_mode="r") for engine in ("xla", name)]
+    if name == "exported" and images[0].dtype != np.uint8:
+        images[0] = images[0].clip(0.0, 1.0)  # which that does itself
     apart, allowed = difference(*images), AGREEMENT[task.platform]
     if not apart <= allowed:
         raise Disagreement(

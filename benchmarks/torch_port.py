@@ -95,19 +95,27 @@ def mirror(image: Tensor, multiple: int) -> Tensor:
     return image
 
 
+def differences(low: Tensor, axis: int) -> Tensor:
+    """Means of |difference| to the next pixel along an axis, as `enhancement.observe` has them."""
+    apart = low.diff(dim=axis).abs()
+    apart = F.pad(apart, (0, 1, 0, 0) if axis == 3 else (0, 0, 0, 1), mode="replicate")
+    return F.avg_pool2d(apart, ours.REDUCTION)
+
+
 class Enhancement(nn.Module):
     """The grid of the enhancement module."""
 
-    def __init__(self, tree: dict[str, Any], stages: int):
+    def __init__(self, tree: dict[str, Any], stages: int, texture: str):
         super().__init__()
-        self.stages = stages
+        self.stages, self.texture = stages, texture
         self.layers = layers({name: leaf for name, leaf in tree.items() if name != "stage"})
         self.stage = layers(tree["stage"])
 
     def forward(self, low: Tensor, small: Tensor):
         """(photograph, its mean on the grid) -> (x_0's black level, every ln k, memory, noise's std, σ)."""
-        texture = F.pad((low[..., 1:] - low[..., :-1]).abs(), (0, 1, 0, 0), mode="replicate")
-        texture = F.avg_pool2d(texture, ours.REDUCTION)
+        texture = differences(low, 3)
+        if self.texture == "both":
+            texture = 0.5 * (texture + differences(low, 2))
         observed = self.layers["first"](torch.cat([encode(small), encode(texture)], 1))
         memory = torch.tanh(observed)
         facts = F.relu(self.layers["facts"](summary(memory)))
@@ -154,7 +162,9 @@ class Network(nn.Module):
         """Flax parameters and the keyword arguments of the network that they are for."""
         super().__init__()
         tree = params["params"]
-        self.enhancement = Enhancement(tree["enhancement"], model["stages"])
+        self.enhancement = Enhancement(
+            tree["enhancement"], model["stages"], model.get("texture", "both")
+        )
         self.depths, self.blocks, self.levels = model["depths"], model["blocks"], nn.ModuleList()
         for index, block in enumerate(self.blocks):
             level = len(self.depths) - 1 - index

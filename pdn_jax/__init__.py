@@ -26,6 +26,8 @@ _MODULES = frozenset(
         "enhancer",
         "errors",
         "executable",
+        "export",
+        "export_command",
         "files",
         "film_names",
         "fitting",

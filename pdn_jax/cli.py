@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pdn_jax import __version__, enhance_photos
+from pdn_jax import __version__, enhance_photos, export_command
 from pdn_jax.errors import InputError
 from pdn_jax.photos.walk import FORMATS
 
@@ -113,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     enhance = commands.add_parser("enhance", help="brighten and denoise photos")
     enhance.set_defaults(command=_enhance)
     enhance_photos.add_options(enhance, list(FORMATS))
+
+    export = commands.add_parser("export", help="write a network as one file that runs elsewhere")
+    export.set_defaults(command=export_command.run)
+    export_command.add_options(export)
 
     info = commands.add_parser("info", help="say what a photo or a weights file holds")
     info.set_defaults(command=_info)

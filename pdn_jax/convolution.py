@@ -192,7 +192,7 @@ def image_by_image(image: Array, kernel: Array) -> Array:
 
 
 def on_cpu(image: Array, kernel: Array) -> Array:
-    """`plain`, as XLA's CPU backend is fast with.
+    """`plain`, as XLA's CPU backend is fast with; sizes that are left open count as large.
 
     Args:
         image: [n, h, w, c].
@@ -201,7 +201,8 @@ def on_cpu(image: Array, kernel: Array) -> Array:
     Returns:
         [n, h, w, d].
     """
-    large = image.size * 9 * kernel.shape[-1] > LARGE
+    products = image.size * 9 * kernel.shape[-1]
+    large = not isinstance(products, int) or products > LARGE
     columns = columns_at_once(image.shape[2], *kernel.shape[2:], large)
     return grouped(*aligned(image, kernel), columns, int(large))
 

@@ -104,7 +104,7 @@ class ProgressiveDualNetwork(nn.Module):
             ValueError: another rank, channel count or a smaller image; no stages; other than 1 to 3
                 levels; blocks that do not nest within the 1/8 grid.
         """
-        if low.ndim != 4 or low.shape[-1] != 3 or min(low.shape[1:3]) < 16:
+        if low.ndim != 4 or low.shape[-1] != 3 or any(side < 16 for side in low.shape[1:3]):
             raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")
         height, width = low.shape[1:3]
         levels = len(self.widths)

@@ -301,7 +301,7 @@ def test_large_photographs_are_what_a_user_gets(monkeypatch, tmp_path):
     params, photo = engines.parameters(task), engines.photograph(task)
     images = []
     for tile in (64, 1536):
-        monkeypatch.setattr(engines.inference, "TILE", tile)
+        monkeypatch.setattr(engines.enhancer, "TILE", tile)
         assert task.in_tiles == (tile == 64)
         engine = engines.xla(task, params, tmp_path)
         images.append(engine.image(engine.run(engine.feed(photo))))

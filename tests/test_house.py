@@ -82,7 +82,15 @@ ARROWS = {
         *("pipeline", "report", "video", "film_names"),
     },
     "photo_info": {"photo", "photos"},
-    "cli": {"__init__", "errors", "enhance_photos", "photos", "photo_info", "weights"},
+    "export": {
+        *("__init__", "errors", "image", "layout", "enhancement", "model", "dial", "enhancer"),
+        *("shapes", "weights"),
+    },
+    "export_command": {"errors", "export", "files", "weights"},
+    "cli": {
+        *("__init__", "errors", "enhance_photos", "export_command", "photos", "photo_info"),
+        "weights",
+    },
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 
@@ -181,7 +189,7 @@ def test_benchmarks_import_only_what_is_declared():
     extras = PROJECT["project"]["optional-dependencies"]
     needed = (
         PROJECT["project"]["dependencies"],
-        *(extras[k] for k in ("train", "compare", "photos")),
+        *(extras[k] for k in ("train", "compare", "photos", "export")),
     )
     allowed = declared(*needed) | {"pdn_jax", "train", "configs", "benchmarks"}
     assert offences(lambda tree: roots(tree) - allowed, sources("benchmarks")) == []
