@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from pdn_jax import __version__, enhance_photos
+from pdn_jax import __version__, enhance_photos, pair_physics
 from pdn_jax.errors import InputError
 from pdn_jax.photos.walk import FORMATS
 
@@ -92,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="say what a weights file holds")
     info.set_defaults(command=_info)
     info.add_argument("weights", help="tiny, small or base, a .safetensors file, or a run folder")
+
+    physics = commands.add_parser("physics", help="measure exposure, cast and noise of a pair")
+    physics.set_defaults(command=pair_physics.run)
+    pair_physics.add_options(physics)
 
     listed = commands.add_parser("weights", help="list the weights that come with the package")
     listed.set_defaults(command=_weights)

@@ -63,7 +63,11 @@ ARROWS = {
     "distances": {"types", "metrics"},
     "positive_direction": {"types", "image", "distances"},
     "negative_direction": {"types", "image", "distances", "positive_direction"},
-    "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
+    "explanation": {"types", "balance", "positive_direction"},
+    "losses": {
+        *("types", "balance", "distances", "positive_direction", "negative_direction"),
+        "explanation",
+    },
     "weights": {"errors", "files"},
     "shapes": {"errors", "weights"},
     "program_kinds": {"dial", "model", "shapes", "tiling", "weights"},
@@ -81,7 +85,8 @@ ARROWS = {
         *("__init__", "errors", "files", "enhancer", "weights", "photo", "sheet", "pipeline"),
         *("report", "video", "film_names"),
     },
-    "cli": {"__init__", "errors", "enhance_photos", "photos", "weights"},
+    "pair_physics": {"errors", "calibration", "files", "fitting", "photo", "physics"},
+    "cli": {"__init__", "errors", "enhance_photos", "pair_physics", "photos", "weights"},
 }
 """Module of pdn_jax -> the modules of pdn_jax that it may import."""
 

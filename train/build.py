@@ -133,9 +133,9 @@ def eval_camera(config):
     return degradation.camera(options.grain, _steps(config, "eval.scene", options.scene))
 
 
-def _steps(config, key: str, paths):
+def _steps(config, option: str, paths):
     """The steps that `config` names; those of nothing need no trial."""
-    return imports.steps(key, paths, _tiny(config)) if paths else ()
+    return imports.steps(option, paths, _tiny(config)) if paths else ()
 
 
 def _tiny(config):
@@ -143,11 +143,11 @@ def _tiny(config):
     return imports.tiny_batch(config.data.crop_size)
 
 
-def _chosen(key: str, value: str, table: dict, imported):
+def _chosen(option: str, value: str, table: dict, imported):
     """What `table` makes of a name of ours, or `imported` of an import path."""
     if imports.is_path(value):
         return imported(value)
-    return choose(key, value, table, ", or an import path as my_lab.terms:name")()
+    return choose(option, value, table, ", or an import path as my_lab.terms:name")()
 
 
 def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
