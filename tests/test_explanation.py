@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_losses import make
 
 from pdn_jax import degradation, losses
 from pdn_jax.types import Batch
 
-CAMERA = degradation.camera()
+CAMERA = degradation.chain(degradation.linearize(), degradation.expose(), degradation.render())
 
 
 def brighter(output, restored, batch):
@@ -48,6 +49,7 @@ def test_values_norms_cosines_and_heat_by_hand():
     assert found.cosines["negative"]["brighter"] > 0 > found.cosines["negative"]["darker"]
 
 
+@pytest.mark.slow
 def test_it_is_what_the_loss_itself_measures():
     output, batch = case()
     plain = losses.positive(structure=0.0, stages=0.0)

@@ -147,6 +147,7 @@ def test_physics_is_fitted_by_descent_through_ones_own_step(batch):
 # --- losses ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
 def test_what_is_ones_own_trains(batch, own):
     """Compiled, with its gradient, its state moved on: the loss falls."""
@@ -173,6 +174,7 @@ def test_what_is_ones_own_trains(batch, own):
     assert history[-1] < history[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
 def test_an_ensemble_over_seeds_is_one_vmap(batch, own):
     """Totals, gradients and balance states of three networks at once, as of each by itself."""

@@ -24,7 +24,7 @@ from pdn_jax.balance import Balance, GradientStatistics, Weights
 from pdn_jax.degradation import Step
 from pdn_jax.image import pool
 from pdn_jax.model import Noise, PDNOutput
-from pdn_jax.types import Batch, InputError
+from pdn_jax.types import Batch, InputError, Physics
 
 TERM = ("output", "restored", "batch")
 RESIDUAL = ("degrade", "image", "batch")
@@ -218,8 +218,13 @@ def tiny_batch(size: int) -> Batch:
     normal = jnp.stack(waves).reshape(2, 3, size, size).transpose(0, 2, 3, 1)
     part = size // 4
     normal = normal.at[:, :part, :part].set(0.0).at[:, -part:, -part:].set(1.0)
-    physics = degradation.sample_physics(jax.random.key(0), normal, brightness=(0.05, 0.1))
-    low = degradation.camera().sample(jax.random.key(1), normal, physics)
+    physics = Physics(
+        exposure=jnp.asarray([0.05, 0.2]),
+        gains=jnp.asarray([[1.25, 1.0, 0.8], [0.8, 1.0, 1.25]]),
+        shot_noise=jnp.asarray([1e-3, 1e-4]),
+        read_noise=jnp.asarray([1e-5, 1e-6]),
+    )
+    low = jax.jit(degradation.camera().sample)(jax.random.key(0), normal, physics)
     return Batch(low=low, normal=normal, physics=physics)
 
 

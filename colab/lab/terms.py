@@ -12,8 +12,8 @@ from pdn_jax.cli import explained
 
 
 def frequencies(prediction, target):
-    """|F(a − b)| of the orthonormal Fourier transform: an error counts by its frequency, not its
-    place, so that a repeated pattern, as banding, costs more than as much of white noise."""
+    """|F(a − b)| of the orthonormal Fourier transform: an error counts by its frequencies, not
+    its places. Of two of one energy that of fewer frequencies costs less: a cast less than noise."""
     losses.check_same_shape(prediction, target)
     change = jnp.fft.rfft2(prediction - target, axes=(-3, -2), norm="ortho")
     return jnp.sqrt(change.real**2 + change.imag**2 + 1e-6) - 1e-3  # |·| has no slope at 0
