@@ -155,11 +155,18 @@ def test_every_point_of_a_grid_is_run_and_compared_with_the_first(tmp_path, trai
     assert len(set(points)) == 8
     with (tmp_path / "out/sweep.csv").open(newline="") as file:
         rows = {(row["arm"], row["data"]): row for row in csv.DictReader(file)}
-    worse = rows["loss.balance=positive_only data.crop_size=96", "dark"]
+    worse = rows["balance=positive_only crop_size=96", "dark"]
     assert float(worse["psnr difference mean"]) == pytest.approx(-1.0)
     assert (tmp_path / "out/sweep.png").stat().st_size > 5000
     sweep.run(swept(tmp_path, "--seeds", "3"))
     assert len(trainings) == 12
+
+
+def test_points_are_named_by_what_tells_them_apart():
+    assert list(sweep.grid_of(["data.cast=0,1"])) == ["cast=0", "cast=1"]
+    assert list(sweep.grid_of(["data.cast=0,1", "eval.cast=2"])) == [
+        *("data.cast=0 eval.cast=2", "data.cast=1 eval.cast=2")
+    ]
 
 
 def test_a_run_at_a_time_on_each_device(tmp_path, trainings):

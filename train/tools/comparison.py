@@ -114,7 +114,8 @@ def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
     """The rows, as printed."""
     table = Table(title=title)
     for name in ("data", "arm", "PSNR", "SSIM", "Δ PSNR from baseline", "Δ SSIM from baseline"):
-        table.add_column(name, justify="left" if name in ("data", "arm") else "right")
+        left = name in ("data", "arm")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
     for place, row in enumerate(rows):
         last = place + 1 == len(rows) or rows[place + 1]["data"] != row["data"]
         changes = [str(row[f"{metric} difference"]) for metric in ("psnr", "ssim")]

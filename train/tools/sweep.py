@@ -59,7 +59,12 @@ def grid_of(words: Sequence[str]) -> Arms:
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if len(points) < 2:
         raise InputError("--grid has one point; give a key two values or more to compare")
-    return {" ".join(f"{key}={value}" for key, value in p.items()): p for p in points}
+    last = [key.split(".")[-1] for key in axes]
+    names = last if len(set(last)) == len(last) else list(axes)
+    return {
+        " ".join(f"{name}={value}" for name, value in zip(names, p.values(), strict=True)): p
+        for p in points
+    }
 
 
 def split_values(text: str) -> list[str]:
