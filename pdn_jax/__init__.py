@@ -39,6 +39,7 @@ _MODULES = frozenset(
         "negative_direction",
         "pair_physics",
         "photo",
+        "photo_info",
         "photos",
         "physics",
         "pipeline",

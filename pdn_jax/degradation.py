@@ -40,7 +40,7 @@ def linearize(gamma: float | None = None) -> Step:
     """
     if gamma is None:
         return step(lambda image, physics: im.linearize(image))
-    return step(lambda image, physics: jnp.maximum(image, im.FLOOR) ** gamma)
+    return step(lambda image, physics: im.power(jnp.maximum(image, im.FLOOR), gamma))
 
 
 def render(gamma: float | None = None) -> Step:
@@ -57,7 +57,7 @@ def render(gamma: float | None = None) -> Step:
     if gamma is None:
         return step(lambda light, physics: im.render(light))
     floor = im.FLOOR**gamma
-    return step(lambda light, physics: jnp.maximum(light, floor) ** (1.0 / gamma))
+    return step(lambda light, physics: im.power(jnp.maximum(light, floor), 1.0 / gamma))
 
 
 def expose() -> Step:
@@ -87,7 +87,9 @@ def black_offset() -> Step:
 def tone() -> Step:
     """A different tone curve of the dark frame, on sRGB values: x^gamma, floored as the curve is."""
     return step(
-        lambda image, physics: jnp.maximum(image, im.FLOOR) ** im.broadcast(physics.gamma, image)
+        lambda image, physics: im.power(
+            jnp.maximum(image, im.FLOOR), im.broadcast(physics.gamma, image)
+        )
     )
 
 

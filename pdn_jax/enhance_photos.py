@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pdn_jax import __version__, files
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
+from pdn_jax.photos import walk
 from pdn_jax.report import Report, complain
 
 if TYPE_CHECKING:
@@ -103,12 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: for arguments that cannot be: nothing was done.
     """
-    from pdn_jax import photo
-
     if any(is_film(path) for path in arguments.input):
         return _film(arguments)
     report = Report(arguments.json)
-    plan = photo.plan(
+    plan = walk.plan(
         arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
     )
     for path, reason in plan.left_out:
@@ -125,6 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         for job in jobs:
             report.planned(job)
         return 0
+    from pdn_jax import photo  # which imports NumPy and Pillow
+
     if len(jobs) == 1 and not plan.left_out:
         photo.check_target(jobs[0], arguments.overwrite)
     if jobs:
