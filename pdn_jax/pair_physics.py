@@ -4,7 +4,6 @@
 holds what differs from place to place as well as the noise.
 """
 
-import argparse
 import importlib
 import io
 from pathlib import Path
@@ -34,50 +33,37 @@ class Measured(NamedTuple):
     high: float
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `physics`.
-
-    Args:
-        parser: of the command.
-    """
-    add = parser.add_argument
-    add("low", help="the dark photo, straight from the camera or lightly edited")
-    add("normal", help="a well-exposed one of the same scene, aligned to about a pixel")
-    add("--plot", type=Path, metavar="FILE", help="draw variance against light, PNG or SVG")
-    window = "side of the middle part measured, in pixels; 0 for the whole (default 512)"
-    add("--window", type=int, default=512, help=window)
-
-
-def run(arguments: argparse.Namespace) -> None:
+def run(low_file: str, normal_file: str, window: int, target: Path | None) -> None:
     """Print the table, and draw the plot where one is asked for.
 
     Args:
-        arguments: as `add_options` has them.
+        low_file: the dark photograph.
+        normal_file: the well-exposed one.
+        window: side of the middle part measured, in pixels; 0 for the whole.
+        target: of the plot, or None.
 
     Raises:
         InputError: photographs that cannot be read or compared, or a plot that cannot be written.
     """
-    if arguments.window and arguments.window < SMALLEST:
-        raise InputError(f"--window is {arguments.window}; expected 0 or at least {SMALLEST}")
-    if arguments.plot:
-        check_plot(arguments.plot)
-    pair = photo.read_pair(arguments.low, arguments.normal)
-    low, normal = (_middle(image, arguments.window) for image in pair)
+    if window and window < SMALLEST:
+        raise InputError(f"--window is {window}; expected 0 or at least {SMALLEST}")
+    if target:
+        check_plot(target)
+    pair = photo.read_pair(low_file, normal_file)
+    low, normal = (_middle(image, window) for image in pair)
+    size = f"{low.shape[1]}×{low.shape[0]}"
     if min(low.shape[:2]) < SMALLEST:
-        raise InputError(
-            f"{arguments.low} is {low.shape[1]}×{low.shape[0]}; at least {SMALLEST} pixels a side "
-            "are needed"
-        )
+        raise InputError(f"{low_file} is {size}; at least {SMALLEST} pixels a side are needed")
     rows, physics = measure(low, normal)
-    _print(rows, f"{arguments.low}, {low.shape[1]}×{low.shape[0]} pixels of the middle")
-    if arguments.plot:
-        drawing = plot(low, normal, physics, arguments.plot.suffix[1:])
+    _print(rows, f"{low_file}, {size} pixels of the middle")
+    if target:
+        drawing = plot(low, normal, physics, target.suffix[1:])
         try:
-            with files.atomic_write(arguments.plot) as file:
+            with files.atomic_write(target) as file:
                 file.write(drawing)
         except OSError as error:
-            raise InputError(f"cannot write {arguments.plot}: {error.strerror}") from error
-        print(f"variance against light is in {arguments.plot}")
+            raise InputError(f"cannot write {target}: {error.strerror}") from error
+        print(f"variance against light is in {target}")
 
 
 def measure(low: np.ndarray, normal: np.ndarray) -> tuple[list[Measured], Any]:

@@ -140,8 +140,8 @@ def terms(extra: Sequence, batch: Batch) -> list[Callable]:
             names[name] = path
 
         def weighed(output, restored, batch, value=value, weight=weight):
-            found = value(output, restored, batch)
-            return {name: weight * each for name, each in found.items()}
+            values = value(output, restored, batch)
+            return {name: weight * each for name, each in values.items()}
 
         directions.append(weighed)
     return directions
@@ -250,30 +250,30 @@ def _try(option: str, path: str, value: Callable, image, batch: Batch, maps: boo
     """
 
     def both(image, batch):
-        gradient, found = jax.grad(summed, has_aux=True)(image, batch)
-        return found, gradient
+        gradient, values = jax.grad(summed, has_aux=True)(image, batch)
+        return values, gradient
 
     def summed(image, batch):
-        found = value(image, batch)
-        leaves = jax.tree.leaves(found)
-        return sum((jnp.sum(leaf) for leaf in leaves), jnp.zeros(())), found
+        values = value(image, batch)
+        leaves = jax.tree.leaves(values)
+        return sum((jnp.sum(leaf) for leaf in leaves), jnp.zeros(())), values
 
-    found, gradient = _called(option, path, both, image, batch)
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        kind = f"shape {found.shape}" if hasattr(found, "shape") else type(found).__name__
+    values, gradient = _called(option, path, both, image, batch)
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        kind = f"shape {values.shape}" if hasattr(values, "shape") else type(values).__name__
         raise InputError(f"{option}: {path} gave {kind}; expected {{name: [n]}}, values per image")
     count = len(image)
-    for name, each in found.items():
+    for name, each in values.items():
         wanted = (count, *getattr(each, "shape", ())[1:]) if maps else (count,)
         _check(option, path, repr(name) if name else "what it gives", each, wanted)
     _check(option, path, "the gradient", gradient, image.shape)
     first = jax.tree.map(lambda x: jnp.stack([x[0]] * count), (image, batch))
     others, _ = _called(option, path, both, *first)
-    for name, each in found.items():
+    for name, each in values.items():
         _check_apart(
             option, path, repr(name) if name else "what it gives", each[:1], others[name][:1]
         )
-    return found
+    return values
 
 
 def _called(option: str, path: str, value: Callable, *arguments):
