@@ -124,6 +124,15 @@ def _parser() -> argparse.ArgumentParser:
         "what", help="a photo; tiny, small or base, a .safetensors file, or a run folder"
     )
 
+    physics = commands.add_parser("physics", help="measure exposure, cast and noise of a pair")
+    physics.set_defaults(command=_physics)
+    add = physics.add_argument
+    add("low", help="the dark photo")
+    add("normal", help="a well-exposed one of the same scene, aligned to about a pixel")
+    add("--plot", type=Path, metavar="FILE", help="draw variance against light: PNG, SVG or PDF")
+    window = "side of the middle part measured, in pixels; 0 for the whole (default 512)"
+    add("--window", type=int, default=512, help=window)
+
     listed = commands.add_parser("weights", help="list the weights that come with the package")
     listed.set_defaults(command=_weights)
     return parser
@@ -155,6 +164,15 @@ def _info(arguments: argparse.Namespace) -> None:
         print(f"{name}: {value}")
     if arguments.what in weights.SHIPPED:
         print(f"card: {weights.FOLDER / arguments.what / weights.CARD}")
+
+
+# --- physics ---------------------------------------------------------------------------------
+
+
+def _physics(arguments: argparse.Namespace) -> None:
+    from pdn_jax import pair_physics
+
+    pair_physics.run(arguments.low, arguments.normal, arguments.window, arguments.plot)
 
 
 # --- weights ---------------------------------------------------------------------------------

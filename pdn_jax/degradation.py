@@ -12,6 +12,7 @@ parameters, or any leading axes shared by the image and the fields of `Physics`.
 """
 
 import io
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -212,17 +213,19 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.array(PILImage.open(file))
 
 
-def camera(grain: float = 0.0) -> Step:
+def camera(grain: float = 0.0, scene: Sequence[Step] = ()) -> Step:
     """The default degradation: light, exposure, cast, field, veil, noise, sRGB, tone, 8 bits.
 
     Args:
         grain: see `shot_read_noise`.
+        scene: steps in linear light between scene and camera, before the exposure, as haze.
 
     Returns:
         The chain, from a well-exposed sRGB photograph in [0, 1] to a dark one.
     """
     return chain(
         linearize(),
+        *scene,
         expose(),
         channel_gains(),
         illumination(),

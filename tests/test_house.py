@@ -63,7 +63,11 @@ ARROWS = {
     "distances": {"types", "metrics"},
     "positive_direction": {"types", "image", "distances"},
     "negative_direction": {"types", "image", "distances", "positive_direction"},
-    "losses": {"types", "balance", "distances", "positive_direction", "negative_direction"},
+    "explanation": {"types", "balance", "positive_direction"},
+    "losses": {
+        *("types", "balance", "distances", "positive_direction", "negative_direction"),
+        "explanation",
+    },
     "weights": {"errors", "files"},
     "shapes": {"errors", "weights"},
     "program_kinds": {"checks", "dial", "model", "shapes", "tiling", "weights"},
@@ -81,6 +85,7 @@ ARROWS = {
         *("__init__", "errors", "files", "enhancer", "weights", "photo", "photos", "sheet"),
         *("pipeline", "report", "video", "film_names"),
     },
+    "pair_physics": {"errors", "calibration", "files", "fitting", "photo", "physics"},
     "photo_info": {"photo", "photos"},
     "export": {
         *("__init__", "errors", "image", "layout", "enhancement", "model", "dial", "enhancer"),
@@ -88,7 +93,8 @@ ARROWS = {
     },
     "export_command": {"errors", "export", "files", "weights"},
     "cli": {
-        *("__init__", "errors", "enhance_photos", "export_command", "photos", "photo_info"),
+        *("__init__", "errors", "enhance_photos", "export_command", "pair_physics"),
+        *("photos", "photo_info"),
         "weights",
     },
 }
