@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from pdn_jax.types import Side
+
 NARROW = 16
 """Channels in and out up to which XLA's CPU backend (jax 0.10) takes the slow convolutions."""
 
@@ -97,14 +99,14 @@ def taller(image: Array, kernel: Array) -> Array:
     return _convolve(image, kernel, below=1)
 
 
-def columns_at_once(width: int, channels: int, features: int, large: bool = False) -> int:
+def columns_at_once(width: Side, channels: int, features: int, large: bool = False) -> int:
     """g: how many columns to compute as one on a CPU.
 
     Of narrow ones as few as take g·features past `NARROW`; of large ones that make no more than
     `HALF_FILLED` features, two. Always a divisor of the width, so that nothing is cut off.
 
     Args:
-        width: of the image, pixels.
+        width: of the image, pixels; `jax.export` may leave it open.
         channels: of the image.
         features: channels of the result.
         large: whether it is past `LARGE`.

@@ -40,7 +40,7 @@ ARROWS = {
     "composition": {"types"},
     "degradation": {"types", "image", "physics", "composition"},
     "metrics": {"types", "image"},
-    "convolution": set(),
+    "convolution": {"types"},
     "compiled": set(),
     "layout": set(),
     "enhancement": {"types", "image", "convolution", "layout"},
