@@ -69,6 +69,9 @@ class Builder:
 
         Returns:
             Its name.
+
+        Raises:
+            ValueError: for anything but numbers.
         """
         array = np.asarray(value)
         if array.dtype.kind != "f" and array.dtype.kind != "i":
