@@ -32,6 +32,7 @@ _MODULES = frozenset(
         "film_names",
         "explanation",
         "fitting",
+        "host_memory",
         "image",
         "inference",
         "layout",

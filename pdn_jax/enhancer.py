@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import layout, program_inputs
+from pdn_jax import host_memory, layout, program_inputs
 from pdn_jax import weights as files
 from pdn_jax.checks import SMALLEST as SMALLEST
 from pdn_jax.checks import check_dials as check_dials
@@ -114,8 +114,11 @@ class Enhancer:
         exposure, denoise = check_dials(exposure, denoise)
         photos = checked(photo)
         estimates = [self._global_pass(one, there) for one in photos]
+        host_memory.give_back(photos.size)
         dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
-        return self._rendered(photos, estimates, dials).astype(photo.dtype).reshape(photo.shape)
+        restored = self._rendered(photos, estimates, dials)
+        host_memory.give_back(photos.size)
+        return restored.astype(photo.dtype, copy=False).reshape(photo.shape)
 
     # --- in two parts ------------------------------------------------------------------------
 
@@ -131,8 +134,8 @@ class Enhancer:
         Raises:
             ValueError: for anything else.
         """
-        (estimate,) = self._global_passes(checked(photo))
-        return estimate
+        (one,) = checked(photo)
+        return self._global_pass(one)
 
     def render(
         self,
@@ -215,11 +218,8 @@ class Enhancer:
         sizes = (layout.up(height), layout.up(width))
         return layout.tiles(*sizes, overlap=self.overlap, largest=self.tile)
 
-    def _global_passes(self, photos: Sequence[np.ndarray] | np.ndarray) -> list[GlobalPass]:
-        """The global pass of each photograph, without what the grid has beside it."""
-        return [self._global_pass(photo) for photo in photos]
-
     def _global_pass(self, photo: np.ndarray, there: np.ndarray | None = None) -> GlobalPass:
+        """The global pass of one photograph, without what the grid has beside it."""
         small, texture = layout.observe(photo, self.texture)
         mask = None if there is None else layout.cells_there(there)
         estimate = GlobalPass(*self.programs("global", *program_inputs.grids(small, texture, mask)))
@@ -294,7 +294,7 @@ class Enhancer:
             np.zeros((len(photos), _over(height, f, n), _over(width, f, n), 3), photos.dtype)
             for f, n in zip(factors, finals, strict=True)
         ]
-        estimates = self._global_passes(photos)
+        estimates = [self._global_pass(one) for one in photos]
         for index, tile, results in self._each_tile(
             "stages", photos, estimates, [()] * len(photos)
         ):

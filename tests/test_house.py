@@ -72,7 +72,9 @@ ARROWS = {
     "shapes": {"errors", "weights"},
     "program_kinds": {"checks", "dial", "model", "shapes", "tiling", "weights"},
     "programs": {"cache", "executable", "program_kinds", "shapes", "weights"},
+    "host_memory": set(),
     "enhancer": {
+        "host_memory",
         *("cache", "checks", "executable", "layout", "program_inputs", "programs", "weights"),
     },
     "inference": {"enhancer", "weights"},

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from train import host_memory, preemption
+from pdn_jax import host_memory
+from train import preemption
 
 
 def main(argv: Sequence[str]) -> int:
