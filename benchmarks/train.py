@@ -1,6 +1,9 @@
 """How fast training runs, and what a step is made of.
 
     python -m benchmarks.train --variant small --batch 8 --steps 30
+    python -m benchmarks.train --against ../another-checkout
+    python -m benchmarks.train --against ../another-checkout --config configs/real.py \
+        --config.data.physics=/data/calibrated.json
 
 Tables, each timed in turn in one run: steps on photographs as `train.loop` reads them against one
 batch again and again (1 means that the devices never wait for data); a step with both directions
@@ -9,6 +12,9 @@ batch, the parts of a step, its memory and time with and without rematerialisati
 PyTorch is installed, a loop of the same network there with the same positive loss and crops.
 GFLOP/s are 2 × the multiply-accumulates of the network, forward and to its parameters; the loss's
 windows are products too, and not counted.
+
+With --against whole trainings are timed instead, in turn here and in that checkout; what stands behind
+the options goes to `train.main` of both.
 """
 
 import argparse
@@ -16,6 +22,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +30,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import timing, train_parts, workers
+from benchmarks import timing, train_against, train_parts, workers
 from benchmarks.count import positive_integer
 from configs import base
 from pdn_jax import degradation
@@ -207,6 +214,21 @@ def ratio_table(title: str, times: dict[str, timing.Timing]) -> Table:
     return table
 
 
+def print_against(options: argparse.Namespace, more: list[str]) -> None:
+    """Whole trainings here and in another checkout."""
+    checkouts = {"this": train_against.ROOT, "against": options.against.resolve()}
+    given = [
+        f"--config.model.variant={options.variant}",
+        f"--config.train.batch_size={options.batch}",
+        f"--config.data.crop_size={options.crop or 128}",
+        "--config.data.final_size=0",
+        *more,
+    ]
+    paces = train_against.in_turn(checkouts, options.config, options.steps, options.rounds, given)
+    title = f"{options.config}, {options.variant}, {options.batch} crops"
+    Console().print(train_against.table(title, paces))
+
+
 def main(argv: list[str] | None = None) -> None:
     """The command line: three tables; raises InputError for a batch that does not divide."""
     parser = Parser(
@@ -222,7 +244,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=positive_integer, default=10, help="of each part")
     parser.add_argument("--dtype", choices=build.DTYPES, default="float32")
     parser.add_argument("--remat", type=positive_integer, default=2, help="crops at a time")
-    options = parser.parse_args(argv)
+    parser.add_argument("--against", type=Path, help="another checkout of this project")
+    parser.add_argument("--config", default="configs/base.py", help="with --against: the recipe")
+    options, more = parser.parse_known_args(argv)
+    if options.against:
+        return print_against(options, more)
+    if more:
+        parser.error(f"{more[0]} is no option here, only with --against")
 
     configs = {
         name: configured(options.variant, options.batch, options.crop, name, options.dtype)

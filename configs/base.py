@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     config.data.tone = 0.1  # standard deviation of ln gamma of the dark frame
     config.data.field = 0.2  # standard deviation of the log-illumination's coefficients
     config.data.grain = 0.0  # most that drawn noise is smeared over neighbours, as cameras do
+    config.data.scene = ()  # import paths of steps before the exposure: 'my_lab.steps:haze'
 
     config.augment = ConfigDict()
     config.augment.probability = 0.0  # that a real dark photograph is re-exposed
@@ -57,15 +58,16 @@ def get_config() -> ConfigDict:
     config.augment.enlarged = 0.75  # least side of those before scaling, part of crop_size
 
     config.loss = ConfigDict()
-    config.loss.distance = "charbonnier"  # rho: charbonnier or l1
+    config.loss.distance = "charbonnier"  # rho: charbonnier, l1 or an import path
+    config.loss.extra = ()  # terms of one's own, ('my_lab.terms:edges', weight), or several
     config.loss.structure = 0.5  # weight of 1 - SSIM
     config.loss.stages = 0.2  # weight of the enhancement stages, shared among them
     config.loss.levels = 0.2  # weight of the denoising levels short of the last, shared
     config.loss.noise = 0.002  # weight of the error of the estimated ln noise
     config.loss.blur = 4.0  # sigma of the stages' low-pass, pixels
-    config.loss.negative = "whitened"  # the negative direction: whitened or likelihood
+    config.loss.negative = "whitened"  # whitened, likelihood or an import path
     config.loss.pyramid = 4  # levels of the negative direction's pyramid
-    config.loss.balance = "gradient_ratio"  # gradient_ratio, fixed, uncertainty or positive_only
+    config.loss.balance = "gradient_ratio"  # or fixed, uncertainty, positive_only, an import path
     config.loss.ratio = 0.1  # gradient_ratio: share of the negative gradient
     config.loss.ramp = 0.1  # gradient_ratio: part of the training over which the share rises
     config.loss.decay = 0.95  # gradient_ratio: of the moving average, per step
@@ -98,6 +100,7 @@ def get_config() -> ConfigDict:
     config.eval.tone = 0.1  # as data.tone, standard deviation of ln gamma
     config.eval.field = 0.2  # as data.field, standard deviation of coefficients
     config.eval.grain = 0.0  # as data.grain
+    config.eval.scene = ()  # as data.scene
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 350  # steps

@@ -1,6 +1,7 @@
 """What a photograph and the dials must be."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,22 @@ def check_dials(exposure: float, denoise: float) -> tuple[float, float]:
     return min(max(float(exposure), 2.0**-20), 2.0**20), float(denoise)
 
 
+INTEGERS = (np.dtype(np.uint8), np.dtype(np.uint16))
+"""What photographs may be of beside floats."""
+
+
+def white(dtype: Any) -> int:
+    """The number that stands for 1.
+
+    Args:
+        dtype: of a photograph.
+
+    Returns:
+        255 or 65535 for integers, 1 for floats.
+    """
+    return int(np.iinfo(dtype).max) if dtype in INTEGERS else 1
+
+
 def converted(photo: np.ndarray) -> np.ndarray:
     """The dtype that programs take.
 
@@ -37,9 +54,9 @@ def converted(photo: np.ndarray) -> np.ndarray:
         photo: of any dtype.
 
     Returns:
-        The same if it is of uint8, else of float32.
+        The same if it is of uint8 or uint16, else of float32.
     """
-    return photo if photo.dtype == np.uint8 else photo.astype(np.float32, copy=False)
+    return photo if photo.dtype in INTEGERS else photo.astype(np.float32, copy=False)
 
 
 def checked(photo: np.ndarray) -> np.ndarray:
@@ -49,7 +66,7 @@ def checked(photo: np.ndarray) -> np.ndarray:
         photo: one or a batch.
 
     Returns:
-        [n, h, w, 3], uint8 or float32.
+        [n, h, w, 3], uint8, uint16 or float32.
 
     Raises:
         ValueError: for another shape, dtype or range.
@@ -65,6 +82,7 @@ def checked(photo: np.ndarray) -> np.ndarray:
         if not (lowest >= 0 and highest <= 1):
             raise ValueError(f"a float photo lies in 0 to 1, got {lowest} to {highest}, {shape}")
         photo = converted(photo)
-    elif photo.dtype != np.uint8:
-        raise ValueError(f"a photo is uint8, or float in 0 to 1, got {photo.dtype} {shape}")
+    elif photo.dtype not in INTEGERS:
+        got = f"{photo.dtype} {shape}"
+        raise ValueError(f"a photo is uint8, uint16, or float in 0 to 1, got {got}")
     return photo[None] if photo.ndim == 3 else photo

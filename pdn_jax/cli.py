@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pdn_jax import __version__, enhance_photos, export_command
@@ -16,7 +17,14 @@ from pdn_jax.photos.walk import FORMATS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 2 for bad input, or 130 when interrupted."""
+    """Run a command.
+
+    Args:
+        argv: arguments; None for the process's own.
+
+    Returns:
+        The exit code: 0, 1 where some photographs failed, 2 for bad input, 130 when interrupted.
+    """
     arguments = _parser().parse_args(argv)
     return explained(lambda: arguments.command(arguments))
 
@@ -25,7 +33,12 @@ def explained(function: Callable[[], int | None]) -> int:
     """Run a program; a person's mistake becomes one line on stderr and exit code 2.
 
     Only InputError is such a mistake; every other exception is a fault of ours and is raised.
-    Ctrl-C gives 130.
+
+    Args:
+        function: without arguments; gives an exit code, or None for 0.
+
+    Returns:
+        That exit code, 2 after an InputError, 130 after Ctrl-C.
     """
     try:
         return function() or 0
@@ -70,12 +83,24 @@ class Parser(argparse.ArgumentParser):
         self.register("action", "store", _Given)
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse's."""
+        """As argparse's, anew for each call.
+
+        Args:
+            args: as argparse takes them.
+            namespace: likewise.
+
+        Returns:
+            As argparse's.
+        """
         self.given = set()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """One line on stderr, exit code 2."""
+        """End the process with exit code 2 and one line on stderr.
+
+        Args:
+            message: what is wrong.
+        """
         _complain(f"{message} (see {self.prog} --help)")
         self.exit(2)
 
@@ -93,9 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=export_command.run)
     export_command.add_options(export)
 
-    info = commands.add_parser("info", help="say what a weights file holds")
+    info = commands.add_parser("info", help="say what a photo or a weights file holds")
     info.set_defaults(command=_info)
-    info.add_argument("weights", help="tiny, small or base, a .safetensors file, or a run folder")
+    info.add_argument(
+        "what", help="a photo; tiny, small or base, a .safetensors file, or a run folder"
+    )
+
+    physics = commands.add_parser("physics", help="measure exposure, cast and noise of a pair")
+    physics.set_defaults(command=_physics)
+    add = physics.add_argument
+    add("low", help="the dark photo")
+    add("normal", help="a well-exposed one of the same scene, aligned to about a pixel")
+    add("--plot", type=Path, metavar="FILE", help="draw variance against light: PNG, SVG or PDF")
+    window = "side of the middle part measured, in pixels; 0 for the whole (default 512)"
+    add("--window", type=int, default=512, help=window)
 
     listed = commands.add_parser("weights", help="list the weights that come with the package")
     listed.set_defaults(command=_weights)
@@ -113,16 +149,30 @@ def _enhance(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.what)
+    if path.is_file() and path.suffix != ".safetensors":
+        from pdn_jax import photo_info
+
+        return print(*photo_info.lines(path), sep="\n")
     from pdn_jax import weights
 
-    loaded = weights.load(arguments.weights)
+    loaded = weights.load(arguments.what)
     leaves = weights.flatten(loaded.params).values()
     print(f"variant: {loaded.variant}")
     print(f"parameters: {sum(leaf.size for leaf in leaves):,} in {len(leaves)} arrays")
     for name, value in {**loaded.model, **loaded.metadata}.items():
         print(f"{name}: {value}")
-    if arguments.weights in weights.SHIPPED:
-        print(f"card: {weights.FOLDER / arguments.weights / weights.CARD}")
+    if arguments.what in weights.SHIPPED:
+        print(f"card: {weights.FOLDER / arguments.what / weights.CARD}")
+
+
+# --- physics ---------------------------------------------------------------------------------
+
+
+def _physics(arguments: argparse.Namespace) -> None:
+    from pdn_jax import pair_physics
+
+    pair_physics.run(arguments.low, arguments.normal, arguments.window, arguments.plot)
 
 
 # --- weights ---------------------------------------------------------------------------------

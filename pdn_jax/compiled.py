@@ -27,7 +27,14 @@ class Compiled:
         self._met: set[tuple] = set()
 
     def __call__(self, *args) -> Any:
-        """What the function makes of the arguments."""
+        """Run the function, compiled for these shapes.
+
+        Args:
+            *args: of the function.
+
+        Returns:
+            What the function makes of them.
+        """
         shapes = tuple(x if isinstance(x, int) else np.shape(x) for x in jax.tree.leaves(args))
         if shapes not in self._met and len(self._met) >= PROGRAMS:
             self.compiled.clear_cache()

@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from pdn_jax.types import Side
+
 NARROW = 16
 """Channels in and out up to which XLA's CPU backend (jax 0.10) takes the slow convolutions."""
 
@@ -40,32 +42,77 @@ LARGE = 2**25
 
 
 def conv(features: int, *, dtype: Any = None, name: str | None = None, **options: Any) -> nn.Conv:
-    """A 3×3 Linen convolution that keeps the size, with zeros around the image."""
+    """A 3×3 Linen convolution that keeps the size, with zeros around the image.
+
+    Args:
+        features: channels of the result.
+        dtype: of the computation; None for that of what comes in.
+        name: of the module.
+        **options: others of `nn.Conv`.
+
+    Returns:
+        The module, [n, h, w, c] -> [n, h, w, features].
+    """
     return nn.Conv(
         features, (3, 3), dtype=dtype, name=name, conv_general_dilated=_as_flax_calls, **options
     )
 
 
 def masked(features: Array, mask: Array | None) -> Array:
-    """Features [n, h, w, c] with zeros, as around an image, wherever a mask [n, h, w, 1] has them."""
+    """Zeros, as around an image, wherever a mask has them.
+
+    Args:
+        features: [n, h, w, c].
+        mask: ones and zeros [n, h, w, 1]; None for ones.
+
+    Returns:
+        Of the shape and dtype of the features.
+    """
     return features if mask is None else features * mask.astype(features.dtype)
 
 
 def plain(image: Array, kernel: Array) -> Array:
-    """[n, h, w, c] * [3, 3, c, d] -> [n, h, w, d], zeros around the image."""
+    """The convolution that all other forms are equal to, zeros around the image.
+
+        out[y, x, d] = Σ_{i, j, c} image[y + i − 1, x + j − 1, c]·kernel[i, j, c, d]
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        [n, h, w, d].
+    """
     return _convolve(image, kernel)
 
 
 def taller(image: Array, kernel: Array) -> Array:
-    """`plain`, with a row below the image that is computed and not kept."""
+    """`plain`, with a row below the image that is computed and not kept.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        [n, h, w, d].
+    """
     return _convolve(image, kernel, below=1)
 
 
-def columns_at_once(width: int, channels: int, features: int, large: bool = False) -> int:
-    """g: how many columns to compute as one on a CPU; 1 where nothing is won by it.
+def columns_at_once(width: Side, channels: int, features: int, large: bool = False) -> int:
+    """g: how many columns to compute as one on a CPU.
 
     Of narrow ones as few as take g·features past `NARROW`; of large ones that make no more than
     `HALF_FILLED` features, two. Always a divisor of the width, so that nothing is cut off.
+
+    Args:
+        width: of the image, pixels; `jax.export` may leave it open.
+        channels: of the image.
+        features: channels of the result.
+        large: whether it is past `LARGE`.
+
+    Returns:
+        1 where nothing is won by more.
     """
     wanted = []
     if max(channels, features) <= NARROW:
@@ -76,10 +123,19 @@ def columns_at_once(width: int, channels: int, features: int, large: bool = Fals
 
 
 def grouped(image: Array, kernel: Array, columns: int, below: int = 0) -> Array:
-    """`plain`, with g = `columns` neighbouring columns as one pixel; g must divide the width.
+    """`plain`, with g = `columns` neighbouring columns as one pixel.
 
     The kernel becomes [3, 2 + g, c, g·d], once per column, each a step further to the right, and
-    moves g columns at a time; `below`: rows below the image that are computed and not kept.
+    moves g columns at a time.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+        columns: g, which must divide w.
+        below: rows below the image that are computed and not kept.
+
+    Returns:
+        [n, h, w, d].
     """
     batch, height, width, _ = image.shape
     features = kernel.shape[-1]
@@ -92,7 +148,15 @@ def grouped(image: Array, kernel: Array, columns: int, below: int = 0) -> Array:
 
 
 def aligned(image: Array, kernel: Array) -> tuple[Array, Array]:
-    """Both with as many channels of zeros more as make them a multiple of `ALIGNED`."""
+    """Both with as many channels of zeros more as make them a multiple of `ALIGNED`.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        Image and kernel; their convolution is the same.
+    """
     more = -image.shape[-1] % ALIGNED
     return (
         jnp.pad(image, ((0, 0), (0, 0), (0, 0), (0, more))),
@@ -105,6 +169,13 @@ def image_by_image(image: Array, kernel: Array) -> Array:
 
     Pixels times the whole kernel first, shifts after. The form to differentiate, not to run:
     transposed, it is three products of pixels with shifted slopes, which stay within the caches.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        [n, h, w, d].
     """
     height, width, channels = image.shape[1:]
     features = kernel.shape[-1]
@@ -123,7 +194,15 @@ def image_by_image(image: Array, kernel: Array) -> Array:
 
 
 def on_cpu(image: Array, kernel: Array) -> Array:
-    """`plain`, as XLA's CPU backend is fast with; sizes that are left open count as large."""
+    """`plain`, as XLA's CPU backend is fast with; sizes that are left open count as large.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        [n, h, w, d].
+    """
     products = image.size * 9 * kernel.shape[-1]
     large = not isinstance(products, int) or products > LARGE
     columns = columns_at_once(image.shape[2], *kernel.shape[2:], large)
@@ -135,6 +214,13 @@ def convolve(image: Array, kernel: Array) -> Array:
     """`plain`, as fast as the device can: the same to rounding, and so are its gradients.
 
     Differentiable in reverse, as often as wanted; forward mode (`jax.jvp`) is refused by JAX.
+
+    Args:
+        image: [n, h, w, c].
+        kernel: [3, 3, c, d].
+
+    Returns:
+        [n, h, w, d].
     """
     return jax.lax.platform_dependent(image, kernel, cpu=on_cpu, default=plain)
 

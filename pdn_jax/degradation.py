@@ -12,6 +12,7 @@ parameters, or any leading axes shared by the image and the fields of `Physics`.
 """
 
 import io
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def linearize(gamma: float | None = None) -> Step:
     """
     if gamma is None:
         return step(lambda image, physics: im.linearize(image))
-    return step(lambda image, physics: jnp.maximum(image, im.FLOOR) ** gamma)
+    return step(lambda image, physics: im.power(jnp.maximum(image, im.FLOOR), gamma))
 
 
 def render(gamma: float | None = None) -> Step:
@@ -56,7 +57,7 @@ def render(gamma: float | None = None) -> Step:
     if gamma is None:
         return step(lambda light, physics: im.render(light))
     floor = im.FLOOR**gamma
-    return step(lambda light, physics: jnp.maximum(light, floor) ** (1.0 / gamma))
+    return step(lambda light, physics: im.power(jnp.maximum(light, floor), 1.0 / gamma))
 
 
 def expose() -> Step:
@@ -86,7 +87,9 @@ def black_offset() -> Step:
 def tone() -> Step:
     """A different tone curve of the dark frame, on sRGB values: x^gamma, floored as the curve is."""
     return step(
-        lambda image, physics: jnp.maximum(image, im.FLOOR) ** im.broadcast(physics.gamma, image)
+        lambda image, physics: im.power(
+            jnp.maximum(image, im.FLOOR), im.broadcast(physics.gamma, image)
+        )
     )
 
 
@@ -210,17 +213,19 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.array(PILImage.open(file))
 
 
-def camera(grain: float = 0.0) -> Step:
+def camera(grain: float = 0.0, scene: Sequence[Step] = ()) -> Step:
     """The default degradation: light, exposure, cast, field, veil, noise, sRGB, tone, 8 bits.
 
     Args:
         grain: see `shot_read_noise`.
+        scene: steps in linear light between scene and camera, before the exposure, as haze.
 
     Returns:
         The chain, from a well-exposed sRGB photograph in [0, 1] to a dark one.
     """
     return chain(
         linearize(),
+        *scene,
         expose(),
         channel_gains(),
         illumination(),

@@ -25,7 +25,15 @@ from pdn_jax.types import Image
 
 
 def inside(valid: Array, shape: tuple[int, int]) -> Array:
-    """Ones for the first `valid` [n, 2] rows and columns of a grid, zeros beyond: [n, h, w, 1]."""
+    """Which pixels of a grid count.
+
+    Args:
+        valid: how many rows and columns do [n, 2].
+        shape: rows and columns of the grid.
+
+    Returns:
+        Ones for the first of them, zeros beyond, float32 [n, h, w, 1].
+    """
     rows, columns = (
         jnp.arange(size)[None] < valid[:, axis, None] for axis, size in enumerate(shape)
     )
@@ -33,9 +41,16 @@ def inside(valid: Array, shape: tuple[int, int]) -> Array:
 
 
 def extend_edge(image: Image, valid: Array) -> Image:
-    """An image whose first `valid` [n, 2] rows and columns count, the last of them repeated once.
+    """An image whose last row and column that count are repeated once.
 
     So that `upsample` sees at that edge what it sees at the edge of an array.
+
+    Args:
+        image: [n, h, w, c].
+        valid: how many rows and columns count [n, 2].
+
+    Returns:
+        Of the image's shape.
     """
     for axis in (1, 2):
         before = [(0, 0)] * 4
@@ -62,10 +77,16 @@ class Level(nn.Module):
         condition: Array,
         mask: Array | None = None,
     ):
-        """(e_l, d_{l+1} − e_{l+1} or None, condition) -> (residual, features).
+        """A residual for the image of a level.
 
-        The correction is half the image's size; the condition, from the noise and the coarser
-        levels, is on the grid of the image's blocks, and so is the mask of those that count.
+        Args:
+            image: e_l, the brightened image at this level [n, h, w, 3].
+            correction: d_{l+1} − e_{l+1} of the coarser level [n, h/2, w/2, 3]; None at the coarsest.
+            condition: from the noise and the coarser levels, on the grid of the image's blocks.
+            mask: ones for the blocks that count, on that grid; None for all.
+
+        Returns:
+            The residual [n, h, w, 3], and features on the grid of blocks.
         """
         seen = im.space_to_depth(image, self.block)
         if correction is not None:
@@ -82,7 +103,15 @@ class Level(nn.Module):
 
 
 def repeat(features: Array, factor: int) -> Array:
-    """Enlargement of [n, h, w, c] by repeating pixels: the finer level smooths for itself."""
+    """Enlargement by repeating pixels: the finer level smooths for itself.
+
+    Args:
+        features: [n, h, w, c].
+        factor: 1 or more.
+
+    Returns:
+        [n, h·factor, w·factor, c].
+    """
     if factor == 1:
         return features
     return jnp.repeat(jnp.repeat(features, factor, axis=1), factor, axis=2)
@@ -104,12 +133,23 @@ class Denoising(nn.Module):
     def __call__(
         self, image: Image, noise: Array, context: Array, valid: Array | None = None
     ) -> tuple[Array, ...]:
-        """Brightened image [n, h, w, 3], its noise std and a context on a coarser grid -> d_L … d_1.
+        """Denoise from coarse to fine.
 
-        h and w must divide by the coarsest level's `cells`; the noise and context grids must be
-        h / i for some i that this divides. valid: how many rows and columns count [n, 2], where
-        that is not all, divisible by those cells; the others mean nothing in the result, but the
-        noise must have one more there, like the last that counts.
+        Args:
+            image: the brightened image, sRGB [n, h, w, 3]; h and w divide by the coarsest level's
+                `cells`.
+            noise: the standard deviation of its noise, on a grid of h / i for some i that those cells
+                divide.
+            context: features of the enhancement module, on such a grid.
+            valid: how many rows and columns count [n, 2], divisible by those cells, where that is not
+                all; the others mean nothing in the result, but the noise must have one more there,
+                like the last that counts.
+
+        Returns:
+            d_L … d_1, coarse to fine, level l of [n, h/2^(l−1), w/2^(l−1), 3], not clipped.
+
+        Raises:
+            ValueError: `widths`, `depths` and `blocks` are not as many.
         """
         if not len(self.widths) == len(self.depths) == len(self.blocks):
             raise ValueError(

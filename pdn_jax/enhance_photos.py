@@ -6,13 +6,15 @@ was asked wrongly.
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdn_jax import __version__, files
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
+from pdn_jax.photos import walk
 from pdn_jax.report import Report, complain
 
 if TYPE_CHECKING:
@@ -103,12 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: for arguments that cannot be: nothing was done.
     """
-    from pdn_jax import photo
-
     if any(is_film(path) for path in arguments.input):
         return _film(arguments)
     report = Report(arguments.json)
-    plan = photo.plan(
+    plan = walk.plan(
         arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
     )
     for path, reason in plan.left_out:
@@ -125,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         for job in jobs:
             report.planned(job)
         return 0
+    from pdn_jax import photo  # which imports NumPy and Pillow
+
     if len(jobs) == 1 and not plan.left_out:
         photo.check_target(jobs[0], arguments.overwrite)
     if jobs:
@@ -208,9 +210,6 @@ def named(arguments: argparse.Namespace) -> str:
 def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.console import Console
-    from rich.progress import track
-
     from pdn_jax import photo, pipeline
 
     options = photo.Options(
@@ -241,20 +240,26 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) ->
         weigh=_weight,
         **({"threads": arguments.jobs} if arguments.jobs else {}),
     )
-    console = Console(stderr=True)
     pool = ThreadPoolExecutor(1)
     if len(jobs) == 1 and (size := photo.size(jobs[0].source)):
         # The programs for its size are fetched while it is decoded.
         pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
     with contextlib.closing(results), pool:
-        hidden = not console.is_terminal or len(jobs) == 1
-        for job, result in track(
-            results, "photos", total=len(jobs), console=console, disable=hidden
-        ):
+        for job, result in _tracked(results, len(jobs)):
             if isinstance(result, InputError):
                 report.failure(job, result)
             else:
                 report.outcome(result)
+
+
+def _tracked(results: Iterator, count: int) -> Iterable:
+    """With a progress bar where there is a terminal and more than one photograph."""
+    if count == 1 or not sys.stderr.isatty():
+        return results
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(results, "photos", total=count, console=Console(stderr=True))
 
 
 def _weight(job: "Job") -> int:

@@ -55,12 +55,29 @@ class Brightening(NamedTuple):
 
 
 def encode(image: Image) -> Image:
-    """Photographic stops to about [−1, 1]: dark values spread as far apart as bright ones."""
+    """Photographic stops: dark values spread as far apart as bright ones.
+
+        (ln(x + 1/255) + 2.75) / 2.75
+
+    Args:
+        image: sRGB in [0, 1], any shape.
+
+    Returns:
+        About [−1, 1], of that shape.
+    """
     return (jnp.log(image + 1.0 / 255.0) + 2.75) / 2.75
 
 
 def summary(features: Array, mask: Array | None = None) -> Array:
-    """Mean and maximum over the whole image, [n, h, w, c] -> [n, 1, 1, 2c]: brightness is global."""
+    """Mean and maximum over the whole image, since brightness is global.
+
+    Args:
+        features: [n, h, w, c].
+        mask: ones for the cells that count [n, h, w, 1]; None for all.
+
+    Returns:
+        [n, 1, 1, 2c], means first.
+    """
     axes = (1, 2)
     if mask is None:
         mean, largest = features.mean(axes, keepdims=True), features.max(axes, keepdims=True)
@@ -109,7 +126,17 @@ class Stage(nn.Module):
     def __call__(
         self, observed: Array, current: Image, memory: Array, mask: Array | None = None
     ) -> tuple[Array, Array]:
-        """(features of y, x_{s−1}, memory), all on the 1/8 grid -> (δ_s ≥ 0, new memory)."""
+        """One step.
+
+        Args:
+            observed: features of the observation, on the 1/8 grid [n, h/8, w/8, width].
+            current: x_{s−1} there, sRGB [n, h/8, w/8, 3].
+            memory: of the stages before [n, h/8, w/8, width].
+            mask: ones for the cells that count; None for all.
+
+        Returns:
+            δ_s ≥ 0 [n, h/8, w/8, 3] and the new memory.
+        """
         a = conv(self.width, dtype=self.dtype, name="look")(memory)
         a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(encode(current))
         a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory, mask))
@@ -135,14 +162,28 @@ class Enhancement(nn.Module):
     dtype: Any = None
 
     def __call__(self, low: Image) -> Brightening:
-        """Low [n, h, w, 3], sRGB, sides divisible by 8 -> `Brightening`."""
+        """Estimate the brightening of whole images.
+
+        Args:
+            low: sRGB [n, h, w, 3], sides divisible by 8.
+
+        Returns:
+            `Brightening`.
+        """
         return self.on_grid(*observe(low, self.texture))
 
     @nn.compact
     def on_grid(self, small: Image, texture: Array, mask: Array | None = None) -> Brightening:
-        """What `observe` gives, and which cells count -> `Brightening`.
+        """Estimate the brightening from what `observe` gives.
 
-        Cells that do not count have a context of zeros and increments that mean nothing.
+        Args:
+            small: means of 8×8 pixels, sRGB [n, h/8, w/8, 3].
+            texture: mean differences of neighbours, of that shape.
+            mask: ones for the cells that count [n, h/8, w/8, 1]; None for all.
+
+        Returns:
+            `Brightening`; cells that do not count have a context of zeros and increments that mean
+            nothing.
         """
         observed = masked(jnp.concatenate([encode(small), encode(texture)], axis=-1), mask)
         observed = conv(self.width, dtype=self.dtype, name="first")(observed)
@@ -182,12 +223,30 @@ def _one_stage(
 
 
 def remove_black(low: Image, black: PerChannel) -> Image:
-    """x_0 = max(y − black, FLOOR): the observation less its veil; never brighter than y or the floor."""
+    """The observation less its veil, x_0 = max(y − black, FLOOR).
+
+    Never brighter than the greater of y and `FLOOR`.
+
+    Args:
+        low: y, sRGB [n, h, w, 3].
+        black: level per image and channel, sRGB [n, 3].
+
+    Returns:
+        x_0, sRGB [n, h, w, 3].
+    """
     return jnp.maximum(low - im.broadcast_channels(black, low), im.FLOOR)
 
 
 def brighten(low: Image, log_exposure: Array) -> tuple[Image, Array]:
-    """g(low, exp(log_exposure)) for a 1/8-grid map, and the full-size map of the curve's exponent."""
+    """The exposure curve along a map, g(low, exp(log_exposure)).
+
+    Args:
+        low: sRGB [n, h, w, 3], at least `FLOOR`.
+        log_exposure: ln k on the 1/8 grid [n, h/8, w/8, 3].
+
+    Returns:
+        The brightened image [n, h, w, 3], not clipped, and the curve's exponent of that shape.
+    """
     exponent = im.upsample(im.curve_exponent(log_exposure), REDUCTION)
     return im.apply_curve(low, exponent), exponent
 
@@ -197,9 +256,20 @@ def amplified_noise(
 ) -> Array:
     """Standard deviation that the noise of `low` has after brightening, in closed form.
 
-    sqrt(Σ_amp) = sqrt((σs·e + σr)/(de/dy)² + q²/12)·∂g/∂x, with e the linear light of the
-    observation `low` and g applied to `start`, the observation less its black level. All on
-    one grid; this ties the denoising module to the brightening.
+        sqrt(Σ_amp) = sqrt((σs·e + σr)/(de/dy)² + q²/12)·∂g/∂x
+
+    with e the linear light of y = `low` and g applied to x = `start`. This ties the denoising module
+    to the brightening.
+
+    Args:
+        low: the observation, sRGB [n, h, w, 3].
+        start: the observation less its black level, of that shape.
+        log_exposure: ln k of the whole path, of that shape.
+        shot_noise: σs, linear light [n].
+        read_noise: σr, linear light [n].
+
+    Returns:
+        In sRGB of the brightened image, [n, h, w, 3].
     """
     light = im.linearize(jnp.maximum(low, 0.0))
     variance = im.broadcast(shot_noise, low) * light + im.broadcast(read_noise, low)
@@ -210,10 +280,18 @@ def amplified_noise(
 
 
 def lift(low: Image, estimate: Brightening) -> tuple[tuple[Array, ...], Array, Array]:
-    """The S full-size stages, the whole brightening ln k per pixel, and its noise on the 1/8 grid.
+    """From the 1/8 grid to full size: every stage, the whole brightening, its noise.
 
     Each stage is one application of the summed δ (the group law); a stage that is not used is
     dropped by jit.
+
+    Args:
+        low: sRGB [n, h, w, 3], sides divisible by 8.
+        estimate: of `Enhancement`.
+
+    Returns:
+        S images [n, h, w, 3], not clipped; ln of the whole brightening per pixel and channel, of that
+        shape; the noise's standard deviation on the 1/8 grid, through which no gradient flows.
     """
     start = remove_black(low, estimate.black)
     small = im.pool(low, REDUCTION)

@@ -1,6 +1,6 @@
 """Photographs through a trained network that is loaded once and compiled for few shapes.
 
-Photographs come and go as NumPy arrays, uint8 or float in [0, 1]. What the network makes is clipped
+Photographs come and go as NumPy arrays, uint8, uint16 or float in [0, 1]. What the network makes is clipped
 here and nowhere before. Each goes through the global pass whole, on its 1/8 grid, and is then
 rendered in tiles of a few fixed shapes (see `layout`), which bounds the memory, lets photographs of
 ever new sizes share programs, and changes the result by rounding alone.
@@ -18,7 +18,7 @@ from pdn_jax import layout, program_inputs
 from pdn_jax import weights as files
 from pdn_jax.checks import SMALLEST as SMALLEST
 from pdn_jax.checks import check_dials as check_dials
-from pdn_jax.checks import checked, converted
+from pdn_jax.checks import checked, converted, white
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
 from pdn_jax.programs import Programs, request
@@ -102,7 +102,7 @@ class Enhancer:
         """Enhance photographs; see `inference.enhance`.
 
         Args:
-            photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1].
+            photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8, uint16 or float in [0, 1].
             exposure: relative to the network's own result, > 0.
             denoise: from 0 to 1.
             there: bool [h, w], False for pixels that count for nothing in the exposure, such as
@@ -123,7 +123,7 @@ class Enhancer:
         """What the network estimates from the whole of a photograph.
 
         Args:
-            photo: [h, w, 3], sRGB, uint8 or float in [0, 1].
+            photo: [h, w, 3], sRGB, uint8, uint16 or float in [0, 1].
 
         Returns:
             Arrays of one image, on the 1/8 grid; `render` takes them, or others like them.
@@ -145,7 +145,7 @@ class Enhancer:
         """Enhance one photograph whose global pass is known.
 
         Args:
-            photo: [h, w, 3], sRGB, uint8 or float in [0, 1].
+            photo: [h, w, 3], sRGB, uint8, uint16 or float in [0, 1].
             estimate: of `global_pass`, or one like it.
             exposure: relative to the network's own result, > 0.
             denoise: from 0 to 1.
@@ -327,4 +327,4 @@ def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
     height, width, channels = image.shape
     blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
     means = blocks.mean(axis=(1, 3), dtype=np.float32)
-    return np.rint(means).astype(image.dtype) if image.dtype == np.uint8 else means
+    return means if white(image.dtype) == 1 else np.rint(means).astype(image.dtype)

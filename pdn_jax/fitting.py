@@ -99,11 +99,7 @@ def fit_pair(low: Image, normal: Image, *, rounds: int) -> Physics:
     Returns:
         θ without leading axes, tone and illumination neutral.
     """
-    height, width = (side // BLOCK * BLOCK for side in low.shape[:2])
-    low, normal = im.unpad(low, height, width), im.unpad(normal, height, width)
-    light, seen = im.linearize(normal), im.linearize(low)
-    usable = ((normal < 0.98) & (low < 0.98)).astype(low.dtype)
-    calm = usable / (1.0 + ((normal - im.blur(normal, 1.0)) / EDGE) ** 2)
+    light, seen, usable, calm = _prepared(low, normal)
     slope = _start_slope(im.pool(light, BLOCK), im.pool(seen, BLOCK))
     offset = jnp.zeros_like(slope)
     shot, read = jnp.asarray(1e-5), jnp.asarray(1e-7)
@@ -118,6 +114,37 @@ def fit_pair(low: Image, normal: Image, *, rounds: int) -> Physics:
         shot_noise=shot,
         read_noise=read,
     )
+
+
+def variance_points(low: Image, normal: Image, physics: Physics) -> tuple[Array, Array, Array]:
+    """The noise of a pair against its light, as `fit_pair` sees it, and as a θ explains it.
+
+    Args:
+        low: dark 8-bit photograph, sRGB in [0, 1], [h, w, 3].
+        normal: the well-exposed one of the same scene and shape.
+        physics: θ of the pair, no leading axes.
+
+    Returns:
+        (mean linear light, variance measured, variance expected of an 8-bit file), each [BINS], the
+        bins of equal population, dark to bright.
+    """
+    light, seen, usable, calm = _prepared(low, normal)
+    slope, offset = physics.exposure * physics.gains[None, None], physics.offset[None, None]
+    noise = physics.shot_noise, physics.read_noise
+    *_, trust = _fit_light(light, seen, usable, slope, offset, *noise, iterations=0)
+    mean = slope * light + offset
+    intensities, measured, _ = _noise_bins(mean, seen, calm * trust, *noise)
+    expected = readout(intensities, *noise)[1].mean(axis=1)
+    return intensities.mean(axis=1), measured, expected
+
+
+def _prepared(low: Image, normal: Image) -> tuple[Array, Array, Array, Array]:
+    """(light of the reference, light seen, where both are below white, and the reference calm too)."""
+    height, width = (side // BLOCK * BLOCK for side in low.shape[:2])
+    low, normal = im.unpad(low, height, width), im.unpad(normal, height, width)
+    usable = ((normal < 0.98) & (low < 0.98)).astype(low.dtype)
+    calm = usable / (1.0 + ((normal - im.blur(normal, 1.0)) / EDGE) ** 2)
+    return im.linearize(normal), im.linearize(low), usable, calm
 
 
 def _start_slope(light: Array, seen: Array) -> Array:
@@ -194,13 +221,13 @@ def _fit_light(
     return jnp.exp(log_slope), relative * scale, trust
 
 
-def _fit_noise(
-    mean: Image, seen: Image, weight: Image, shot: Scalar, read: Scalar, iterations: int = 20
-) -> tuple[Scalar, Scalar]:
-    """σs and σr from the residual's variance in bins of predicted intensity.
+def _noise_bins(
+    mean: Image, seen: Image, weight: Image, shot: Scalar, read: Scalar
+) -> tuple[Array, Array, Array]:
+    """(intensities [BINS, PER_BIN], the residual's variance [BINS], what weight is in a bin [BINS]).
 
     The residual is taken from the expected readout and less its 3×3 mean, so that what the light
-    model misses smoothly is not called noise. Bins that depart from the line count less.
+    model misses smoothly is not called noise.
     """
     residual = seen - _look_up(_readout_table(shot, read), mean)
     residual = residual - im.separable(residual, np.full(3, 1.0 / 3.0))
@@ -213,7 +240,17 @@ def _fit_noise(
     index = jnp.clip(jnp.searchsorted(edges, mean.reshape(-1)) - 1, 0, BINS - 1)
     population = jax.ops.segment_sum(weight.reshape(-1), index, BINS)
     squares = jax.ops.segment_sum((weight * residual**2).reshape(-1), index, BINS)
-    observed = squares / jnp.maximum(population, 1e-6) / share
+    return intensities, squares / jnp.maximum(population, 1e-6) / share, population
+
+
+def _fit_noise(
+    mean: Image, seen: Image, weight: Image, shot: Scalar, read: Scalar, iterations: int = 20
+) -> tuple[Scalar, Scalar]:
+    """σs and σr from the residual's variance in bins of predicted intensity.
+
+    Bins that depart from the line count less.
+    """
+    intensities, observed, population = _noise_bins(mean, seen, weight, shot, read)
 
     def predict(theta):
         variance = readout(intensities, jnp.exp(theta[0]), jnp.exp(theta[1]))[1]

@@ -1,6 +1,6 @@
 """Photographs through a trained network in one call; `Enhancer` holds it for many.
 
-Photographs come and go as NumPy arrays, uint8 or float in [0, 1].
+Photographs come and go as NumPy arrays, uint8, uint16 or float in [0, 1].
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def enhance(
     the cache on disk, in later ones.
 
     Args:
-        photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8 or float in [0, 1].
+        photo: [h, w, 3] or [n, h, w, 3], sRGB, uint8, uint16 or float in [0, 1].
         weights: `Weights`, or what `weights.load` takes: "tiny", "small" or "base", a file or a run
             folder.
         exposure: relative to the network's own result, > 0; 2 is one stop brighter.
@@ -36,7 +36,7 @@ def enhance(
             overlap, to the same result in less memory.
 
     Returns:
-        The restored photographs, clipped, those of uint8 rounded.
+        The restored photographs, clipped, integers rounded.
 
     Raises:
         ValueError: for another shape, dtype or range, or a tile that would be all overlap.

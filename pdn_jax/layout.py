@@ -1,7 +1,7 @@
 """Where a photograph of any size goes in arrays of few shapes: its 1/8 grid, and tiles that overlap.
 
 NumPy alone, so that a program that is compiled already starts without the library that made it.
-Photographs here are [h, w, 3], uint8 or float in [0, 1]; up to a multiple of 8 they are mirrored.
+Photographs here are [h, w, 3], uint8, uint16 or float in [0, 1]; up to a multiple of 8 they are mirrored.
 """
 
 import itertools
@@ -200,7 +200,7 @@ def observe(photo: np.ndarray, texture: str) -> tuple[np.ndarray, np.ndarray]:
     """As `enhancement.observe`, for one photograph of any size.
 
     Args:
-        photo: [h, w, 3], uint8 or float in [0, 1].
+        photo: [h, w, 3], uint8, uint16 or float in [0, 1].
         texture: "rows" or "both".
 
     Returns:
@@ -257,12 +257,13 @@ def _differences(values: np.ndarray, axis: int) -> np.ndarray:
 def _pooled(values: np.ndarray) -> np.ndarray:
     """Means of 8×8, in [0, 1]: rows first, in loops over whole rows."""
     height, width, channels = values.shape
-    exact = values.dtype == np.uint8
+    sums = {1: np.uint16, 2: np.uint32}.get(values.dtype.itemsize, np.float32)
+    largest = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
     lines = values.reshape(height // REDUCTION, REDUCTION, width * channels)
-    lines = lines.sum(axis=1, dtype=np.uint16 if exact else np.float32)
+    lines = lines.sum(axis=1, dtype=sums)
     cells = lines.reshape(height // REDUCTION, width // REDUCTION, REDUCTION, channels)
     total = cells.sum(axis=2, dtype=np.float32)
-    return total / np.float32(REDUCTION**2 * (255 if exact else 1))
+    return total / np.float32(REDUCTION**2 * largest)
 
 
 def part(photo: np.ndarray, rows: slice, columns: slice) -> np.ndarray:

@@ -30,6 +30,8 @@ from pdn_jax.distances import gaussian_nll as gaussian_nll
 from pdn_jax.distances import l1 as l1
 from pdn_jax.distances import per_image as per_image
 from pdn_jax.distances import ssim_loss as ssim_loss
+from pdn_jax.explanation import Explanation as Explanation
+from pdn_jax.explanation import explain as explain
 from pdn_jax.negative_direction import EPSILON as EPSILON
 from pdn_jax.negative_direction import Residual
 from pdn_jax.negative_direction import hinged as hinged
@@ -54,11 +56,13 @@ class Bidirectional(NamedTuple):
         held; terms are scalars, means over the batch; the gradient statistics add up over
         micro-batches and devices.
     update(state, statistics) -> (state, logs): once per step.
+    terms(output, restored, batch) -> every term of both directions, per image.
     """
 
     init: Callable[[], Any]
     measure: Callable[..., tuple[Array, tuple[Terms, GradientStatistics]]]
     update: Callable[[Any, GradientStatistics], tuple[Any, Terms]]
+    terms: Direction
 
     def __call__(self, output: Output, batch: Batch, state: Any) -> tuple[Array, Terms, Any]:
         """One whole step of the loss: measured, and the balance moved on.
@@ -134,4 +138,4 @@ def bidirectional(
         total = balances.with_slopes(total, (output, output.restored), slopes)
         return total, (terms | more | {"positive": positive_loss}, statistics)
 
-    return Bidirectional(init=balance.init, measure=measure, update=balance.update)
+    return Bidirectional(balance.init, measure, balance.update, combine(positive, backward))

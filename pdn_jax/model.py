@@ -92,10 +92,17 @@ class ProgressiveDualNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, low: Image) -> PDNOutput:
-        """Low [n, h, w, 3], sRGB in [0, 1], any h and w from 16 -> `PDNOutput`.
+        """Brighten and denoise images of one size.
 
-        Raises ValueError for another rank, channel count or a smaller image, for no stages, for
-        other than 1 to 3 levels, and for blocks that do not nest within the 1/8 grid.
+        Args:
+            low: sRGB in [0, 1], [n, h, w, 3], any h and w from 16.
+
+        Returns:
+            `PDNOutput`.
+
+        Raises:
+            ValueError: another rank, channel count or a smaller image; no stages; other than 1 to 3
+                levels; blocks that do not nest within the 1/8 grid.
         """
         if low.ndim != 4 or low.shape[-1] != 3 or any(side < 16 for side in low.shape[1:3]):
             raise ValueError(f"low must be [n, h, w, 3] with h, w >= 16, got {low.shape}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pdn_jax import shapes, weights
+from pdn_jax.checks import white
 
 
 class Kind(NamedTuple):
@@ -66,10 +67,10 @@ def _global(network):
 
 
 def _photo(low):
-    """Uint8 or float -> float32 in [0, 1]."""
+    """Integers or float -> float32 in [0, 1]."""
     import jax.numpy as jnp
 
-    return low.astype(jnp.float32) / (255.0 if low.dtype == jnp.uint8 else 1.0)
+    return low.astype(jnp.float32) / white(low.dtype)
 
 
 def _finished(image, dtype):
@@ -77,7 +78,8 @@ def _finished(image, dtype):
     import jax.numpy as jnp
 
     image = jnp.clip(image, 0.0, 1.0)
-    return jnp.round(255.0 * image).astype(dtype) if dtype == jnp.uint8 else image
+    largest = white(dtype)
+    return image if largest == 1 else jnp.round(largest * image).astype(dtype)
 
 
 def _rendered(network, params, low, *whole):

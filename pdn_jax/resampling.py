@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pdn_jax.types import Image
+from pdn_jax.types import Image, Side
 
 Resized = Float[Array, "*batch _ _ _"]
 """An image whose size an operator has changed: only the leading axes stay as they were."""
@@ -226,7 +226,7 @@ def pad_to_multiple(image: Image, multiple: int) -> Resized:
     return jnp.pad(image, widths, mode="symmetric")
 
 
-def unpad(image: Image, height: int, width: int) -> Resized:
+def unpad(image: Image, height: Side, width: Side) -> Resized:
     """The top left part: what `pad_to_multiple` was given.
 
     Args:

@@ -36,8 +36,9 @@ def global_pass(
     Args:
         network: which network it is.
         params: of its enhancement module alone.
-        small, texture: as `enhancement.observe` gives them [n, h, w, 3].
-        mask: 1 for cells that count, 0 for others [n, h, w, 1].
+        small: as `enhancement.observe` gives it [n, h/8, w/8, 3].
+        texture: as `enhancement.observe` gives it, of that shape.
+        mask: 1 for cells that count, 0 for others [n, h/8, w/8, 1].
 
     Returns:
         What the network estimates where the mask has ones.
@@ -95,7 +96,8 @@ def path_sum(log_exposure: Array, rows: Array, columns: Array) -> PerImage:
 
     Args:
         log_exposure: ln k of the whole path on a tile's grid [n, h/8, w/8, 3].
-        rows, columns: weights of its pixels [n, h] and [n, w].
+        rows: weights of its rows of pixels [n, h].
+        columns: weights of its columns [n, w].
 
     Returns:
         One number per image; divided by three times the sum of weights it is the mean.

@@ -87,3 +87,7 @@ class Batch:
     physics: Physics
     known: PerImage | None = None
     between: Float[Array, "*batch between height width channel"] | None = None
+
+
+Side = Any
+"""Pixels of a side: an int, or a size that `jax.export` leaves open."""

@@ -136,6 +136,8 @@ def test_bad_photos_among_many_are_named_and_the_rest_is_done(place, capsys):
 
 def test_info(place, capsys):
     weights.save("run", tiny()._replace(metadata={"psnr": "20.1"}))
+    assert run(["info", "dark.png"]) == 0
+    assert capsys.readouterr().out.startswith("format: PNG\n")
     assert run(["info", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     count = sum(leaf.size for leaf in tiny().params["params"]["denoising"]["level2"]["a0"].values())

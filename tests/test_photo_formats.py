@@ -8,6 +8,7 @@ import pytest
 from photo_files import camera_exif, chunk_kinds, deep_scene, photo_of, png_bytes, scene
 from PIL import Image, TiffImagePlugin
 
+from pdn_jax import photo_info
 from pdn_jax.photos import bmff, colour, icc, kinds, png, raw, reader, writer
 from pdn_jax.photos.reader import from_bytes
 from pdn_jax.types import InputError
@@ -423,3 +424,24 @@ def test_written_kinds_of_png_chunks():
     written = writer.encoded(photo_of(scene(), space=P3), scene(), "PNG", note="pdn_jax")
     assert chunk_kinds(written.data) == [b"IHDR", b"iCCP", b"eXIf", b"IDAT", b"IEND"]
     assert icc.space(P3.profile) == "RGB"
+
+
+def test_info_of_a_photo(tmp_path):
+    path = tmp_path / "dark.png"
+    Image.fromarray(scene()).save(path)
+    said = dict(line.split(": ", 1) for line in photo_info.lines(path))
+    height, width = scene().shape[:2]
+    assert said["format"] == "PNG"
+    assert said["size"] == f"{width}×{height} pixels, 3 of colour, 8 bits each"
+    assert said["colours"] == "sRGB"
+    assert said["exposure"].startswith("-")
+    assert said["exposure"].endswith("(dark)")
+
+
+def test_info_shows_the_noise_profile(tmp_path):
+    pytest.importorskip("rawpy")
+    path = tmp_path / "a.dng"
+    path.write_bytes(dng(noise=(2e-4, 1e-6)))
+    assert "noise profile: σs 2.00e-04, σr 1.00e-06 (linear light, white 1)" in [
+        *photo_info.lines(path)
+    ]

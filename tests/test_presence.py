@@ -9,21 +9,20 @@ from test_inference import tiny
 
 from pdn_jax import inference, weights
 from pdn_jax.photos import colour, presence
+from pdn_jax.photos.record import to_dtype, to_float
 
 
 def brightened(low, there):
     """A stand-in for the network: what it does hangs on the mean of all that it is given."""
-    values = low / np.float32(255 if low.dtype == np.uint8 else 1)
-    bright = np.clip(values * (0.4 / values.mean()), 0, 1)
-    return np.rint(255 * bright).astype(np.uint8) if low.dtype == np.uint8 else bright
+    values = to_float(low)
+    return to_dtype(np.clip(values * (0.4 / values.mean()), 0, 1), low.dtype)
 
 
 def veiled(low, there):
     """A stand-in that puts a green veil where no light is."""
     veil = np.array([0.007, 0.01, 0.005])
-    assert low.dtype == np.float32
-    light = colour.linear(np.clip(4 * low, 0, 1))
-    return colour.encoded(veil + (1 - veil) * light).astype(np.float32)
+    light = colour.linear(np.clip(4 * to_float(low), 0, 1))
+    return to_dtype(colour.encoded(veil + (1 - veil) * light).astype(np.float32), low.dtype)
 
 
 # --- bars ----------------------------------------------------------------------------------------
@@ -44,14 +43,14 @@ def test_bars_stay_and_the_picture_is_as_without_them(top, left, dtype):
 def test_bars_of_a_jpeg_are_nearly_black():
     whole = np.pad(scene(), ((16, 16), (0, 0), (0, 0)))
     whole[15, 59:60] = 3  # what a lossy format puts next to the picture's edge
-    assert presence.box(whole.max(-1) / 255, None) == (slice(16, 80), slice(0, 96))
+    assert presence.box(whole.max(-1), None) == (slice(16, 80), slice(0, 96))
 
 
 def test_dark_is_not_a_bar():
     """A row of deep shadow with some light in it belongs to the picture."""
     pixels = scene()
     pixels[:20] = 1
-    assert presence.box(pixels.max(-1) / 255, None) == (slice(0, 64), slice(0, 96))
+    assert presence.box(pixels.max(-1), None) == (slice(0, 64), slice(0, 96))
 
 
 def test_black_all_over_is_no_box():
@@ -194,7 +193,9 @@ def test_the_veil_by_hand():
     low = np.zeros((32, 32, 3), np.float32)
     low[:, 16:] = 0.2
     restored = np.where(low > 0, 0.5, 0.1).astype(np.float32)
-    result = presence.without_veil(restored, presence.unlit_cells(low, None))
+    result = presence.without_veil(
+        restored, presence.veil_of(restored, presence.unlit_cells(low, None))
+    )
     veil, light = (float(colour.linear(np.array([v]))[0]) for v in (0.1, 0.5))
     wanted = colour.encoded(np.array([(light - veil) / (1 - veil)]))[0]
     assert abs(result[:, :16]).max() < 1e-4

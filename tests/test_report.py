@@ -15,6 +15,7 @@ from PIL import Image
 
 from configs import debug
 from pdn_jax import cli
+from pdn_jax.types import InputError
 from train import evaluate, metrics
 from train.tools import curves, report
 
@@ -256,3 +257,17 @@ def test_values_without_a_logarithm_are_drawn(value):
     found = [{"step": str(step), "loss": value} for step in (1, 2)]
     (drawing,) = curves.drawings(found).values()
     assert (curves.COLOURS[0].encode() in drawing) == (value != "nan")
+
+
+def test_the_balance_is_drawn_over_a_training(run_dir):
+    """Both losses, the weight with the ratio, the cosine, above each other; the same from the file."""
+    drawn = curves.dynamic_balance(run_dir)
+    assert drawn == curves.dynamic_balance(run_dir / "metrics.csv")
+    root = ElementTree.fromstring(drawn)
+    assert len(root.findall(".//*[@id='axes_3']")) == 1
+    assert not root.findall(".//*[@id='axes_4']")
+
+
+def test_a_run_without_a_balance_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no column balance/weight"):
+        curves.dynamic_balance(tmp_path)

@@ -1,7 +1,6 @@
 """Synthesis on the device, real dark photographs among it, JPEG on the host, whole pairs."""
 
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from configs import base
 from pdn_jax import degradation
 from pdn_jax import image as im
 from pdn_jax.physics import brightened_snr
+from pdn_jax.types import Batch
 from train import build
 from train.data import calibrated_camera, store, synthesis
 from train.tools import prepare
@@ -269,7 +269,11 @@ def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40,
     places = np.asarray(places)
     stream = synthesis.compress(
         iter([{"normal": dark[places]}] * count),
-        lambda keys, crops: SimpleNamespace(low=synthesis.as_float(crops["normal"])),
+        lambda keys, crops: Batch(
+            low=synthesis.as_float(crops["normal"]),
+            normal=synthesis.as_float(crops["normal"]),
+            physics=degradation.neutral_physics(jnp.ones(len(keys))),
+        ),
         start=start,
         places=places,
         root=jax.random.key(3),
@@ -277,7 +281,7 @@ def compressed(*, start=0, count=4, places=(0, 1, 2, 3), share=0.5, quality=(40,
         share=share,
         quality=quality,
     )
-    return dark[places], [batch["compressed"] for batch in stream]
+    return dark[places], [batch["dark"].low for batch in stream]
 
 
 def test_a_share_of_the_dark_images_goes_through_a_jpeg():
@@ -299,8 +303,11 @@ def test_compression_depends_on_seed_step_and_place_alone():
 
 
 def test_the_step_takes_what_was_compressed():
-    given = jnp.full((4, 32, 32, 3), 13, jnp.uint8)
-    np.testing.assert_allclose(mixed(compressed=given).low, 13 / 255, rtol=1e-6)
+    low = jnp.full((4, 32, 32, 3), 13, jnp.uint8)
+    physics, known = degradation.neutral_physics(jnp.full(4, 0.3)), jnp.ones(4)
+    batch = mixed(dark=synthesis.Dark(low, physics, known))
+    np.testing.assert_allclose(batch.low, 13 / 255, rtol=1e-6)
+    assert (batch.physics, batch.known) == (physics, known)
 
 
 # --- whole pairs ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
+from train import imports
 from train.config import choose
 from train.data import calibrated_camera, synthesis
 from train.step import make_train_step, rematerialised
@@ -122,12 +123,31 @@ def eval_sampler(config):
 
 def camera(config):
     """The forward model of `config.data`."""
-    return degradation.camera(config.data.grain)
+    options = config.data
+    return degradation.camera(options.grain, _steps(config, "data.scene", options.scene))
 
 
 def eval_camera(config):
     """The forward model of `config.eval`."""
-    return degradation.camera(config.eval.grain)
+    options = config.eval
+    return degradation.camera(options.grain, _steps(config, "eval.scene", options.scene))
+
+
+def _steps(config, option: str, paths):
+    """The steps that `config` names; those of nothing need no trial."""
+    return imports.steps(option, paths, _tiny(config)) if paths else ()
+
+
+def _tiny(config):
+    """What a function of a person's own is tried on."""
+    return imports.tiny_batch(config.data.crop_size)
+
+
+def _chosen(option: str, value: str, table: dict, imported):
+    """What `table` makes of a name of ours, or `imported` of an import path."""
+    if imports.is_path(value):
+        return imported(value)
+    return choose(option, value, table, ", or an import path as my_lab.terms:name")()
 
 
 def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
@@ -148,7 +168,13 @@ def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
 def loss(config, degrade) -> losses.Bidirectional:
     """The bidirectional loss of `config.loss`."""
     options = config.loss
-    distance = choose("loss.distance", options.distance, DISTANCES)()
+    distance = _chosen(
+        "loss.distance",
+        options.distance,
+        DISTANCES,
+        lambda path: imports.distance(path, _tiny(config)),
+    )
+    extra = imports.terms(options.extra, _tiny(config)) if options.extra else ()
     negatives = {
         "whitened": lambda: losses.whitened(distance, levels=options.pyramid),
         "likelihood": lambda: losses.likelihood(levels=options.pyramid),
@@ -164,18 +190,24 @@ def loss(config, degrade) -> losses.Bidirectional:
         "uncertainty": lambda: losses.uncertainty(options.rate, maximum=options.maximum),
         "positive_only": losses.positive_only,
     }
+    positive = losses.positive(
+        distance,
+        structure=options.structure,
+        stages=options.stages,
+        levels=options.levels,
+        noise=options.noise,
+        sigma=options.blur,
+    )
     return losses.bidirectional(
         degrade,
-        positive=losses.positive(
-            distance,
-            structure=options.structure,
-            stages=options.stages,
-            levels=options.levels,
-            noise=options.noise,
-            sigma=options.blur,
+        positive=losses.combine(positive, *extra),
+        negative=_chosen(
+            "loss.negative",
+            options.negative,
+            negatives,
+            lambda path: imports.residual(path, degrade, _tiny(config)),
         ),
-        negative=choose("loss.negative", options.negative, negatives)(),
-        balance=choose("loss.balance", options.balance, balances)(),
+        balance=_chosen("loss.balance", options.balance, balances, imports.balance),
     )
 
 

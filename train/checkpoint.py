@@ -76,7 +76,7 @@ class Checkpoints:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for step in self.steps():
-            with contextlib.suppress(Damaged):  # told when it is restored
+            with contextlib.suppress(Damaged):  # said when it is restored
                 psnr = read_checksums(self.folder / str(step))["psnr"]
                 self._psnr |= {} if psnr is None else {step: psnr}
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too

@@ -189,10 +189,10 @@ def _check_process(options) -> None:
             )
 
 
-def choose(key: str, value: str, table: dict):
-    """table[value], or an InputError that names the key and what there is."""
+def choose(key: str, value: str, table: dict, others: str = ""):
+    """table[value], or an InputError that names the key, what there is, and others."""
     if value not in table:
-        raise InputError(f"{key} is {value!r}; expected one of {', '.join(table)}")
+        raise InputError(f"{key} is {value!r}; expected one of {', '.join(table)}{others}")
     return table[value]
 
 

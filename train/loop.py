@@ -39,7 +39,8 @@ def train(config, preemption: Preemption | None = None) -> Path:
     With `config.parallel.distributed`, within `distributed.joined`. Raises InputError for what cannot
     be, Diverged, and Stopped where a stop was asked for, with a checkpoint of the last step.
     """
-    # What is asked for, the same of all processes, and refused before anything is made.
+    # What is asked for, the same of all processes, and refused before anything is made; network,
+    # loss and optimiser with it, since they may hold functions of the person's own.
     validate(config)
     distributed.check_joined(config)
     distributed.check_same("options", config.to_dict(), "start all with the same", distributed.OWN)
@@ -48,17 +49,18 @@ def train(config, preemption: Preemption | None = None) -> Path:
     with distributed.same_outcome():
         devices = chosen_devices(config)
     distributed.connect_devices(devices)
+    with distributed.same_outcome():
+        model, degrade = build.network(config), build.camera(config)
+        loss, optimizer = build.loss(config, degrade), build.optimizer(config)
     distributed.first_then_others(lambda: mixture.prepared(config, console))
 
-    # Data, network, loss, optimiser: every process makes its own.
+    # The data: every process makes its own.
     with distributed.same_outcome():
         splits, proportions = mixture.mixture(config)
         judged = mixture.judged(config, splits)
         process = jax.process_index(), jax.process_count()
         parts = mixture.parts(config, splits, proportions, process)
         fitted, pairs = mixture.fitted(config, splits), mixture.pairs(config, judged)
-        model, degrade = build.network(config), build.camera(config)
-        loss, optimizer = build.loss(config, degrade), build.optimizer(config)
         state = init_state(build.initial_params(config, model), optimizer, loss)
     make_step = build.step_maker(
         config, model=model, degrade=degrade, loss=loss, optimizer=optimizer, fitted=fitted

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from train import preemption
+from train import host_memory, preemption
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,6 +48,7 @@ def silence_compiler() -> None:
 
 if __name__ == "__main__":
     preemption.end_at_signals()
+    host_memory.keep_pages()
     silence_compiler()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk

@@ -153,8 +153,8 @@ class TensorBoard:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""
-        found = [summary.scalar(name, value).value[0] for name, value in values.items()]
-        self._write(step, summary=Summary(value=found))
+        scalars = [summary.scalar(name, value).value[0] for name, value in values.items()]
+        self._write(step, summary=Summary(value=scalars))
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A uint8 image [h, w, 3]."""

@@ -1,4 +1,4 @@
-"""Being told to stop: signals, and the notices of platforms that take machines back.
+"""Being asked to stop: signals, and the notices of platforms that take machines back.
 
     with Preemption(console, ends=True, grace=30.0) as preemption:
         for step in …:
@@ -35,7 +35,7 @@ the same one to a process and to its group, so that it may come twice at once.""
 
 
 class Stopped(Exception):
-    """The training was told to stop, and did; says how to go on."""
+    """The training was asked to stop, and did; says how to go on."""
 
 
 def signals() -> list[signal.Signals]:
@@ -57,7 +57,7 @@ def end_at_signals() -> None:
 def say(task: Callable[[], None], seconds: float = 0.5) -> None:
     """Print something, from a thread that is left behind where what it prints to takes no more.
 
-    A terminal that was told to wait, or a pipe that nobody empties, holds up whoever prints to it.
+    A terminal that is held, or a pipe that nobody empties, holds up whoever prints to it.
     """
     speaker = threading.Thread(target=task, daemon=True)
     speaker.start()

@@ -59,10 +59,10 @@ def check(config) -> None:
 
 def used(config, splits: Sequence[store.Split]) -> dict[str, str]:
     """Fingerprints by name of the splits that a run uses, and of its calibrated camera."""
-    found = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
+    prints = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
     if config.data.physics:
-        found["data.physics"] = _digest(Path(config.data.physics).read_bytes())
-    return found
+        prints["data.physics"] = _digest(Path(config.data.physics).read_bytes())
+    return prints
 
 
 def make(config, data: dict[str, str]) -> Path:

@@ -71,7 +71,7 @@ class Builder:
             Its name.
 
         Raises:
-            ValueError: for anything but numbers.
+            ValueError: for anything else than numbers.
         """
         array = np.asarray(value)
         if array.dtype.kind != "f" and array.dtype.kind != "i":

@@ -1,6 +1,7 @@
 """Layers, curves and sizes of images [n, c, h, w] as ONNX nodes: what `convolution` and `image` have."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from pdn_jax import image as im
 from pdn_jax.export.onnx_builder import Builder
 from pdn_jax.layout import REDUCTION
 
-Leaf = Mapping[str, np.ndarray]
+Leaf = Mapping[str, Any]
 """A layer's parameters in the Flax tree: `kernel` and `bias`."""
 
 

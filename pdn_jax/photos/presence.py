@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pdn_jax.photos import colour
-from pdn_jax.photos.record import Photo, to_dtype, to_float
+from pdn_jax.photos.record import Photo, full_scale, to_dtype, to_float
 
 BAR, PURE = 4 / 255, 0.98
 """A border's row is a bar if nothing in it is above BAR and so large a part of it is exactly black."""
@@ -30,7 +30,7 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
     """Rows and columns that hold the picture, None where there is none.
 
     Args:
-        light: the brightest channel of every pixel, [h, w] in [0, 1].
+        light: the brightest channel of every pixel, [h, w], of any dtype.
         there: bool [h, w], False where transparent; None for all there.
     """
     if there is None:
@@ -44,7 +44,7 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
             if part.size == 0:
                 return None
             empty = ~seen.any(axis=1 - axis)
-            largest = np.where(seen, part, 0).max(axis=1 - axis)
+            largest = to_float(part.max(axis=1 - axis, where=seen, initial=0))
             pure = ((part == 0) | ~seen).mean(axis=1 - axis) >= PURE
             bar = empty | ((largest <= BAR) & pure)
             inner = np.flatnonzero(~bar)
@@ -73,9 +73,10 @@ def place(photo: Photo) -> Place | str:
     there = None if photo.alpha is None or photo.alpha.all() else photo.alpha > 0
     if there is not None and not there.any():
         return CLEAR
-    light = to_float(photo.pixels.max(axis=-1))
+    light = photo.pixels.max(axis=-1)
     inside = box(light, there)
-    if inside is None or (light if there is None else light[there]).max() < NOTHING:
+    brightest = (light if there is None else light[there]).max(keepdims=True)
+    if inside is None or to_float(brightest) < NOTHING:
         return BLACK
     sides = [_at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
     inside = sides[0], sides[1]
@@ -120,8 +121,8 @@ def developed(
 
     Args:
         photo: see `record.Photo`.
-        restore: [h, w, 3] in sRGB's curve, float32 in [0, 1] or uint8, and bool [h, w], False where no
-            picture is, or None for all -> the restored one, of the same dtype.
+        restore: [h, w, 3] in sRGB's curve, of integers or float32 in [0, 1], and bool [h, w], False where
+            no picture is, or None for all -> the restored one, of the same dtype.
     """
     where = place(photo)
     if not isinstance(where, Place):
@@ -130,31 +131,51 @@ def developed(
     stored = photo.pixels[inside]
     grey = bool((stored == stored[..., :1]).all())
     unlit = unlit_cells(stored, here)
-    plain = photo.pixels.dtype == np.uint8 and not grey and here is None and unlit is None
-    if plain and colour.is_srgb(photo.colour):  # as they are, for a quarter of the memory
+    plain = stored.dtype.kind == "u" and not grey and here is None and unlit is None
+    if plain and colour.is_srgb(photo.colour):
         new = np.asarray(restore(np.ascontiguousarray(stored), None))
     else:
         new = _restored(photo, stored, here, grey, unlit, restore)
+    if here is None and new.shape == photo.pixels.shape:
+        return Developed(new, ())
     result = photo.pixels.copy()
     result[inside] = new if here is None else np.where(here[..., None], new, stored)
     return Developed(result, ())
 
 
+STRIP = 256
+"""Rows that are converted at a time, for the memory."""
+
+
+def _strips(length: int) -> list[slice]:
+    return [slice(top, top + STRIP) for top in range(0, length, STRIP)]
+
+
 def _restored(photo: Photo, stored, here, grey: bool, unlit, restore) -> np.ndarray:
-    given = _seen(stored, photo)
+    """Stored pixels through the network, which sees all but floats in 16 bits of sRGB's curve."""
+    if stored.dtype.kind == "u" and here is None:
+        given = np.empty((*stored.shape[:2], 3), np.uint16)
+    else:
+        given = np.empty((*stored.shape[:2], 3), np.float32)
+    for rows in _strips(len(stored)):
+        given[rows] = to_dtype(_seen(stored[rows], photo), given.dtype)
     if here is not None:
         given = filled(given, here)
-    restored = np.array(restore(np.ascontiguousarray(given, np.float32), here), np.float32)
+    restored = restore(given, here)
     del given
-    if unlit is not None:
-        without_veil(restored, unlit)
-    channels = stored.shape[-1]
-    if grey:
-        restored = np.repeat(luminance(restored), channels, axis=-1)
-    bright = colour.from_network(restored.clip(0.0, 1.0), photo.colour)
-    if grey:  # the three curves of a profile may differ
-        bright = np.repeat(bright[..., :1], channels, axis=-1)
-    return to_dtype(bright, stored.dtype)
+    veil = None if unlit is None else veil_of(restored, unlit)
+    result = np.empty_like(stored)
+    for rows in _strips(len(stored)):
+        part = to_float(restored[rows]).clip(0.0, 1.0)
+        if veil is not None:
+            part = without_veil(part, veil)
+        if grey:
+            part = np.repeat(luminance(part), stored.shape[-1], axis=-1)
+        part = colour.from_network(part, photo.colour)
+        if grey:  # the three curves of a profile may differ
+            part = np.repeat(part[..., :1], stored.shape[-1], axis=-1)
+        result[rows] = to_dtype(part, stored.dtype)
+    return result
 
 
 CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
@@ -175,34 +196,44 @@ def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | No
     """
     cells = _cells(stored.shape)
     rows, columns = cells[0] * CELL, cells[2] * CELL
-    bright = to_float(stored[:rows, :columns].max(axis=-1)).reshape(cells).mean(axis=(1, 3))
+    bright = stored[:rows, :columns].max(axis=-1).reshape(cells)
+    bright = bright.mean(axis=(1, 3), dtype=np.float32) / full_scale(stored.dtype)
     unlit = bright <= UNLIT
     if there is not None:
         unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
     return unlit if unlit.mean() >= SHARE else None
 
 
-def without_veil(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
-    """Take the light out of a restored photograph that the network put where there was none.
-
-        x' = (x − v) / (1 − v)   in linear light, per channel, not below 0
-
-    v is the median that the restored photograph has in unlit squares: a veil, as where there was no
-    light nothing is to be seen. It lies over the whole photograph and is taken from all of it, so no
-    edge comes in.
+def veil_of(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
+    """The light that the network put where there was none.
 
     Args:
-        restored: float32 [h, w, 3] in sRGB; changed in place.
+        restored: [h, w, 3] in sRGB, of any dtype.
         unlit: of `unlit_cells`, some of it true.
+
+    Returns:
+        The median of unlit squares, per channel, linear light, float32 [3].
     """
     cells = _cells(restored.shape)
     squares = restored[: cells[0] * CELL, : cells[2] * CELL].reshape(*cells, 3)
-    squares = squares.transpose(0, 2, 1, 3, 4)[unlit]
-    veil = np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
-    for top in range(0, len(restored), 256):  # a part at a time, for the memory
-        light = colour.linear(restored[top : top + 256].clip(0, 1))
-        restored[top : top + 256] = colour.encoded(((light - veil) / (1 - veil)).clip(0, 1))
-    return restored
+    squares = to_float(squares.transpose(0, 2, 1, 3, 4)[unlit])
+    return np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
+
+
+def without_veil(restored: np.ndarray, veil: np.ndarray) -> np.ndarray:
+    """Take that light out again.
+
+        x' = (x − v) / (1 − v)   in linear light, per channel, not below 0
+
+    A veil, as where there was no light nothing is to be seen. It lies over the whole photograph and is
+    taken from all of it, so no edge comes in.
+
+    Args:
+        restored: float32 [h, w, 3] in sRGB, in [0, 1].
+        veil: of `veil_of`.
+    """
+    light = colour.linear(restored)
+    return colour.encoded(((light - veil) / (1 - veil)).clip(0, 1)).astype(np.float32)
 
 
 def _at_least(part: slice, length: int, least: int = 16) -> slice:

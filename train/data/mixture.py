@@ -87,6 +87,7 @@ def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
 
 def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
     """Whole pairs of the splits to judge by, in memory; what is drawn is drawn as `config.eval` says."""
+    degrade = build.eval_camera(config)
     return [
         pair
         for split in splits
@@ -94,7 +95,7 @@ def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
             split,
             seed=config.eval.seed,
             draws=config.eval.draws,
-            degrade=build.eval_camera(config),
+            degrade=degrade,
             sample_physics=build.eval_sampler(config),
             max_pairs=config.eval.max_pairs,
         )

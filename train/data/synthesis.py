@@ -7,7 +7,7 @@ are darkened by the forward model; of real dark photographs some are exposed onc
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ from train.data.store import Split
 CAMERA = degradation.camera()
 
 PhysicsSampler = Callable[[PRNGKey, Image], Physics]
-Crops = dict[str, Array]
-"""uint8 crops as `mixture` makes them, and `compressed` where `compress` added it."""
+Crops = dict[str, Any]
+"""uint8 crops as `mixture` makes them, and a `Dark` as `dark` where `compress` added it."""
 
 STREAMS = ("physics", "sample", "reexposure")
 """Streams of random numbers that the key of an image is split into."""
@@ -83,7 +83,10 @@ def synthesise(
     """
     normal = as_float(crops["normal"])
     between = as_float(crops["between"]) if "between" in crops else None
-    if "record" in crops:
+    if "dark" in crops:
+        low, physics, known = crops["dark"]
+        low = as_float(low)
+    elif "record" in crops:
         physics = degradation.neutral_physics(jnp.ones(len(keys)))  # without noise
         known = jnp.zeros(len(keys))
         if fitted is not None:
@@ -99,9 +102,15 @@ def synthesise(
     else:
         one = functools.partial(_darkened, degrade=degrade, sample_physics=sample_physics)
         (low, physics), known = jax.vmap(one)(keys, normal), None
-    if "compressed" in crops:
-        low = as_float(crops["compressed"])
     return Batch(low=low, normal=normal, physics=physics, known=known, between=between)
+
+
+class Dark(NamedTuple):
+    """What was made of crops beforehand: dark images [n, h, w, 3] of uint8, θ, whether it is known."""
+
+    low: Array
+    physics: Physics
+    known: Array | None
 
 
 class Real(NamedTuple):
@@ -225,7 +234,7 @@ def compress(
     share: float,
     quality: tuple[int, int],
 ) -> Iterator[Crops]:
-    """Add to every batch its dark images as `compressed`: a `share` of them through a JPEG.
+    """Add to every batch its dark images as `dark`: a `share` of them through a JPEG.
 
     synthesise(keys, crops) makes them, as the step itself would from the same `root`. Quality is
     uniform in `quality`, drawn from (seed, step, place in the global batch).
@@ -233,17 +242,19 @@ def compress(
 
     @jax.jit
     def darken(step, crops):
-        return synthesise(image_keys(root, step, places), crops).low
+        batch = synthesise(image_keys(root, step, places), crops)
+        return Dark(jnp.rint(255.0 * batch.low).astype(jnp.uint8), batch.physics, batch.known)
 
     for step, crops in enumerate(batches, start):
-        low = np.rint(255.0 * np.asarray(darken(step, crops))).astype(np.uint8)
+        dark = jax.tree.map(np.asarray, darken(step, crops))
+        low = dark.low.copy()
         for index, place in enumerate(places):
             rng = np.random.default_rng(host_seed("jpeg", seed, step, int(place)))
             if rng.random() < share:
                 low[index] = degradation.jpeg(
                     low[index], int(rng.integers(*quality, endpoint=True))
                 )
-        yield crops | {"compressed": low}
+        yield crops | {"dark": dark._replace(low=low)}
 
 
 # --- whole pairs to judge by -------------------------------------------------------------------

@@ -2,34 +2,17 @@
 
     python -m train.tools.ablation claims --config configs/study.py --out runs/claims
 
-trains every arm of a study with every seed, each a run folder of its own under --out, and compares
-it with the study's first arm, the baseline, photograph by photograph: table, study.csv, study.png. Runs that are
-there already are not done again, and stopped ones go on, so the same command finishes a study. What
-follows the options goes to `train.main`, for every arm alike: --config.train.steps=500.
+trains every arm of a study with every seed and compares it with the study's first arm, as
+`train.tools.sweep` does with a grid: table, study.csv, study.png.
 """
 
-import csv
-import io
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from scipy import stats
+from pdn_jax import cli
+from train.tools import sweep
 
-from pdn_jax import cli, files, photo
-from pdn_jax.types import InputError
-from train.config import differences, parse
-from train.run_dir import FREE
-from train.tools.calibration_report import pixels
-
-STUDIES: dict[str, dict[str, dict[str, object]]] = {
+STUDIES: dict[str, sweep.Arms] = {
     "claims": {
         "dynamic balance": {},
         "no negative direction": {"loss.balance": "positive_only"},
@@ -60,253 +43,22 @@ STUDIES: dict[str, dict[str, dict[str, object]]] = {
 two parts" is the same arithmetic in another order: what it differs by is rounding alone.
 """
 
-METHOD = "this model"
-OWN = ("run_dir", "resume", "seed")
-"""Options that the study sets itself."""
-
-
-class Difference(NamedTuple):
-    """Δ of an arm's mean from the baseline's, and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
-
-
-class Scores(NamedTuple):
-    """A run's photographs, the number of each one's scene, and plain (PSNR, SSIM), [photographs, 2]."""
-
-    names: tuple[str, ...]
-    scenes: tuple[str, ...]
-    values: np.ndarray
-
-
-def scores_of(run_dir: Path) -> Scores:
-    """What a finished run's evaluation.csv says of the network."""
-    with (run_dir / "evaluation.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == METHOD and row["scene"]]
-    names, scenes = (tuple(row[name] for row in rows) for name in ("photograph", "scene"))
-    return Scores(names, scenes, np.array([[float(r["psnr"]), float(r["ssim"])] for r in rows]))
-
-
-def sets_of(names: Sequence[str]) -> dict[str, list[int]]:
-    """Data set -> places of its photographs, by what stands before the first '/' of a name, if any."""
-    sets: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        data, slash, _ = name.partition("/")
-        sets.setdefault(data if slash else "photographs", []).append(place)
-    return sets
-
-
-def difference(ours: np.ndarray, baseline: np.ndarray, scenes: np.ndarray) -> Difference:
-    """Mean of ours − baseline, [seeds, photographs] each, with the interval that both leave.
-
-    Seeds and scenes are crossed: V = V_seed + V_scene − V_both, each clustered (Cameron, Gelbach and
-    Miller, Robust Inference with Multiway Clustering, 2011), and Student's t with Satterthwaite's
-    degrees of freedom. So it holds what another seed would change as well as what other scenes would.
-    One seed or one scene leaves its part out.
-    """
-    apart = ours - baseline
-    left = apart - apart.mean()
-    cells = np.stack([left[:, scenes == scene].sum(1) for scene in np.unique(scenes)], axis=1)
-
-    def clustered(totals: np.ndarray) -> float:
-        count = totals.size
-        return (totals**2).sum() / apart.size**2 * count / (count - 1) if count > 1 else 0.0
-
-    parts = clustered(cells.sum(1)), clustered(cells.sum(0))
-    variance = max(sum(parts) - clustered(cells.ravel()), *parts)
-    spread = 0.0
-    if variance > 0.0:
-        free = zip(parts, cells.shape, strict=True)
-        freedom = variance**2 / sum(part**2 / max(count - 1, 1) for part, count in free)
-        spread = float(stats.t.ppf(0.975, freedom) * variance**0.5)
-    mean = float(apart.mean())
-    return Difference(mean, mean - spread, mean + spread)
-
-
-# --- running -------------------------------------------------------------------------------------
-
-
-def run_dir_of(out: Path, arm: str, seed: int) -> Path:
-    """Where an arm's run with a seed lies."""
-    return out / f"{arm.replace(' ', '-')}-{seed}"
-
-
-def command_of(options, arm: str, changes: dict[str, object], seed: int) -> list[str]:
-    """The options of `train.main` for one run."""
-    settings = {"run_dir": run_dir_of(options.out, arm, seed), "resume": "true", "seed": seed}
-    own = [f"--config.{key}={value}" for key, value in (settings | changes).items()]
-    return ["--config", options.config, *own, *options.more]
-
-
-def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
-    """Whether the run is there; raises InputError where it was given other options."""
-    if not (run_dir / "evaluation.csv").exists():
-        return False
-    asked = parse(command).to_dict()
-    apart = differences(json.loads((run_dir / "config.json").read_text()), asked, FREE)
-    if apart:
-        raise InputError(f"{run_dir} is a run of other options ({apart[0]}); name another --out")
-    return True
-
-
-def train_one(options, arm: str, changes: dict[str, object], seed: int) -> None:
-    """One run by `train.main` in a process of its own, unless it is finished; raises InputError."""
-    run_dir = run_dir_of(options.out, arm, seed)
-    command = command_of(options, arm, changes, seed)
-    if is_finished(run_dir, command):
-        return
-    log = run_dir.with_suffix(".log")
-    with log.open("a") as file:
-        whole = [sys.executable, "-m", "train.main", *command]
-        done = subprocess.run(whole, stdout=file, stderr=subprocess.STDOUT)
-    if done.returncode:
-        said = log.read_text().strip().splitlines() or ["nothing"]
-        raise InputError(f"{arm!r}, seed {seed}, stopped with {done.returncode}: {said[-1]}")
-
-
-def train_all(options, arms: dict[str, dict[str, object]], console: Console) -> None:
-    """Every arm with every seed, seed by seed, `jobs` at a time."""
-    tasks = [(arm, changes, seed) for seed in range(options.seeds) for arm, changes in arms.items()]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        futures = [pool.submit(train_one, options, *task) for task in tasks]
-        try:
-            for (arm, _, seed), future in zip(tasks, futures, strict=True):
-                future.result()
-                console.print(f"{arm}, seed {seed}: done")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-# --- what came out ---------------------------------------------------------------------------------
-
-
-def collect(options, arms: Sequence[str]) -> tuple[Scores, dict[str, np.ndarray]]:
-    """(one run's photographs, arm -> [seeds, photographs, 2]) of finished runs."""
-    seeds = range(options.seeds)
-    scores = {
-        arm: [scores_of(run_dir_of(options.out, arm, seed)) for seed in seeds] for arm in arms
-    }
-    one = scores[arms[0]][0]
-    if any(other.names != one.names for runs in scores.values() for other in runs):
-        raise InputError(
-            f"{options.out} holds runs judged by other photographs; name another --out"
-        )
-    return one, {arm: np.stack([run.values for run in runs]) for arm, runs in scores.items()}
-
-
-def compared(judged: Scores, scores: dict[str, np.ndarray]) -> list[dict[str, object]]:
-    """A row per data set and arm: means, and the paired differences from the baseline."""
-    baseline, rows = next(iter(scores.values())), []
-    for data, places in sets_of(judged.names).items():
-        scenes = np.array(judged.scenes)[places]
-        for arm, values in scores.items():
-            row = {"arm": arm, "data": data, "photographs": len(places)}
-            row |= {"scenes": len(set(scenes)), "seeds": len(values)}
-            for index, metric in enumerate(("psnr", "ssim")):
-                ours, first = (each[:, places, index] for each in (values, baseline))
-                row[metric] = float(ours.mean())
-                row[f"{metric} difference"] = difference(ours, first, scenes)
-            rows.append(row)
-    return rows
-
-
-def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
-    """The rows, as printed."""
-    table = Table(title=title)
-    for name in ("data", "arm", "PSNR", "SSIM", "Δ PSNR from baseline", "Δ SSIM from baseline"):
-        table.add_column(name, justify="left" if name in ("data", "arm") else "right")
-    for place, row in enumerate(rows):
-        last = place + 1 == len(rows) or rows[place + 1]["data"] != row["data"]
-        changes = [str(row[f"{metric} difference"]) for metric in ("psnr", "ssim")]
-        means = f"{row['psnr']:.2f}", f"{row['ssim']:.3f}"
-        table.add_row(str(row["data"]), str(row["arm"]), *means, *changes, end_section=last)
-    return table
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """The rows with each interval's ends in columns of their own."""
-    text, flat = io.StringIO(), []
-    for row in rows:
-        flat.append({})
-        for name, value in row.items():
-            several = isinstance(value, Difference)
-            ends = (
-                {f"{name} {end}": each for end, each in value._asdict().items()} if several else {}
-            )
-            flat[-1] |= ends or {name: value}
-    writer = csv.DictWriter(text, flat[0])
-    writer.writeheader()
-    writer.writerows(flat)
-    files.write_text(path, text.getvalue())
-
-
-def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
-    """Δ from the baseline with its interval, a panel for each set and metric; uint8."""
-    from matplotlib.figure import Figure
-
-    sets = list(dict.fromkeys(str(row["data"]) for row in rows))
-    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))[1:]
-    sheet = Figure(figsize=(9.0, 0.8 + (0.5 + 0.32 * len(arms)) * len(sets)), dpi=110)
-    sheet.set_layout_engine("constrained")
-    axes = sheet.subplots(len(sets), 2, squeeze=False, sharey=True)
-    units = {"psnr": "PSNR, dB", "ssim": "SSIM"}
-    for data, pair in zip(sets, axes, strict=True):
-        others = [row for row in rows if row["data"] == data][1:]
-        for axis, (metric, unit) in zip(pair, units.items(), strict=True):
-            for height, row in enumerate(others):
-                value = row[f"{metric} difference"]
-                clear = value.low > 0 or value.high < 0
-                colour = "#1b4965" if clear else "#9aa5ad"
-                axis.plot([value.low, value.high], [height, height], color=colour, lw=2)
-                axis.plot([value.mean], [height], "o", color=colour)
-            axis.axvline(0.0, color="#c1121f", lw=1)
-            axis.set_yticks(range(len(others)), [str(row["arm"]) for row in others])
-            axis.set_xlabel(f"Δ {unit} from {rows[0]['arm']}")
-            axis.set_title(data)
-    axes[0, 0].invert_yaxis()  # and all others with it
-    return pixels(sheet)
-
 
 def options_of(argv: Sequence[str]):
     """The parsed command line; what it does not know must be for `train.main`, and is checked."""
-    parser = cli.Parser(prog="python -m train.tools.ablation", description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("study", choices=STUDIES, help="which arms")
-    add("--config", required=True, help="a config of a short training")
-    add("--out", required=True, type=Path, help="folder of the runs and the results")
-    add("--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)")
-    add("--jobs", type=int, default=1, help="runs at a time (default 1)")
+    parser = sweep.parser_of("python -m train.tools.ablation", __doc__.splitlines()[0])
+    parser.add_argument("study", choices=STUDIES, help="which arms")
     options, options.more = parser.parse_known_args(argv)
-    if options.seeds < 1 or options.jobs < 1:
-        raise InputError(f"--seeds {options.seeds} and --jobs {options.jobs} must be 1 or more")
-    parse(["--config", options.config, *options.more])
-    own = {*OWN, *(key for changes in STUDIES[options.study].values() for key in changes)}
-    for given in options.more:
-        if given.removeprefix("--config.").partition("=")[0] in own:
-            raise InputError(f"{given} is what the study itself sets, run by run; leave it out")
+    options.given = parser.given
+    sweep.check(options, STUDIES[options.study])
     return options
 
 
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
-    options, console = options_of(argv), Console()
-    arms = STUDIES[options.study]
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {options.out} cannot be made: {error.strerror}") from error
-    train_all(options, arms, console)
-    rows = compared(*collect(options, list(arms)))
-    write_csv(options.out / "study.csv", rows)
-    photo.write(options.out / "study.png", figure(rows), overwrite=True)
-    console.print(table_of(rows, f"{options.study}: {options.seeds} seeds, plain, 95 % intervals"))
-    console.print(f"written to {options.out}/study.csv and study.png", soft_wrap=True)
+    sweep.leave_accelerators()
+    options = options_of(argv)
+    sweep.carry_out(options, STUDIES[options.study], "study", options.study)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 import io
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from train.metrics import Row
+from pdn_jax.types import InputError
+from train.metrics import FILENAME, Row, read_rows
 
 COLOURS = ("#2a6fbb", "#d9822b", "#3a8f5c", "#b5446e", "#7a5bb5", "#6b7280", "#a08a1f", "#2aa5b5")
 POINTS = 300
@@ -49,9 +51,34 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     return [panel for panel in filled if panel.columns]
 
 
+BALANCE = (
+    Panel("The two directions", ("positive", "negative"), logarithmic=True),
+    Panel(
+        "Weight of the negative one, and ratio of the gradients",
+        ("balance/weight", "balance/ratio"),
+        logarithmic=True,
+    ),
+    Panel("Cosine of the gradients: 1 is the same way", ("balance/cosine",)),
+)
+"""What the dynamic balance is to be seen by."""
+
+
+def dynamic_balance(metrics: str | Path) -> bytes:
+    """The balance over a training as one drawing, SVG, from its metrics.csv or a run folder.
+
+    Raises InputError where there is no balance: no such file, or one of the positive direction alone.
+    """
+    path = Path(metrics)
+    path = path / FILENAME if path.is_dir() else path
+    rows = read_rows(path)
+    if not any(row.get("balance/weight") for row in rows):
+        raise InputError(f"{path} has no column balance/weight: no run with both directions")
+    return draw(*BALANCE, rows=rows)
+
+
 def drawings(rows: Sequence[Row]) -> dict[str, bytes]:
     """Title -> SVG of every panel, none where there are no rows."""
-    return {panel.title: draw(panel, rows) for panel in panels(rows)}
+    return {panel.title: draw(panel, rows=rows) for panel in panels(rows)}
 
 
 def curve(rows: Sequence[Row], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -70,31 +97,40 @@ def thinned(steps: np.ndarray, values: np.ndarray, most: int = POINTS):
     return (*np.asarray(means).reshape(-1, 2).T, *np.asarray(spans).reshape(-1, 2).T)
 
 
-def draw(panel: Panel, rows: Sequence[Row]) -> bytes:
-    """A panel as SVG, its letters drawn as paths, without dates, so that the same rows give the same."""
+def draw(*several: Panel, rows: Sequence[Row]) -> bytes:
+    """Panels above each other as SVG.
+
+    Letters are drawn as paths, and no date is in it, so that the same rows give the same.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "pdn_jax", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        axis = figure.subplots()
-        curves = {name: curve(rows, name) for name in panel.columns}
-        curves = {name: points for name, points in curves.items() if len(points[0])}
-        for colour, (name, (steps, values)) in zip(itertools.cycle(COLOURS), curves.items()):
-            middle, means, low, high = thinned(steps, values)
-            if len(steps) > POINTS:
-                axis.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
-            marker = "o" if len(steps) <= 40 else None
-            axis.plot(middle, means, color=colour, marker=marker, markersize=3, label=name)
-        everything = np.concatenate([values for _, values in curves.values()] or [np.zeros(0)])
-        if panel.logarithmic and (everything >= 0.0).all() and (everything > 0.0).any():
-            axis.set_yscale("log", nonpositive="mask")
-        axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
-        axis.set_xlabel("step")
-        axis.grid(color="#e4e4e4", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-        if len(curves) > 1:
-            axis.legend(frameon=False, fontsize=8)
+        figure = Figure(figsize=(5.4, 0.4 + 2.7 * len(several)), layout="constrained")
+        axes = figure.subplots(len(several), sharex=True, squeeze=False).ravel()
+        for axis, panel in zip(axes, several, strict=True):
+            _plot(axis, panel, rows)
+        axes[-1].set_xlabel("step")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def _plot(axis, panel: Panel, rows: Sequence[Row]) -> None:
+    """The columns of a panel as curves on one axis."""
+    curves = {name: curve(rows, name) for name in panel.columns}
+    curves = {name: points for name, points in curves.items() if len(points[0])}
+    for colour, (name, (steps, values)) in zip(itertools.cycle(COLOURS), curves.items()):
+        middle, means, low, high = thinned(steps, values)
+        if len(steps) > POINTS:
+            axis.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
+        marker = "o" if len(steps) <= 40 else None
+        axis.plot(middle, means, color=colour, marker=marker, markersize=3, label=name)
+    everything = np.concatenate([values for _, values in curves.values()] or [np.zeros(0)])
+    if panel.logarithmic and (everything >= 0.0).all() and (everything > 0.0).any():
+        axis.set_yscale("log", nonpositive="mask")
+    axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
+    axis.grid(color="#e4e4e4", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        axis.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""Studies: what is run, how arms are compared, what is written; no training is done here."""
+"""Sweeps and studies: what is run, how arms are compared, what is written; no training is done here."""
 
 import csv
 import subprocess
@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from pdn_jax import cli
 from train import evaluate
 from train.config import parse
-from train.tools import ablation
+from train.tools import ablation, comparison, sweep
 
 NAMES = [f"dark/dev/{i}" for i in range(6)] + [f"hdr/dev/{i}" for i in range(4)]
 
@@ -22,7 +21,7 @@ def finished(run_dir, psnr, ssim, names=NAMES):
     run_dir.mkdir(parents=True, exist_ok=True)
     values = np.stack([psnr, ssim, psnr, ssim], axis=-1)
     scores = evaluate.Scores(tuple(names), values, tuple(range(len(names))))
-    evaluate.write_table(run_dir / "evaluation.csv", {"input": scores, ablation.METHOD: scores})
+    evaluate.write_table(run_dir / "evaluation.csv", {"input": scores, comparison.METHOD: scores})
 
 
 @pytest.fixture
@@ -30,9 +29,13 @@ def trainings(monkeypatch):
     """Commands that would have been run; each leaves a run whose scores its options decide."""
     commands = []
 
-    def fake(command, stdout, stderr):
+    def fake(command, stdout, stderr, env):
         options = dict(part[9:].split("=", 1) for part in command if part.startswith("--config."))
-        commands.append(options | {"config": command[command.index("--config") + 1]})
+        commands.append(
+            options
+            | {"device": env.get("CUDA_VISIBLE_DEVICES")}
+            | {"config": command[command.index("--config") + 1]}
+        )
         Path(options["run_dir"]).mkdir(parents=True)
         config = parse(command[command.index("--config") :])
         (Path(options["run_dir"]) / "config.json").write_text(config.to_json_best_effort())
@@ -45,7 +48,7 @@ def trainings(monkeypatch):
         )
         return types.SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(ablation.subprocess, "run", fake)
+    monkeypatch.setattr(sweep.subprocess, "run", fake)
     return commands
 
 
@@ -88,50 +91,13 @@ def test_runs_of_other_options_are_not_taken_for_these(tmp_path, trainings, caps
     assert len(trainings) == count
 
 
-@pytest.mark.parametrize(
-    ("seed", "scene", "rest", "count"),
-    [(1.0, 0.0, 0.3, 10), (1.0, 1.0, 1.0, 52), (1.0, 3.0, 1.0, 52), (0.3, 1.0, 1.0, 52)],
-)
-def test_the_interval_holds_the_truth_as_often_as_it_says(seed, scene, rest, count):
-    """Three seeds, scenes of one to three frames, no effect: 0 is inside in 95 of 100 draws."""
-    rng, draws, inside = np.random.default_rng(0), 400, 0
-    scenes = np.arange(count) % 19
-    for _ in range(draws):
-        by_scene = scene * rng.normal(size=19)[scenes]
-        apart = seed * rng.normal(size=(3, 1)) + by_scene + rest * rng.normal(size=(3, count))
-        found = ablation.difference(apart, np.zeros_like(apart), scenes)
-        inside += found.low <= 0.0 <= found.high
-    assert 0.90 <= inside / draws <= 0.985
-
-
-def test_one_seed_leaves_the_interval_of_the_scenes():
-    """Student's t over scenes; frames of one scene count once when they agree."""
-    apart, scenes = np.random.default_rng(0).normal(0.5, 1.0, 12), np.arange(12)
-    found = ablation.difference(apart[None], np.zeros((1, 12)), scenes)
-    low, high = stats.t.interval(0.95, 11, apart.mean(), apart.std(ddof=1) / 12**0.5)
-    np.testing.assert_allclose(found, (apart.mean(), low, high))
-    twice = ablation.difference(np.tile(apart, 2)[None], np.zeros((1, 24)), np.tile(scenes, 2))
-    np.testing.assert_allclose(twice, found)
-    assert ablation.difference(apart[None], apart[None], scenes) == (0.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("name", ablation.STUDIES)
-def test_every_arm_is_a_config_that_trains(name):
-    for changes in ablation.STUDIES[name].values():
-        settings = [f"--config.{key}={value}" for key, value in changes.items()]
-        config = parse(["--config", "configs/study.py", *settings])
-        for key, value in changes.items():
-            section, option = key.split(".")
-            assert config[section][option] == value
-
-
 def test_a_run_that_fails_is_named(tmp_path, monkeypatch, capsys):
-    def fail(command, stdout, stderr):
+    def fail(command, stdout, stderr, env):
         stdout.write("pdn_jax: error: no data set 'eliei'\n")
         stdout.flush()
         return subprocess.CompletedProcess(command, 2)
 
-    monkeypatch.setattr(ablation.subprocess, "run", fail)
+    monkeypatch.setattr(sweep.subprocess, "run", fail)
     assert cli.explained(lambda: ablation.run(command(tmp_path))) == 2
     said = capsys.readouterr().err
     assert said.startswith("pdn_jax: error: 'dynamic balance', seed 0, stopped with 2")
@@ -159,3 +125,91 @@ def test_runs_of_other_photographs_are_not_mixed(tmp_path, trainings, capsys):
     finished(tmp_path / "out/one-stage-0", np.ones(10), np.ones(10), [f"x/{i}" for i in range(10)])
     assert cli.explained(lambda: ablation.run(command(tmp_path, "--seeds", "1"))) == 2
     assert "other photographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ablation.STUDIES)
+def test_every_arm_is_a_config_that_trains(name):
+    for changes in ablation.STUDIES[name].values():
+        settings = [f"--config.{key}={value}" for key, value in changes.items()]
+        config = parse(["--config", "configs/study.py", *settings])
+        for key, value in changes.items():
+            section, option = key.split(".")
+            assert config[section][option] == value
+
+
+# --- grids ---------------------------------------------------------------------------------------
+
+
+def swept(tmp_path, *more):
+    grid = ["--grid", "loss.balance=fixed,positive_only", "data.crop_size=64,96"]
+    return [*grid, "--config", "configs/study.py", "--out", str(tmp_path / "out"), *more]
+
+
+def test_every_point_of_a_grid_is_run_and_compared_with_the_first(tmp_path, trainings):
+    sweep.run(swept(tmp_path, "--seeds", "2"))
+    points = [(c["loss.balance"], c["data.crop_size"], c["seed"]) for c in trainings]
+    assert points[:4] == [
+        *(("fixed", "64", "0"), ("fixed", "96", "0")),
+        *(("positive_only", "64", "0"), ("positive_only", "96", "0")),
+    ]
+    assert len(set(points)) == 8
+    with (tmp_path / "out/sweep.csv").open(newline="") as file:
+        rows = {(row["arm"], row["data"]): row for row in csv.DictReader(file)}
+    worse = rows["balance=positive_only crop_size=96", "dark"]
+    assert float(worse["psnr difference mean"]) == pytest.approx(-1.0)
+    assert (tmp_path / "out/sweep.png").stat().st_size > 5000
+    sweep.run(swept(tmp_path, "--seeds", "3"))
+    assert len(trainings) == 12
+
+
+def test_points_are_named_by_what_tells_them_apart():
+    assert list(sweep.grid_of(["data.cast=0,1"])) == ["cast=0", "cast=1"]
+    assert list(sweep.grid_of(["data.cast=0,1", "eval.cast=2"])) == [
+        *("data.cast=0 eval.cast=2", "data.cast=1 eval.cast=2")
+    ]
+
+
+def test_a_run_at_a_time_on_each_device(tmp_path, trainings):
+    sweep.run(swept(tmp_path, "--seeds", "2", "--devices", "0", "3"))
+    assert {c["device"] for c in trainings} == {"0", "3"}
+    assert len(trainings) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a", ["a"]),
+        ("1,2.5", ["1", "2.5"]),
+        ("(1,2),(3,)", ["(1,2)", "(3,)"]),
+        ("('a:b',0.1),()", ["('a:b',0.1)", "()"]),
+        ("'a,b',c", ["'a,b'", "c"]),
+        ("a,,b", ["a", "", "b"]),
+    ],
+)
+def test_values_are_split_outside_of_brackets(text, values):
+    assert sweep.split_values(text) == values
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        (["loss.balanse=fixed,uncertainty"], "did you mean --config.loss.balance?"),
+        (["loss.balance=fixed,uncertain"], "loss.balance is 'uncertain'; expected one of"),
+        (["loss.balance=fixed,no_lab:mine"], "loss.balance: there is no module 'no_lab'"),
+        (["data.crop_size=64,65"], "data.crop_size is 65; expected a multiple of 8"),
+        (["data.crop_size=64,many"], "many"),
+        (["loss.balance=fixed"], "one point"),
+        (["loss.balance"], "expected key=value,value"),
+        (["loss.balance=fixed,"], "expected key=value,value"),
+        (["loss.balance=fixed,fixed"], "a value is there twice"),
+        (["loss.weight=1,2", "loss.weight=3"], "names loss.weight twice"),
+        (["seed=1,2"], "seed is what the study itself sets"),
+        (["loss.weight=1,2", "--jobs", "2", "--devices", "0"], "leave --jobs out"),
+    ],
+)
+def test_a_bad_grid_is_one_line_before_any_training(tmp_path, trainings, capsys, grid, said):
+    words = ["--grid", *grid, "--config", "configs/study.py", "--out", str(tmp_path / "out")]
+    assert cli.explained(lambda: sweep.run(words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not trainings
