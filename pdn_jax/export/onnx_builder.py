@@ -71,11 +71,7 @@ class Builder:
             Its name.
 
         Raises:
-<<<<<<< HEAD
-            ValueError: for anything else than numbers.
-=======
             ValueError: for anything but numbers.
->>>>>>> 00263ee
         """
         array = np.asarray(value)
         if array.dtype.kind != "f" and array.dtype.kind != "i":
