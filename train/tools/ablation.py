@@ -79,8 +79,8 @@ class Difference(NamedTuple):
 class Scores(NamedTuple):
     """A run's photographs, the number of each one's scene, and plain (PSNR, SSIM), [photographs, 2]."""
 
-    names: tuple[str, ...]
-    scenes: tuple[str, ...]
+    names: list[str]
+    scenes: np.ndarray
     values: np.ndarray
 
 
@@ -88,8 +88,9 @@ def scores_of(run_dir: Path) -> Scores:
     """What a finished run's evaluation.csv says of the network."""
     with (run_dir / "evaluation.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == METHOD and row["scene"]]
-    names, scenes = (tuple(row[name] for row in rows) for name in ("photograph", "scene"))
-    return Scores(names, scenes, np.array([[float(r["psnr"]), float(r["ssim"])] for r in rows]))
+    names, scenes = ([row[column] for row in rows] for column in ("photograph", "scene"))
+    values = np.array([[row["psnr"], row["ssim"]] for row in rows], float)
+    return Scores(names, np.array(scenes), values)
 
 
 def sets_of(names: Sequence[str]) -> dict[str, list[int]]:
@@ -136,13 +137,6 @@ def run_dir_of(out: Path, arm: str, seed: int) -> Path:
     return out / f"{arm.replace(' ', '-')}-{seed}"
 
 
-def command_of(options, arm: str, changes: dict[str, object], seed: int) -> list[str]:
-    """The options of `train.main` for one run."""
-    settings = {"run_dir": run_dir_of(options.out, arm, seed), "resume": "true", "seed": seed}
-    own = [f"--config.{key}={value}" for key, value in (settings | changes).items()]
-    return ["--config", options.config, *own, *options.more]
-
-
 def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
     """Whether the run is there; raises InputError where it was given other options."""
     if not (run_dir / "evaluation.csv").exists():
@@ -157,7 +151,9 @@ def is_finished(run_dir: Path, command: Sequence[str]) -> bool:
 def train_one(options, arm: str, changes: dict[str, object], seed: int) -> None:
     """One run by `train.main` in a process of its own, unless it is finished; raises InputError."""
     run_dir = run_dir_of(options.out, arm, seed)
-    command = command_of(options, arm, changes, seed)
+    settings = {"run_dir": run_dir, "resume": "true", "seed": seed} | changes
+    own = [f"--config.{key}={value}" for key, value in settings.items()]
+    command = ["--config", options.config, *own, *options.more]
     if is_finished(run_dir, command):
         return
     log = run_dir.with_suffix(".log")
@@ -204,7 +200,7 @@ def compared(judged: Scores, scores: dict[str, np.ndarray]) -> list[dict[str, ob
     """A row per data set and arm: means, and the paired differences from the baseline."""
     baseline, rows = next(iter(scores.values())), []
     for data, places in sets_of(judged.names).items():
-        scenes = np.array(judged.scenes)[places]
+        scenes = judged.scenes[places]
         for arm, values in scores.items():
             row = {"arm": arm, "data": data, "photographs": len(places)}
             row |= {"scenes": len(set(scenes)), "seeds": len(values)}
@@ -231,15 +227,11 @@ def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
 
 def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
     """The rows with each interval's ends in columns of their own."""
-    text, flat = io.StringIO(), []
-    for row in rows:
-        flat.append({})
+    text, flat = io.StringIO(), [{} for _ in rows]
+    for cells, row in zip(flat, rows, strict=True):
         for name, value in row.items():
-            several = isinstance(value, Difference)
-            ends = (
-                {f"{name} {end}": each for end, each in value._asdict().items()} if several else {}
-            )
-            flat[-1] |= ends or {name: value}
+            ends = value._asdict() if isinstance(value, Difference) else {"": value}
+            cells |= {f"{name} {end}".strip(): each for end, each in ends.items()}
     writer = csv.DictWriter(text, flat[0])
     writer.writeheader()
     writer.writerows(flat)
@@ -252,8 +244,8 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
 
     sets = list(dict.fromkeys(str(row["data"]) for row in rows))
     arms = list(dict.fromkeys(str(row["arm"]) for row in rows))[1:]
-    sheet = Figure(figsize=(9.0, 0.8 + (0.5 + 0.32 * len(arms)) * len(sets)), dpi=110)
-    sheet.set_layout_engine("constrained")
+    size = 9.0, 0.8 + (0.5 + 0.32 * len(arms)) * len(sets)
+    sheet = Figure(figsize=size, dpi=110, layout="constrained")
     axes = sheet.subplots(len(sets), 2, squeeze=False, sharey=True)
     units = {"psnr": "PSNR, dB", "ssim": "SSIM"}
     for data, pair in zip(sets, axes, strict=True):
@@ -261,14 +253,12 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
         for axis, (metric, unit) in zip(pair, units.items(), strict=True):
             for height, row in enumerate(others):
                 value = row[f"{metric} difference"]
-                clear = value.low > 0 or value.high < 0
-                colour = "#1b4965" if clear else "#9aa5ad"
+                colour = "#1b4965" if value.low > 0 or value.high < 0 else "#9aa5ad"
                 axis.plot([value.low, value.high], [height, height], color=colour, lw=2)
                 axis.plot([value.mean], [height], "o", color=colour)
             axis.axvline(0.0, color="#c1121f", lw=1)
             axis.set_yticks(range(len(others)), [str(row["arm"]) for row in others])
-            axis.set_xlabel(f"Δ {unit} from {rows[0]['arm']}")
-            axis.set_title(data)
+            axis.set(xlabel=f"Δ {unit} from {rows[0]['arm']}", title=data)
     axes[0, 0].invert_yaxis()  # and all others with it
     return pixels(sheet)
 

@@ -86,7 +86,7 @@ def draw(panel: Panel, rows: Sequence[Row]) -> bytes:
                 axis.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
             marker = "o" if len(steps) <= 40 else None
             axis.plot(middle, means, color=colour, marker=marker, markersize=3, label=name)
-        everything = np.concatenate([values for _, values in curves.values()] or [np.zeros(0)])
+        everything = np.concatenate([np.zeros(0), *(values for _, values in curves.values())])
         if panel.logarithmic and (everything >= 0.0).all() and (everything > 0.0).any():
             axis.set_yscale("log", nonpositive="mask")
         axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
