@@ -35,7 +35,7 @@ MIB = 2**20
 
 def make_pairs(folder: Path, copies: int) -> None:
     """Prepare pairs of PNG files as data set 'made': packaged photographs, darkened with noise."""
-    photos, rng = store.open_split("packaged", "train", folder), np.random.default_rng(0)
+    photos, rng = store.Split("packaged", "train", folder), np.random.default_rng(0)
     for index, copy in itertools.product(range(len(photos)), range(copies)):
         image = PILImage.fromarray(photos.frame(index, 0)).resize(SIZE)
         normal = np.roll(np.asarray(image), 50 * copy, axis=1)
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         if not options.data:
             make_pairs(Path(folder), options.copies)
             where = str(Path(folder) / "built")
-        splits = [store.open_split(name, "train", where) for name in names]
+        splits = [store.Split(name, "train", where) for name in names]
         table = Table(title=f"{', '.join(names)}: {options.crop}×{options.crop} crops per second")
         table.add_column("", no_wrap=True)
         for column in ("first batch", "decoding", "then", "MiB held"):

@@ -49,7 +49,7 @@ def built(tmp_path_factory):
 
 
 def split(built, name):
-    return store.open_split(name, "train", built)
+    return store.Split(name, "train", built)
 
 
 def make(built, names=("pairs",), weights=None, *, seed=0, batch_size=4, budget=10**8, **more):
@@ -217,11 +217,6 @@ def test_processes_share_a_batch(built):
             places = mixture.places(4, (which, 2))
             assert_same(share[step], {k: v[places] for k, v in whole[step].items()})
     assert sorted(np.concatenate([mixture.places(4, (w, 2)) for w in range(2)])) == [0, 1, 2, 3]
-
-
-def test_a_batch_that_does_not_divide_is_refused(built):
-    with pytest.raises(InputError, match=r"batch_size=4 does not divide among 3 processes"):
-        make(built, process=(0, 3))
 
 
 def test_an_image_smaller_than_the_crop_is_named(built):

@@ -103,7 +103,7 @@ def test_every_layout_of_pairs(tmp_path, home, capsys, places, splits):
     assert {split: len(examples) for split, examples in plan["examples"].items()} == expected
     seen = 0
     for split in expected:
-        opened = store.open_split("lol", split)
+        opened = store.Split("lol", split)
         for example, (_, low, normal) in zip(opened.examples, opened.pairs(), strict=True):
             files = [frame["file"] for frame in example["frames"]]
             np.testing.assert_array_equal(low, photo.read(tmp_path / "source" / files[0]))
@@ -147,7 +147,7 @@ def test_brackets(tmp_path, home, capsys):
     assert "splits.csv, s9: no such scene" in printed
     assert "pairs whose" not in printed
     for split, seed in (("train", 0), ("dev", 1)):
-        opened = store.open_split("b", split)
+        opened = store.Split("b", split)
         assert [frame["file"] for frame in opened.examples[0]["frames"]] == [
             f"s{seed}/{name}.jpg" for name in "abc"
         ]
@@ -166,7 +166,7 @@ def test_brackets_of_a_table(tmp_path, home):
     rows = [f"{seed}{place}.png,scene {seed}" for seed in range(2) for place in range(2)]
     (tmp_path / "t.csv").write_text("\r\n".join(["file,scene", *rows]))
     run("brackets", "--source", tmp_path / "s", "--name", "b", "--csv", tmp_path / "t.csv")
-    opened = store.open_split("b", "train")
+    opened = store.Split("b", "train")
     assert [example["scene"] for example in opened.examples] == ["scene 0", "scene 1"]
     np.testing.assert_array_equal(opened.frame(1, 0), photo.read(tmp_path / "s" / "10.png"))
     np.testing.assert_array_equal(opened.frame(1, -1), photo.read(tmp_path / "s" / "11.png"))
@@ -183,9 +183,9 @@ def test_photographs(tmp_path, home, capsys):
     assert "photographs in two splits (kept): 2" in printed
     assert "train/2.jpg (train) and test/copy.bmp (test): same pixels" in printed
     assert "train/1.jpg (train) and test/a\\n[b].jpg (test): looks the same" in printed
-    opened = store.open_split("mine", "dev")
+    opened = store.Split("mine", "dev")
     np.testing.assert_array_equal(opened.frame(0, -1), scene(3))
-    assert [len(store.open_split("mine", split)) for split in ("train", "dev", "test")] == [
+    assert [len(store.Split("mine", split)) for split in ("train", "dev", "test")] == [
         3,
         1,
         2,
@@ -276,7 +276,7 @@ def test_every_odd_input_is_read_right_or_refused_by_name_and_the_rest_is_built(
 
     kept, names = {}, set()
     for split in plan["examples"]:
-        opened = store.open_split("odd", split)
+        opened = store.Split("odd", split)
         for example, (name, low, normal) in zip(opened.examples, opened.pairs(), strict=True):
             names.add(name)
             files = [odd / frame["file"] for frame in example["frames"]]
@@ -524,7 +524,7 @@ def test_a_killed_build_leaves_nothing_that_can_be_found(source, home, capsys):
         store.plan("lol")
     run(*asked)
     assert [path.name for path in home.iterdir()] == ["paired_low_light"]
-    assert len(store.open_split("lol", "train")) == 1
+    assert len(store.Split("lol", "train")) == 1
 
 
 @pytest.mark.slow
@@ -535,7 +535,7 @@ def test_nothing_of_this_needs_tensorflow(source, home):
         from train.data import store
         from train.tools import prepare
         prepare.run(["paired", "--source", {str(source)!r}, "--name", "lol"])
-        assert len(list(store.open_split("lol", "train").pairs())) == 1
+        assert len(list(store.Split("lol", "train").pairs())) == 1
 
         import tensorflow_datasets as tfds
         path = store.plan("lol")["path"]
@@ -562,7 +562,7 @@ def test_plain_tfds_reads_the_same(odd, home, tmp_path):
 
     records = plain("odd")
     for record, (name, low, normal) in zip(
-        records, store.open_split("odd", "train").pairs(), strict=True
+        records, store.Split("odd", "train").pairs(), strict=True
     ):
         assert record["name"].decode() == name
         np.testing.assert_array_equal(record["low"], low)

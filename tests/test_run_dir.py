@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,7 @@ from rich.console import Console
 from configs import debug
 from pdn_jax.files import DRAFT
 from pdn_jax.types import InputError
-from train import run_dir
+from train import locks, run_dir
 
 
 def split(*digests, name="lol"):
@@ -124,8 +123,11 @@ def test_a_run_without_numbers_has_nothing_to_keep(config, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_where_a_system_has_no_locks_nothing_is_held(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)
+def test_where_a_disk_knows_no_locks_nothing_is_held(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
     with run_dir.held(tmp_path), run_dir.held(tmp_path):
         pass
 

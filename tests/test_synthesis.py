@@ -328,7 +328,7 @@ def built(tmp_path_factory):
 
 
 def pairs(built, name, seed=0, max_pairs=0, draws=2):
-    split = store.open_split(name, "dev", built / "built")
+    split = store.Split(name, "dev", built / "built")
     return list(
         synthesis.whole_pairs(
             split,

@@ -65,11 +65,13 @@ def initial_params(config, model: ProgressiveDualNetwork):
     return init(key, jnp.zeros(shape.shape))
 
 
-def ranges_sampler(brightness, snr, **spreads: float):
-    """`sample_physics` with these ranges; brightness of 255."""
-    brightness = tuple(value / 255.0 for value in brightness)
+def ranges_sampler(brightness, snr, *spreads: float):
+    """`sample_physics` with these ranges; brightness of 255, then cast, veil, tone and field."""
     return functools.partial(
-        degradation.sample_physics, brightness=brightness, snr=tuple(snr), **spreads
+        degradation.sample_physics,
+        brightness=tuple(value / 255.0 for value in brightness),
+        snr=tuple(snr),
+        **dict(zip(("cast", "veil", "tone", "field"), spreads, strict=True)),
     )
 
 
@@ -79,14 +81,8 @@ def physics_sampler(config):
     With a calibration, a fraction `data.wide` is drawn from the ranges all the same.
     """
     options = config.data
-    ranges = ranges_sampler(
-        options.brightness,
-        options.snr,
-        cast=options.cast,
-        veil=options.veil,
-        tone=options.tone,
-        field=options.field,
-    )
+    spreads = options.cast, options.veil, options.tone, options.field
+    ranges = ranges_sampler(options.brightness, options.snr, *spreads)
     if not options.physics:
         return ranges
     fits, _ = calibrated_camera.load_calibration(options.physics)
@@ -111,14 +107,8 @@ def physics_sampler(config):
 def eval_sampler(config):
     """θ to judge by, where a photograph has no dark partner: the ranges of `config.eval` alone."""
     options = config.eval
-    return ranges_sampler(
-        options.brightness,
-        options.snr,
-        cast=options.cast,
-        veil=options.veil,
-        tone=options.tone,
-        field=options.field,
-    )
+    spreads = options.cast, options.veil, options.tone, options.field
+    return ranges_sampler(options.brightness, options.snr, *spreads)
 
 
 def camera(config):

@@ -9,7 +9,6 @@ where its files have the digests that they were written with. Damaged ones becom
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import shutil
@@ -78,7 +77,12 @@ class Checkpoints:
         for step in self.steps():
             with contextlib.suppress(Damaged):  # said when it is restored
                 psnr = read_checksums(self.folder / str(step))["psnr"]
-                self._psnr |= {} if psnr is None else {step: psnr}
+                if psnr is not None:
+                    self._psnr[step] = psnr
+        best = BestN(
+            get_metric_fn=lambda scores: scores["psnr"], n=1, keep_checkpoints_without_metrics=False
+        )
+        rare = [EveryNSteps(keep_every)] if keep_every else []
         logging.set_verbosity(logging.FATAL)  # what orbax logs of an error, it raises too
         self._manager = Manager(
             self.folder,
@@ -86,7 +90,7 @@ class Checkpoints:
             item_handlers={"state": handler()},
             options=ocp.CheckpointManagerOptions(
                 create=False,
-                preservation_policy=policy(keep, keep_every),
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), best, *rare]),
                 cleanup_tmp_directories=True,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._complete),
                 multiprocessing_options=ALONE,
@@ -130,7 +134,9 @@ class Checkpoints:
         (draft / "weights").mkdir()
         weight_files.save(draft / "weights", weights)
         written = [path for path in sorted(draft.glob("*/**/*")) if path.is_file()]
-        digests = {str(path.relative_to(draft)): _digest(path.read_bytes()) for path in written}
+        digests = {
+            str(path.relative_to(draft)): run_dir.digest(path.read_bytes()) for path in written
+        }
         write_checksums(draft, {"files": digests, "layout": described, "psnr": psnr})
         files.sync_all([*draft.rglob("*"), draft, self.folder, *beside])
 
@@ -221,10 +227,8 @@ class Checkpoints:
         proven = [step for step in steps if step < failed - 1]
         doubtful = steps[len(proven) :]
         if not proven:
-            doubt = (
-                "which no finite loss has proven; where it fails again, start in another run_dir"
-            )
-            return run_dir.newest(self.folder) + (f", {doubt}" if doubtful else "")
+            doubt = "no finite loss has proven; where it fails again, start in another run_dir"
+            return run_dir.newest(self.folder) + (f", which {doubt}" if doubtful else "")
         if self._manager is not None:
             for step in doubtful:
                 self._manager.delete(step)
@@ -242,16 +246,6 @@ class Checkpoints:
                 self.wait()
 
 
-def policy(keep: int, keep_every: int) -> AnyPreservationPolicy:
-    """What `Checkpoints` keeps."""
-    best = BestN(
-        get_metric_fn=lambda scores: scores["psnr"], n=1, keep_checkpoints_without_metrics=False
-    )
-    return AnyPreservationPolicy(
-        [LatestN(keep), best, *([EveryNSteps(keep_every)] if keep_every else [])]
-    )
-
-
 def handler() -> ocp.PyTreeCheckpointHandler:
     """Orbax's for the state; floats hardly shrink, and the training wants the processor."""
     return ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=ALONE)
@@ -261,7 +255,7 @@ def layout(state: Any) -> str:
     """A digest of the names, shapes and dtypes of a state: another config has another one."""
     leaves = jax.tree.leaves_with_path(state)
     lines = [f"{jax.tree_util.keystr(path)} {x.shape} {x.dtype}" for path, x in leaves]
-    return _digest("\n".join(lines).encode())
+    return run_dir.digest("\n".join(lines).encode())
 
 
 def read_state(folder: Path, like: Any) -> Any:
@@ -278,7 +272,7 @@ def read_state(folder: Path, like: Any) -> Any:
         )
     try:
         for name, digest in checksums["files"].items():
-            if _digest((folder / name).read_bytes()) != digest:
+            if run_dir.digest((folder / name).read_bytes()) != digest:
                 raise Damaged(f"{name} is not what was written")
         plan = ocp.checkpoint_utils.construct_restore_args(shapes)
         wanted = ocp.args.PyTreeRestore(shapes, restore_args=plan)
@@ -289,7 +283,7 @@ def read_state(folder: Path, like: Any) -> Any:
 
 def write_checksums(folder: Path, checksums: dict[str, Any]) -> None:
     """Checksums with a digest of their own, as JSON; the old file or the new one at any moment."""
-    own = _digest(json.dumps(checksums, sort_keys=True).encode())
+    own = run_dir.digest(json.dumps(checksums, sort_keys=True).encode())
     files.write_text(folder / CHECKSUMS, json.dumps(checksums | {"digest": own}, indent=1))
 
 
@@ -300,10 +294,6 @@ def read_checksums(folder: Path) -> dict[str, Any]:
         own = checksums.pop("digest", None)
     except (OSError, ValueError, TypeError) as error:
         raise Damaged(f"{CHECKSUMS}: {error}") from error
-    if own != _digest(json.dumps(checksums, sort_keys=True).encode()):
+    if own != run_dir.digest(json.dumps(checksums, sort_keys=True).encode()):
         raise Damaged(f"{CHECKSUMS} is not what was written")
     return checksums
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

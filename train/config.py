@@ -157,36 +157,30 @@ def validate(config) -> None:
         need(key, lambda value: 0 <= value <= 1, "a fraction, from 0 to 1")
     need("train.ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1")
     for key in ("data.brightness", "eval.brightness"):
-        need(key, _is_brightness, "(darkest, brightest) mean, of 255")
+        need(
+            key,
+            lambda value: _is_range(value) and value[0] > 0 and value[1] < 255,
+            "(darkest, brightest) mean, of 255",
+        )
     for key in ("data.snr", "eval.snr", "augment.snr"):
         need(key, _is_range, "(worst, best) in dB")
-    need("data.jpeg_quality", _is_quality, "(worst, best), whole numbers from 1 to 95")
-    _check_process(config.parallel)
-
-
-def _is_range(value) -> bool:
-    numbers = len(value) == 2 and all(type(number) in (int, float) for number in value)
-    return numbers and -math.inf < value[0] <= value[1] < math.inf
-
-
-def _is_brightness(value) -> bool:
-    return _is_range(value) and value[0] > 0 and value[1] < 255
-
-
-def _is_quality(value) -> bool:
-    whole = _is_range(value) and all(type(number) is int for number in value)
-    return whole and value[0] >= 1 and value[1] <= 95
-
-
-def _check_process(options) -> None:
-    if options.distributed:
-        return
+    need(
+        "data.jpeg_quality",
+        lambda value: _is_range(value, int) and value[0] >= 1 and value[1] <= 95,
+        "(worst, best), whole numbers from 1 to 95",
+    )
+    options = config.parallel
     for name, unsaid in (("coordinator", ""), ("processes", 0), ("process", -1)):
-        if options[name] != unsaid:
+        if options[name] != unsaid and not options.distributed:
             raise InputError(
                 f"parallel.{name} is {options[name]}, but this is not one of several processes; "
                 "add --config.parallel.distributed=true, or leave it out"
             )
+
+
+def _is_range(value, *types: type) -> bool:
+    numbers = len(value) == 2 and all(type(n) in (types or (int, float)) for n in value)
+    return numbers and -math.inf < value[0] <= value[1] < math.inf
 
 
 def choose(key: str, value: str, table: dict, others: str = ""):
@@ -216,11 +210,8 @@ def differences(there: dict[str, Any], here: dict[str, Any], free: Collection[st
     # as json says them, which knows no tuples
     there, here = (flattened(json.loads(json.dumps(options))) for options in (there, here))
 
-    def may_differ(key: str) -> bool:
-        return key in free or key.split(".")[0] in free
-
     return [
         f"{key}: {there.get(key)} there, {here.get(key)} here"
         for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key) and not may_differ(key)
+        if there.get(key) != here.get(key) and not {key, key.split(".")[0]} & {*free}
     ]

@@ -171,12 +171,10 @@ def leave(error: BaseException, met: bool) -> NoReturn:
     def fail():
         raise error
 
+    code = 1
     with contextlib.suppress(OSError):  # nobody reads any more
         try:
-            code = 1
             code = explained(fail)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
         except BaseException:
             traceback.print_exc()
             print(
@@ -274,12 +272,6 @@ def first_then_others(task: Callable[[], None]) -> None:
     with same_outcome():
         if not is_first():
             task()
-
-
-def check_joined(config) -> None:
-    """Raise RuntimeError where the config wants several processes, and this is not within `joined`."""
-    if config.parallel.distributed and not jax.distributed.is_initialized():
-        raise RuntimeError("parallel.distributed: train within distributed.joined(config)")
 
 
 def check_same(what: str, mine: dict[str, Any], remedy: str, free: Collection[str] = ()) -> None:

@@ -27,14 +27,13 @@ from pdn_jax import cli, files, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
+from train.data import store, synthesis
+from train.data.prepare import pairing
 
 COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
 
 LIMIT = 60.0
 """dB that a PSNR counts at most, as in libvmaf for 8 bits."""
-
-Pair = tuple[str, np.ndarray, np.ndarray]
-"""(name, low, truth), float32 [h, w, 3] in [0, 1]."""
 
 
 class Scores(NamedTuple):
@@ -53,10 +52,9 @@ class Scores(NamedTuple):
 
     def interval(self, column: str) -> tuple[float, float]:
         """Bootstrap 95 % interval of that mean, over scenes."""
-        column = jnp.asarray(self.values[:, COLUMNS.index(column)])
-        scenes = jnp.asarray(self.scenes)
-        low, high = metrics.bootstrap_interval(jax.random.key(0), column, scenes)
-        return float(low), float(high)
+        values = jnp.asarray(self.values[:, COLUMNS.index(column)])
+        ends = metrics.bootstrap_interval(jax.random.key(0), values, jnp.asarray(self.scenes))
+        return tuple(map(float, ends))
 
 
 @Compiled
@@ -67,7 +65,7 @@ def _score(image, truth):
     return jnp.stack([value for scores in both for value in scores])
 
 
-def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[Pair]) -> Scores:
+def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[synthesis.Pair]) -> Scores:
     """Plain and GT-mean PSNR (up to `LIMIT`) and SSIM of method(low), one row per pair."""
     names, rows, scenes, known = [], [], [], {}
     for name, low, normal in pairs:
@@ -90,7 +88,7 @@ def model_method(weights: weight_files.Weights) -> Callable[[np.ndarray], np.nda
     return lambda low: inference.enhance(low, weights)
 
 
-def comparison(weights: weight_files.Weights, pairs: Iterable[Pair]) -> dict[str, Scores]:
+def comparison(weights: weight_files.Weights, pairs: Iterable[synthesis.Pair]) -> dict[str, Scores]:
     """`score` of every baseline and of the network, which is named 'this model'."""
     methods = BASELINES | {"this model": model_method(weights)}
     return {name: score(method, pairs) for name, method in methods.items()}
@@ -131,18 +129,25 @@ def write_table(path: Path, results: dict[str, Scores]) -> None:
     for method, scores in results.items():
         for name, scene, row in zip(scores.names, scores.scenes, scores.values, strict=True):
             writer.writerow([method, name, scene, *(f"{value:.6f}" for value in row)])
-        spans = [scores.interval(column) for column in COLUMNS]
-        writer.writerow([method, "mean", "", *(f"{scores.mean(c):.6f}" for c in COLUMNS)])
-        writer.writerow([method, "interval low", "", *(f"{low:.6f}" for low, _ in spans)])
-        writer.writerow([method, "interval high", "", *(f"{high:.6f}" for _, high in spans)])
+        summary = [(scores.mean(column), *scores.interval(column)) for column in COLUMNS]
+        for part, row in zip(
+            ("mean", "interval low", "interval high"), zip(*summary, strict=True), strict=True
+        ):
+            writer.writerow([method, part, "", *(f"{value:.6f}" for value in row)])
     files.write_text(path, text.getvalue())
 
 
-def read_pairs(low: Path, normal: Path) -> Iterable[Pair]:
-    """The pairs of two folders, matched as `photo.pairs_in` does and read one by one."""
-    for low_path, normal_path in photo.pairs_in(low, normal):
-        dark, bright = photo.read_pair(low_path, normal_path)
-        yield low_path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
+def read_pairs(low: Path, normal: Path) -> Iterable[synthesis.Pair]:
+    """The pairs of two folders, matched as `prepare` does, all of them, and read one by one."""
+    lows, normals = photo.images_in(low), photo.images_in(normal)
+    matched = pairing.partners(lows, low, normals, normal)
+    paired = {*matched, *(truth for truth, _ in matched.values())}
+    alone = next((path for path in (*lows, *normals) if path not in paired), None)
+    if alone:
+        raise InputError(f"{alone} has no partner in {low if alone in normals else normal}")
+    for path in lows:
+        dark, bright = photo.read_pair(path, matched[path][0])
+        yield path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
 
 
 def check_table(out: Path, overwrite: bool) -> None:
@@ -182,15 +187,12 @@ def options_of(argv: list[str]):
     return options
 
 
-def pairs_of(options) -> tuple[str, Iterable[Pair]]:
+def pairs_of(options) -> tuple[str, Iterable[synthesis.Pair]]:
     """(what to call them, the pairs) that the command line asks for."""
     if options.data is None:
         return options.low.resolve().name, read_pairs(options.low, options.normal)
-    from train.data import store  # which locks files, as Windows cannot
-    from train.data.synthesis import whole_pairs
-
-    split = store.open_split(options.data, options.split, options.data_dir)
-    return f"{split.name}-{split.split}", whole_pairs(split)
+    split = store.Split(options.data, options.split, options.data_dir)
+    return f"{split.name}-{split.split}", synthesis.whole_pairs(split)
 
 
 def folder_of(weights: str) -> Path:

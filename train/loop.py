@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pdn_jax import __version__, files
+from pdn_jax import __version__, files, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import (
@@ -28,6 +28,8 @@ from train.data import mixture, store
 from train.preemption import Preemption, Stopped
 from train.step import init_state
 
+LOWER = "with a lower --config.train.learning_rate"
+
 
 class Diverged(InputError):
     """A loss that is not finite: the run stops with the step, the terms and the last checkpoint."""
@@ -42,10 +44,12 @@ def train(config, preemption: Preemption | None = None) -> Path:
     # What is asked for, the same of all processes, and refused before anything is made; network,
     # loss and optimiser with it, since they may hold functions of the person's own.
     validate(config)
-    distributed.check_joined(config)
+    if config.parallel.distributed and not jax.distributed.is_initialized():
+        raise RuntimeError("parallel.distributed: train within distributed.joined(config)")
     distributed.check_same("options", config.to_dict(), "start all with the same", distributed.OWN)
     console = progress.Log(quiet=not distributed.is_first())
-    distributed.first(lambda: check_outputs(config))
+    distributed.first(lambda: run_dir.check(config))
+    distributed.first(lambda: config.log.wandb and metrics.wandb_library())
     with distributed.same_outcome():
         devices = chosen_devices(config)
     distributed.connect_devices(devices)
@@ -153,13 +157,6 @@ def train(config, preemption: Preemption | None = None) -> Path:
     return folder
 
 
-def check_outputs(config) -> None:
-    """Raise InputError for what would only be found missing once the work has begun."""
-    run_dir.check(config)
-    if config.log.wandb:
-        metrics.wandb_library()
-
-
 def chosen_devices(config) -> list[jax.Device]:
     """The devices; raises InputError for a batch of any part of the training that does not divide."""
     options, accumulate = config.parallel, config.train.accumulate
@@ -189,10 +186,11 @@ def described(
 
     processes = jax.process_count()
     several = f" of {processes} processes" if processes > 1 else ""
+    resumed = f", resumed at step {start}" if start else ""
     return (
         f"{config.model.variant} on {names(splits)}, judged by {names(judged)}, with {len(devices)} "
-        f"{devices[0].platform} device(s){several}, {config.parallel.strategy}, into {config.run_dir}"
-        + (f", resumed at step {start}" if start else "")
+        f"{devices[0].platform} device(s){several}, {config.parallel.strategy}, "
+        f"into {config.run_dir}{resumed}"
     )
 
 
@@ -201,26 +199,19 @@ def until_stopped(batches: Iterator, preemption: Preemption) -> Iterator:
 
     Where several processes train, an error stays one: all have to stop after the same step.
     """
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except Exception:
-            if not preemption.heard or jax.process_count() > 1:
-                raise
-            return
-        yield batch
+    try:
+        yield from batches
+    except Exception:
+        if not preemption.heard or jax.process_count() > 1:
+            raise
 
 
 def due(config, step: int) -> tuple[bool, bool, bool]:
     """Whether a step is one to log, to evaluate, to save after."""
     last, rare = step == config.train.steps, config.checkpoint.keep_every
-    log, evaluate_now, save = (
-        last or step % often == 0
-        for often in (config.log.every, config.eval.every, config.checkpoint.every)
-    )
-    return log, evaluate_now, save or bool(rare and step % rare == 0)
+    log, evaluate_now = (last or step % n == 0 for n in (config.log.every, config.eval.every))
+    save = last or step % config.checkpoint.every == 0 or bool(rare and step % rare == 0)
+    return log, evaluate_now, save
 
 
 def check_finite(
@@ -234,16 +225,15 @@ def check_finite(
     bad = [f"{name} {value:.4g}" for name, value in values.items() if not math.isfinite(value)]
     if not bad:
         return values
-    names = mixture.names_at(*source, step - 1)
+    names = ", ".join(mixture.names_at(*source, step - 1))
+    then = (
+        advice()
+        if advice
+        else f"resume with --config.debug.nan=true to find the operation, or {LOWER}"
+    )
     raise Diverged(
-        f"step {step} is not finite: {', '.join(bad)}; its batch: {', '.join(names)}; "
-        f"last good checkpoint: {checkpoints.last_good(step)}; "
-        + (
-            advice()
-            if advice
-            else "resume with --config.debug.nan=true to find the operation, or with a lower "
-            "--config.train.learning_rate"
-        )
+        f"step {step} is not finite: {', '.join(bad)}; its batch: {names}; "
+        f"last good checkpoint: {checkpoints.last_good(step)}; {then}"
     )
 
 
@@ -272,8 +262,7 @@ def evaluation(
     if math.isnan(scores.mean("psnr")):
         raise Diverged(
             f"the weights after step {step} give an image that is not finite; last good checkpoint: "
-            f"{checkpoints.last_good(step + 1)}; "
-            "resume with a lower --config.train.learning_rate"
+            f"{checkpoints.last_good(step + 1)}; resume {LOWER}"
         )
     recorder.picture(step, weights, pairs)
     means = {f"eval/{name}": scores.mean(name) for name in ("psnr", "ssim")}
@@ -284,7 +273,7 @@ def finish(folder: Path, weights, pairs, preemption, console, beside: Sequence[P
     """Write the weights, the picture and the table that the run ends with, and print the table."""
     weight_files.save(folder / "weights.safetensors", weights)
     some = preemption.watched(progress.some(pairs), alone=True)
-    progress.write_picture(folder / "stages.png", progress.stages_picture(weights, some))
+    photo.write(folder / "stages.png", progress.stages_picture(weights, some), overwrite=True)
     results = evaluate.comparison(weights, preemption.watched(pairs, alone=True))
     evaluate.write_table(folder / "evaluation.csv", results)
     files.sync_all([folder / "stages.png", folder / "evaluation.csv", *beside])

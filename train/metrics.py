@@ -44,11 +44,9 @@ class Metrics:
         self.rows = [row for row in read_rows(self.path) if int(row["step"]) <= start]
         if self.path.exists():
             write_rows(self.path, self.rows)
-        self.boards: list[TensorBoard | WeightsAndBiases] = []
-        if project:
-            self.boards.append(WeightsAndBiases(project, run_dir, options=options or {}))
+        asked = [WeightsAndBiases(project, run_dir, options=options or {})] if project else []
         self._tensorboard = TensorBoard(run_dir, start=start)
-        self.boards.append(self._tensorboard)
+        self.boards = [*asked, self._tensorboard]
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One row, or more of the last; the file is rewritten whole when a new column appears."""
@@ -58,7 +56,8 @@ class Metrics:
             row, more = self.rows.pop() | row, True
         self.rows.append(row)
         if not more and known == columns(self.rows) and self.path.exists():
-            append_row(self.path, row, known)
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, known).writerow(row)
         else:
             write_rows(self.path, self.rows)
         for board in self.boards:
@@ -114,12 +113,6 @@ def _is_whole(row: Row) -> bool:
         return False
 
 
-def append_row(path: Path, row: Row, names: Sequence[str]) -> None:
-    """One row more, of a file that has these columns."""
-    with path.open("a", newline="") as file:
-        csv.DictWriter(file, names).writerow(row)
-
-
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """The file as a whole: there is the old one or the new one at any moment, never a part."""
     file = io.StringIO()
@@ -133,8 +126,7 @@ class TensorBoard:
     """An event file of a run folder; what the others hold of steps after `start` is hidden.
 
     Written as it comes, without a thread, which a full disk would end unheard, and without waiting
-    for the disk, as tensorboardX's own writers do. A name is that of numbers, pictures or counts alone:
-    TensorBoard shows none of two kinds.
+    for the disk, as tensorboardX's own writers do.
     """
 
     def __init__(self, run_dir: Path, *, start: int):
@@ -147,26 +139,22 @@ class TensorBoard:
         self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, step: int, **content: Any) -> None:
-        event = Event(step=step, wall_time=time.time(), **content).SerializeToString()
-        self._file.write(record(event))
+        event = Event(step=step, wall_time=time.time(), **content)
+        self._file.write(record(event.SerializeToString()))
         self._file.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name."""
-        scalars = [summary.scalar(name, value).value[0] for name, value in values.items()]
-        self._write(step, summary=Summary(value=scalars))
+        numbers = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step, summary=Summary(value=numbers))
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A uint8 image [h, w, 3]."""
         self._write(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def histogram(self, step: int, name: str, counts: np.ndarray, edges: np.ndarray) -> None:
-        """Counts between edges, one more; at least one of them is not 0.
-
-        The moments that TensorBoard keeps beside them are those of the bins' centres.
-        """
-        filled = np.flatnonzero(counts)
-        centres = (edges[1:] + edges[:-1]) / 2
+        """Counts between edges, one more, at least one of them not 0; with the centres' moments."""
+        filled, centres = np.flatnonzero(counts), (edges[1:] + edges[:-1]) / 2
         shown = summary.histogram_raw(
             name,
             min=float(edges[filled[0]]),

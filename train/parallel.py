@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pdn_jax.types import InputError
+from train.config import choose
 
 AXIS = "devices"
 
@@ -108,13 +109,9 @@ STRATEGIES = {"pmap": by_pmap, "shard_map": by_shard_map, "single": on_one}
 def choose_devices(strategy: str, wanted: int, batch_size: int, accumulate: int) -> list:
     """The devices to use, process by process, as many of each; `wanted` of each, or all for 0.
 
-    Raises InputError for what does not fit, and for a batch that does not divide: it names both
-    numbers.
+    Raises InputError for what does not fit, and for a batch that does not divide.
     """
-    if strategy not in STRATEGIES:
-        raise InputError(
-            f"parallel.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}"
-        )
+    choose("parallel.strategy", strategy, STRATEGIES)
     processes = jax.process_count()
     if strategy == "single" and processes > 1:
         raise InputError(

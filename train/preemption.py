@@ -1,12 +1,5 @@
 """Being asked to stop: signals, and the notices of platforms that take machines back.
 
-    with Preemption(console, ends=True, grace=30.0) as preemption:
-        for step in …:
-            …
-            preemption.begin(console)          # a step was done: from here on there is something to save
-            if preemption.asked():             # write a checkpoint, leave
-                …
-
 A signal is heard by a thread, since Python's own handlers wait while the main thread compiles or
 computes. Whatever is heard when, the checkpoints on disk are whole.
 
@@ -14,6 +7,7 @@ Until something heavy is needed only Python itself is imported here, so that `en
 from the first moment on.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -55,10 +49,7 @@ def end_at_signals() -> None:
 
 
 def say(task: Callable[[], None], seconds: float = 0.5) -> None:
-    """Print something, from a thread that is left behind where what it prints to takes no more.
-
-    A terminal that is held, or a pipe that nobody empties, holds up whoever prints to it.
-    """
+    """Print from a thread that is left behind where a terminal or a pipe takes no more."""
     speaker = threading.Thread(target=task, daemon=True)
     speaker.start()
     speaker.join(seconds)
@@ -68,12 +59,10 @@ def end(said: str) -> NoReturn:
     """End this process with `EXIT_CODE`, whatever it is at; said: why, in short."""
 
     def speak():
-        try:
+        with contextlib.suppress(OSError):  # nobody listens any more
             # Not through sys.stderr, which the main thread may be in the middle of.
             os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
             sys.stdout.flush()
-        except OSError:
-            pass  # nobody listens any more
 
     say(speak)
     os._exit(EXIT_CODE)
@@ -116,9 +105,7 @@ class Preemption:
 
     def __init__(self, console: Any, *, ends: bool = False, grace: float = 0.0):
         self.console, self.ends, self.grace = console, ends, grace
-        self.reason = ""
-        self.heard = ""
-        self.begun = False
+        self.reason, self.heard, self.begun = "", "", False
         self._times = 0
         self._heard_at = self._handled_at = math.inf
         self._done = threading.Event()
@@ -193,11 +180,9 @@ class Preemption:
             self._heard_at = time.monotonic()  # one that came while this was said is no second one
 
     def _listen(self) -> None:
-        while number := os.read(self._read, 1):
-            if number[0] == 0:
-                return
-            if number[0] in self._before:
-                self._hear(number[0])
+        while number := os.read(self._read, 1)[0]:  # 0 says the end
+            if number in self._before:
+                self._hear(number)
 
     def _end_after(self, limit: float) -> None:
         if not self._done.wait(limit):

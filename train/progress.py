@@ -18,7 +18,7 @@ from pdn_jax import inference, photo
 from pdn_jax.sheet import contact_sheet
 from pdn_jax.weights import Weights
 from train import distributed
-from train.evaluate import Pair
+from train.data.synthesis import Pair
 from train.metrics import Metrics
 from train.step import EXPOSURE_EDGES
 
@@ -60,7 +60,8 @@ class Recorder:
         first = distributed.is_first()
         self.folder, self.total = folder, config.train.steps
         self._pictures, self._exposures = config.log.images and first, 0
-        self._clock, self._bar = Clock(start), Bar(self.total, start, console)
+        self._bar = Bar(self.total, start, console)
+        self.restart_clock(start)
         self._profile = Profile(config.log.profile and first, folder, start, console)
         boards = {"project": config.log.wandb, "options": config.to_dict()}
         opened = distributed.first(lambda: Metrics(folder, start=start, **boards))
@@ -80,11 +81,11 @@ class Recorder:
 
     def restart_clock(self, step: int) -> None:
         """Measure speed from here: what came before was no training step."""
-        self._clock.restart(step)
+        self._from, self._since = step, time.perf_counter()
 
     def log(self, step: int, values: dict[str, float], images: int = 0) -> None:
         """Numbers of a step, written and shown; images: of a step, for the speed, 0 to show nothing."""
-        speed = self._clock.speed(step) if images else 0.0
+        speed = (step - self._from) / (time.perf_counter() - self._since) if images else 0.0
         values = values | ({"images_per_second": speed * images} if speed else {})
         if images:
             self._bar.show(step, values, (self.total - step) / speed if speed else float("inf"))
@@ -95,7 +96,7 @@ class Recorder:
         if self._pictures:
             image = stages_picture(weights, pairs[:1])
             self._metrics.picture(step, "pictures/stages", image)
-            write_picture(self.folder / "stages.png", image)
+            photo.write(self.folder / "stages.png", image, overwrite=True)
 
     def flush(self, step: int) -> list[Path]:
         """Write what was counted; the files that a checkpoint goes on from and does not write again."""
@@ -104,7 +105,7 @@ class Recorder:
         return self._metrics.files() or []
 
     def __enter__(self) -> "Recorder":
-        for part in (self._metrics, self._profile, self._bar):
+        for part in (self._metrics, self._profile, self._bar.progress):
             self._open.enter_context(part)
         return self
 
@@ -141,28 +142,6 @@ class Bar:
         if not self.console.is_terminal:
             time_left = f"  {left:.0f} s left" if left < float("inf") else ""
             self.console.print(f"step {step}/{self.total}  {terms}{time_left}", soft_wrap=True)
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.progress.stop()
-
-
-class Clock:
-    """Steps per second since it was last started, at some step."""
-
-    def __init__(self, step: int):
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        """Count from here."""
-        self._from, self._since = step, time.perf_counter()
-
-    def speed(self, step: int) -> float:
-        """Steps per second until this one; 0 where there were none."""
-        return (step - self._from) / (time.perf_counter() - self._since)
 
 
 class Profile:
@@ -222,17 +201,7 @@ def stages_picture(weights: Weights, pairs: Iterable[Pair]) -> np.ndarray:
         images = [low, *stages.enhanced, *stages.denoised, stages.restored, normal]
         cells.append([np.rint(image * 255.0).astype(np.uint8) for image in images])
         names.append(name)
-        levels = range(len(stages.denoised) - 1, -1, -1)
-        titles = [
-            "low",
-            *(f"stage {index + 1}" for index in range(len(stages.enhanced))),
-            *(f"level 1/{2**level}" for level in levels),
-            "restored",
-            "truth",
-        ]
+        steps = [f"stage {index + 1}" for index in range(len(stages.enhanced))]
+        levels = [f"level 1/{2**level}" for level in reversed(range(len(stages.denoised)))]
+        titles = ["low", *steps, *levels, "restored", "truth"]
     return contact_sheet(cells, titles, names, CELL_HEIGHT)
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """A PNG, replaced if a resumed run had written it before."""
-    photo.write(path, image, overwrite=True)

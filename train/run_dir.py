@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -20,6 +19,7 @@ from pdn_jax.types import InputError
 from train import distributed, metrics
 from train.config import differences
 from train.data import store
+from train.locks import locked
 
 FREE = (
     *("resume", "run_dir", "log", "checkpoint", "parallel", "train.learning_rate"),
@@ -42,7 +42,7 @@ def check(config) -> None:
     """
     run_dir = Path(config.run_dir)
     path = run_dir / OPTIONS
-    if not run_dir.exists() or _has_not_begun(run_dir):
+    if _has_not_begun(run_dir):
         return
     if not config.resume:
         raise InputError(
@@ -59,10 +59,9 @@ def check(config) -> None:
 
 def used(config, splits: Sequence[store.Split]) -> dict[str, str]:
     """Fingerprints by name of the splits that a run uses, and of its calibrated camera."""
-    prints = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
-    if config.data.physics:
-        prints["data.physics"] = _digest(Path(config.data.physics).read_bytes())
-    return prints
+    known = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
+    physics = config.data.physics
+    return known | ({"data.physics": digest(Path(physics).read_bytes())} if physics else {})
 
 
 def make(config, data: dict[str, str]) -> Path:
@@ -81,15 +80,15 @@ def make(config, data: dict[str, str]) -> Path:
             "prepare them as they were, or start a new run with --config.run_dir=…"
         )
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with held(run_dir):
-            files.remove_drafts(run_dir)
-            for path, content in ((known, data), (run_dir / OPTIONS, config.to_dict())):
-                if not path.exists() or path.read_text() != _text(content):
-                    files.write_text(path, _text(content))
+        with full_disk_told(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            with held(run_dir):
+                files.remove_drafts(run_dir)
+                for path, content in ((known, data), (run_dir / OPTIONS, config.to_dict())):
+                    text = json.dumps(content, indent=2) + "\n"
+                    if not path.exists() or path.read_text() != text:
+                        files.write_text(path, text)
     except OSError as error:
-        if files.disk_full(error):
-            raise _full(run_dir, error) from error
         raise InputError(
             f"run folder {run_dir} cannot be written ({error.strerror}); "
             "name another with --config.run_dir=…"
@@ -98,35 +97,21 @@ def make(config, data: dict[str, str]) -> Path:
 
 
 def _has_not_begun(run_dir: Path) -> bool:
-    """Whether a folder is empty, but for what `make` leaves where it is killed."""
-    if not run_dir.is_dir():
-        return False
-    names = (path.name for path in run_dir.iterdir())
-    return all(name == DATA or name.startswith(files.DRAFT) for name in names)
+    """Whether there is no folder, or an empty one, but for what `make` leaves where it is killed."""
+    names = [path.name for path in run_dir.glob("*")]
+    return not run_dir.is_file() and all(n == DATA or n.startswith(files.DRAFT) for n in names)
 
 
 def held(run_dir: Path) -> contextlib.ExitStack:
-    """Hold a run folder until this is closed; raises InputError where another training does.
-
-    Where system or disk know no locks nothing is held.
-    """
+    """Hold a run folder until this is closed; raises InputError where another training does."""
     until = contextlib.ExitStack()
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return until
-    handle = os.open(run_dir, os.O_RDONLY)
-    until.callback(os.close, handle)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        until.enter_context(locked(run_dir, wait=False))
     except BlockingIOError as error:
-        until.close()
         raise InputError(
             f"another training is at work in run folder {run_dir}; let it end, "
             "or name another with --config.run_dir=…"
         ) from error
-    except OSError:
-        pass
     return until
 
 
@@ -137,14 +122,12 @@ def set_aside(run_dir: Path, console: Console) -> None:
     """
     if not metrics.read_rows(run_dir / metrics.FILENAME):
         return
-    aside = next(
-        path for n in itertools.count(1) if not (path := run_dir / f"earlier-{n}").exists()
-    )
+    places = (run_dir / f"earlier-{number}" for number in itertools.count(1))
+    aside = next(path for path in places if not path.exists())
     aside.mkdir()
     # the numbers last, so that a kill meanwhile is found here again
     for path in sorted(run_dir.iterdir(), key=lambda path: path.name == metrics.FILENAME):
-        stays = path.name in (OPTIONS, DATA, CHECKPOINTS) or path.name.startswith("earlier-")
-        if not stays:
+        if path.name not in (OPTIONS, DATA, CHECKPOINTS) and not path.name.startswith("earlier-"):
             path.rename(aside / path.name)
     console.print(
         f"no checkpoint is in {run_dir}: starting from step 0; its earlier numbers are in {aside}",
@@ -160,14 +143,7 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
     if jax.process_count() == 1:
         return
     sign = run_dir / distributed.broadcast_json(f".met-{secrets.token_hex(8)}")
-
-    def put():
-        try:
-            sign.touch()
-        except OSError as error:
-            raise InputError(f"{sign} cannot be written ({error.strerror})") from error
-
-    distributed.first(put)
+    distributed.first(sign.touch)
     try:
         with distributed.same_outcome():
             until = time.monotonic() + seconds
@@ -189,17 +165,13 @@ def full_disk_told(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not files.disk_full(error) or "make room" in str(error):
+        said = files.disk_full(error)
+        if not said or "make room" in str(error):
             raise
-        raise _full(run_dir, error) from error
-
-
-def _full(run_dir: Path, error: Exception) -> InputError:
-    return InputError(
-        f"the disk of run folder {run_dir} is full ({files.disk_full(error)}); last whole checkpoint: "
-        f"{newest(run_dir / CHECKPOINTS)}; make room, then go on with "
-        "--config.resume=true"
-    )
+        raise InputError(
+            f"the disk of run folder {run_dir} is full ({said}); last whole checkpoint: "
+            f"{newest(run_dir / CHECKPOINTS)}; make room, then go on with --config.resume=true"
+        ) from error
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -229,10 +201,11 @@ def newest(folder: Path) -> str:
 
 def fingerprint(split: store.Split) -> str:
     """A digest of its photographs' names, order and content."""
-    return _digest(json.dumps(split.examples).encode())
+    return digest(json.dumps(split.examples).encode())
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """What files and settings are compared by."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -244,7 +217,3 @@ def _read(path: Path) -> dict:
             f"{path} cannot be read, so {path.parent} is no run to resume; "
             "name another with --config.run_dir=…"
         ) from error
-
-
-def _text(content: Any) -> str:
-    return json.dumps(content, indent=2) + "\n"

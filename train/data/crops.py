@@ -49,8 +49,7 @@ class Cache:
 
     def get(self, key, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The image of that key, from `make` where it is not held."""
-        image = self.held.get(key)
-        if image is None:
+        if (image := self.held.get(key)) is None:
             image = make()
             with self.lock:
                 if key not in self.held and self.used + image.nbytes <= self.budget:
@@ -63,12 +62,9 @@ class Cache:
         with self.lock:
             self.held, self.used = {}, 0
 
-    def __getstate__(self) -> dict:
+    def __reduce__(self) -> tuple:
         """Only the budget goes to another process."""
-        return {"budget": self.budget}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["budget"])
+        return Cache, (self.budget,)
 
 
 def reduced(image: np.ndarray, shorter: int) -> np.ndarray:

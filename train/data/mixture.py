@@ -4,6 +4,7 @@ The batch of a step is a function of (seed, step) alone: threads, workers, the c
 processes and where a training was resumed change nothing in it.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -61,22 +62,21 @@ def mixture(config) -> tuple[list[store.Split], list[float]]:
 def opened(name: str, split: str, directory: str) -> store.Split:
     """The split that 'name/split' or 'name' says, with `split` where it says none."""
     name, _, said = name.partition("/")
-    return store.open_split(name, said or split, directory)
+    return store.Split(name, said or split, directory)
 
 
 def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
     """What to judge by: `config.eval.data`, or the dev (else test) splits of what is trained on."""
     directory = config.data.directory
     if config.eval.data:
-        for name in config.eval.data:
-            if not isinstance(name, str):
-                raise InputError(f"eval.data has {name!r}; expected 'NAME' or 'NAME/SPLIT'")
+        if wrong := [name for name in config.eval.data if not isinstance(name, str)]:
+            raise InputError(f"eval.data has {wrong[0]!r}; expected 'NAME' or 'NAME/SPLIT'")
         return [opened(name, "dev", directory) for name in config.eval.data]
     splits = []
     for name in dict.fromkeys(split.name for split in trained):
         there = store.plan(name, directory)["examples"]
         held_out = [split for split in ("dev", "test") if split in there]
-        splits += [store.open_split(name, split, directory) for split in held_out[:1]]
+        splits += [store.Split(name, split, directory) for split in held_out[:1]]
     if not splits:
         raise InputError(
             f"{', '.join(split.name for split in trained)}: no dev or test split to judge by; "
@@ -87,19 +87,14 @@ def judged(config, trained: Sequence[store.Split]) -> list[store.Split]:
 
 def pairs(config, splits: Sequence[store.Split]) -> list[synthesis.Pair]:
     """Whole pairs of the splits to judge by, in memory; what is drawn is drawn as `config.eval` says."""
-    degrade = build.eval_camera(config)
-    return [
-        pair
-        for split in splits
-        for pair in synthesis.whole_pairs(
-            split,
-            seed=config.eval.seed,
-            draws=config.eval.draws,
-            degrade=degrade,
-            sample_physics=build.eval_sampler(config),
-            max_pairs=config.eval.max_pairs,
-        )
-    ]
+    asked = {
+        "seed": config.eval.seed,
+        "draws": config.eval.draws,
+        "degrade": build.eval_camera(config),
+        "sample_physics": build.eval_sampler(config),
+        "max_pairs": config.eval.max_pairs,
+    }
+    return [pair for split in splits for pair in synthesis.whole_pairs(split, **asked)]
 
 
 def fitted(config, splits: Sequence[store.Split]) -> synthesis.Fitted | None:
@@ -145,11 +140,8 @@ def shapes(config) -> list[tuple[int, int, int, int]]:
     if not options.final_size:
         return [(0, steps, size, options.crop_size)]
     change = steps - round(options.final_fraction * steps)
-    parts = [
-        (0, change, size, options.crop_size),
-        (change, steps, last_batch(config, size), options.final_size),
-    ]
-    return [part for part in parts if part[0] < part[1]]
+    last = change, steps, last_batch(config, size), options.final_size
+    return [part for part in ((0, change, size, options.crop_size), last) if part[0] < part[1]]
 
 
 def last_batch(config, size: int) -> int:
@@ -163,17 +155,12 @@ def parts(
     """The crops of `config.data`, by step, in parts of one shape each."""
     options, more = config.data, config.augment
     cache = crops.Cache(round(options.cache * GIB / max(1, options.workers)))
-    made = []
+    plain = crops.Crops(0, options.smallest_crop, options.between, more.scaled, more.enlarged)
+    shared, made = {"cache": cache, "process": process}, []
     for number, (start, stop, size, side) in enumerate(shapes(config)):
-        taken = crops.Crops(
-            side, options.smallest_crop, options.between, more.scaled, more.enlarged
-        )
-        seeds = {"seed": config.seed, "part": number}
-        batched = batches(
-            *(splits, weights), batch_size=size, taken=taken, cache=cache, process=process, **seeds
-        )
-        one_by_one = items(splits, weights, **seeds)
-        made.append(Part(start, stop, size, one_by_one, batched, places(size, process), cache))
+        drawn = {"splits": splits, "weights": weights, "seed": config.seed, "part": number}
+        batched = batches(**drawn, batch_size=size, taken=plain._replace(size=side), **shared)
+        made.append(Part(start, stop, size, items(**drawn), batched, places(size, process), cache))
     return made
 
 
@@ -190,20 +177,14 @@ def items(
         .seed(synthesis.host_seed("order", seed, part, which))
         .shuffle()
         .repeat(ROUNDS)
-        .map(_From(which))
+        .map(functools.partial(_from, which))
         for which, split in enumerate(splits)
     ]
     return rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
 
 
-class _From(grain.transforms.Map):
-    """Item -> (which split, item)."""
-
-    def __init__(self, which: int):
-        self.which = which
-
-    def map(self, item):
-        return self.which, item
+def _from(which: int, item: int) -> tuple[int, int]:
+    return which, item
 
 
 def batches(
@@ -220,14 +201,9 @@ def batches(
     """An endless random-access data set: element `step` is a dict of uint8 crops [n, …] of `items`.
 
     process is (which, of how many): each reads its own share of every batch (see `places`). Raises
-    InputError for an image smaller than the crop, or a batch that does not divide.
+    InputError for an image smaller than the crop.
     """
     which, count = process
-    if batch_size % count:
-        raise InputError(
-            f"train.batch_size={batch_size} does not divide among {count} processes; "
-            f"use a multiple of {count}"
-        )
     for split in splits:
         crops.check_sizes(split, taken.size)
     return (
@@ -263,27 +239,18 @@ def stream(config, parts: Sequence[Part], start: int, degrade, known) -> Iterato
         first = max(start, part.start)
         with prefetched(
             part.batches, first, threads=config.data.threads, workers=config.data.workers
-        ) as plain:
-            dark = compressed(config, plain, first, part.places, degrade, known)
+        ) as batched:
+            if config.data.jpeg:
+                batched = synthesis.compress(
+                    batched,
+                    build.synthesiser(config, degrade, known),
+                    start=first,
+                    places=part.places,
+                    root=build.keys(config)["batches"],
+                    seed=config.seed,
+                    share=config.data.jpeg,
+                    quality=tuple(config.data.jpeg_quality),
+                )
             for _ in range(first, part.stop):
-                yield next(dark), part.places
+                yield next(batched), part.places
         part.cache.clear()  # of images reduced for crops of this size
-
-
-def compressed(
-    config, stream: Iterator, start: int, places: np.ndarray, degrade, known
-) -> Iterator[synthesis.Crops]:
-    """The stream with JPEG in it, where `config.data.jpeg` asks for any."""
-    options = config.data
-    if not options.jpeg:
-        return stream
-    return synthesis.compress(
-        stream,
-        build.synthesiser(config, degrade, known),
-        start=start,
-        places=places,
-        root=build.keys(config)["batches"],
-        seed=config.seed,
-        share=options.jpeg,
-        quality=tuple(options.jpeg_quality),
-    )

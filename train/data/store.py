@@ -93,7 +93,10 @@ class Item(NamedTuple):
 
 
 class Split:
-    """One split of a built data set; its photographs by example and frame, decoded when asked for."""
+    """One split of a built data set; its photographs by example and frame, decoded when asked for.
+
+    Raises InputError for one that there is not, and says which there are.
+    """
 
     def __init__(self, name: str, split: str, directory: str | Path = ""):
         content = plan(name, directory)
@@ -154,8 +157,3 @@ class Split:
         for item in self.items:
             low, normal = (self.frame(item.example, index) for index in (item.low, -1))
             yield self.item_name(item), low, normal
-
-
-def open_split(name: str, split: str, directory: str | Path = "") -> Split:
-    """A split of a built data set; raises InputError that says which there are."""
-    return Split(name, split, directory)

@@ -24,7 +24,7 @@ from pdn_jax import cli, degradation, losses, photo
 from pdn_jax import image as im
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import Batch, Image, InputError, Physics, PRNGKey
-from train.data import calibrated_camera
+from train.data import calibrated_camera, store
 from train.data.calibrated_camera import Fit
 from train.tools import calibration_report as report
 
@@ -130,9 +130,7 @@ def examine(key: PRNGKey, low: Array, normal: Array) -> tuple[Physics, dict[str,
     return physics, dict(zip(EVIDENCE, values, strict=True))
 
 
-@Compiled
-def _examine_all(keys, low, normal):
-    return jax.vmap(examine)(keys, low, normal)
+_examine_all = Compiled(jax.vmap(examine))
 
 
 def central(image: np.ndarray, window: int) -> np.ndarray:
@@ -153,12 +151,11 @@ def fit_pairs(pairs: Iterable[Pair], *, window: int) -> list[Fit]:
     def flush(group):
         padded = [group[min(place, len(group) - 1)] for place in range(BATCH)]
         keys = jax.random.split(jax.random.key(0), BATCH)
-        physics, evidence = jax.tree.map(
-            np.asarray, _examine_all(keys, *(np.stack([p[i] for p in padded]) for i in (2, 3)))
-        )
+        low, normal = (np.stack([pair[part] for pair in padded]) for part in (2, 3))
+        examined = jax.tree.map(np.asarray, _examine_all(keys, low, normal))
         for place, (order, name, *_) in enumerate(group):
-            own = jax.tree.map(lambda leaf, place=place: leaf[place], (physics, evidence))
-            fits[order] = Fit(name, own[0], {key: float(v) for key, v in own[1].items()})
+            physics, evidence = jax.tree.map(lambda leaf, place=place: leaf[place], examined)
+            fits[order] = Fit(name, physics, {key: float(v) for key, v in evidence.items()})
         group.clear()
 
     for order, (name, low, normal) in enumerate(pairs):
@@ -172,9 +169,8 @@ def fit_pairs(pairs: Iterable[Pair], *, window: int) -> list[Fit]:
         group.append((order, name, low, normal))
         if len(group) == BATCH:
             flush(group)
-    for group in waiting.values():
-        if group:
-            flush(group)
+    for group in filter(None, waiting.values()):
+        flush(group)
     return [fits[order] for order in sorted(fits)]
 
 
@@ -216,42 +212,6 @@ def check_outputs(out: Path, overwrite: bool) -> None:
         raise InputError(f"{json_file} exists: choose another --out or add --overwrite")
 
 
-def calibrate(
-    data: Sequence[str], split: str, sources: Sequence, out: Path, window: int, console: Console
-) -> None:
-    """Fit, judge, write and show; `sources` are as many as `data`, each with `pairs()` and a length."""
-
-    def pairs() -> Iterator[Pair]:
-        for name, source in zip(data, sources, strict=True):
-            for pair, low, normal in source.pairs():
-                yield f"{name}/{pair}", low, normal
-
-    total = sum(len(source) for source in sources)
-    bar = track(pairs(), "fitting", total, console=console, disable=not console.is_terminal)
-    fits = judge(fit_pairs(bar, window=window))
-    sound = [fit for fit in fits if not fit.reason]
-    if len(sound) < 2:
-        raise InputError(
-            f"{len(sound)} of {len(fits)} pairs of {', '.join(data)} fit the model; "
-            "a distribution needs at least 2"
-        )
-    camera = calibrated_camera.distribution(fits)
-    chosen = report.examples(sound)
-    shown = [
-        (name, central(low, window), central(normal, window))
-        for name, low, normal in pairs()
-        if name in chosen
-    ]
-    drawings = report.distribution_plot(camera), report.pairs_picture(shown, chosen, camera)
-    json_file, *pictures = outputs(out)
-    calibrated_camera.save(json_file, fits, data=data, split=split, window=window)
-    for path, drawing in zip(pictures, drawings, strict=True):
-        photo.write(path, drawing, overwrite=True)
-    for table in report.tables(fits, camera):
-        console.print(table)
-    console.print(f"written to {json_file}, {pictures[0]} and {pictures[1]}", soft_wrap=True)
-
-
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked as far as it can be without the data."""
     parser = cli.Parser(
@@ -276,12 +236,40 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(argv: Sequence[str]) -> None:
-    """The command line; raises InputError for bad input."""
-    options = options_of(argv)
-    from train.data import store
+    """The command line: fit, judge, write and show; raises InputError for bad input."""
+    options, console = options_of(argv), Console()
+    data, window = options.data, options.window
+    sources = [store.Split(name, options.split, options.data_dir) for name in data]
 
-    sources = [store.open_split(name, options.split, options.data_dir) for name in options.data]
-    calibrate(options.data, options.split, sources, options.out, options.window, Console())
+    def pairs() -> Iterator[Pair]:
+        for source in sources:
+            for pair, low, normal in source.pairs():
+                yield f"{source.name}/{pair}", low, normal
+
+    total = sum(len(source) for source in sources)
+    bar = track(pairs(), "fitting", total, console=console, disable=not console.is_terminal)
+    fits = judge(fit_pairs(bar, window=window))
+    sound = [fit for fit in fits if not fit.reason]
+    if len(sound) < 2:
+        raise InputError(
+            f"{len(sound)} of {len(fits)} pairs of {', '.join(data)} fit the model; "
+            "a distribution needs at least 2"
+        )
+    camera = calibrated_camera.distribution(fits)
+    chosen = report.examples(sound)
+    shown = [
+        (name, central(low, window), central(normal, window))
+        for name, low, normal in pairs()
+        if name in chosen
+    ]
+    drawings = report.distribution_plot(camera), report.pairs_picture(shown, chosen, camera)
+    json_file, *pictures = outputs(options.out)
+    calibrated_camera.save(json_file, fits, data=data, split=options.split, window=window)
+    for path, drawing in zip(pictures, drawings, strict=True):
+        photo.write(path, drawing, overwrite=True)
+    for table in report.tables(fits, camera):
+        console.print(table)
+    console.print(f"written to {json_file}, {pictures[0]} and {pictures[1]}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -40,22 +40,20 @@ SERIES = ("#2a6fbb", "#d9822b")
 
 def coordinates(camera: Calibration) -> dict[str, np.ndarray]:
     """Name -> values, in the units of the tables: as they are, but offsets as parts of κ."""
-    columns = {"κ": np.exp(camera.log_exposure)}
-    for place, colour in enumerate(("red", "green", "blue")):
-        columns[f"gain {colour}"] = np.exp(camera.log_gains[:, place])
-    for place, colour in enumerate(("red", "green", "blue")):
-        columns[f"offset/κ {colour}"] = np.asarray(camera.veil[:, place])
-    return columns | {"σs": np.exp(camera.log_shot), "σr": np.exp(camera.log_read)}
+    colours = ("red", "green", "blue")
+    gains, veil = np.exp(camera.log_gains), np.asarray(camera.veil)
+    return {
+        "κ": np.exp(camera.log_exposure),
+        **{f"gain {colour}": gains[:, place] for place, colour in enumerate(colours)},
+        **{f"offset/κ {colour}": veil[:, place] for place, colour in enumerate(colours)},
+        **{"σs": np.exp(camera.log_shot), "σr": np.exp(camera.log_read)},
+    }
 
 
-@functools.partial(jax.jit, static_argnames="count")
-def _draws(key, camera, count):
-    return calibration.draw(key, camera, (count,))
-
-
+@jax.jit
 def drawn_like(camera: Calibration) -> Calibration:
     """`DRAWS` points of the distribution, always the same."""
-    return _draws(jax.random.key(0), camera, DRAWS)
+    return calibration.draw(jax.random.key(0), camera, (DRAWS,))
 
 
 def tables(fits: Sequence[Fit], camera: Calibration) -> list[Table]:
@@ -73,10 +71,9 @@ def tables(fits: Sequence[Fit], camera: Calibration) -> list[Table]:
         remains.add_row(label, *itertools.chain(*map(_summary, both)))
 
     left = Table("left out", "why", title=f"{len(fits) - len(sound)} of {len(fits)} pairs left out")
-    for fit in fits:
-        if fit.reason:
-            left.add_row(fit.name, fit.reason)
-    return [theta, remains] + ([left] if left.row_count else [])
+    for fit in [fit for fit in fits if fit.reason]:
+        left.add_row(fit.name, fit.reason)
+    return [theta, remains, *([left] if left.row_count else [])]
 
 
 def _summary(values: np.ndarray) -> tuple[str, str]:
@@ -89,17 +86,22 @@ def distribution_plot(camera: Calibration) -> np.ndarray:
     from matplotlib.figure import Figure
 
     fitted, drawn = coordinates(camera), coordinates(drawn_like(camera))
+
+    def scale(name):
+        return "log" if name in LOGARITHMIC else "linear"
+
     figure = Figure(figsize=(13, 10), dpi=100, layout="constrained")
     axes = figure.subplots(3, 4).ravel()
     for axis, name in zip(axes, fitted, strict=False):
-        _histogram(axis, fitted[name], drawn[name], logarithmic=name in LOGARITHMIC)
-        axis.set_title(name)
+        low, high = np.quantile(np.concatenate([fitted[name], drawn[name]]), [0.002, 0.998])
+        space = np.geomspace if name in LOGARITHMIC else np.linspace
+        edges = space(low, high, 31) if high > low else 31
+        _bars(axis, {"fitted": fitted[name], "drawn": drawn[name]}, edges)
+        axis.set(xscale=scale(name), title=name)
     for axis, (a, b) in zip(axes[len(fitted) :], closest(fitted), strict=True):
         axis.scatter(drawn[a][:800], drawn[b][:800], s=4, color=SERIES[1], alpha=0.35)
         axis.scatter(fitted[a], fitted[b], s=12, color=SERIES[0])
-        axis.set(xlabel=a, ylabel=b)
-        for name, set_scale in ((a, axis.set_xscale), (b, axis.set_yscale)):
-            set_scale("log" if name in LOGARITHMIC else "linear")
+        axis.set(xlabel=a, ylabel=b, xscale=scale(a), yscale=scale(b))
     axes[0].legend(frameon=False)
     return pixels(figure)
 
@@ -117,15 +119,6 @@ def closest(columns: dict[str, np.ndarray]) -> list[tuple[str, str]]:
 
     couples = [c for c in itertools.combinations(columns, 2) if not c[0][:4] == c[1][:4] == "gain"]
     return sorted(couples, key=strength, reverse=True)[:3]
-
-
-def _histogram(axis, fitted, drawn, *, logarithmic):
-    both = np.concatenate([fitted, drawn])
-    low, high = np.quantile(both, [0.002, 0.998])
-    space = np.geomspace if logarithmic else np.linspace
-    edges = space(low, high, 31) if high > low else 31
-    _bars(axis, {"fitted": fitted, "drawn": drawn}, edges)
-    axis.set_xscale("log" if logarithmic else "linear")
 
 
 def _bars(axis, series: dict[str, np.ndarray], edges):

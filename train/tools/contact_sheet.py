@@ -31,8 +31,9 @@ Shown = tuple[str, np.ndarray, np.ndarray | None]
 def of_split(name: str, directory: str) -> Iterator[Shown]:
     """Every pair of a built set's split; photographs without a dark partner are darkened twice."""
     split = mixture.opened(name, "dev", directory)
-    for pair, low, truth in whole_pairs(split, draws=2):
-        yield pair, _eight_bit(low), _eight_bit(truth)
+    for pair, *images in whole_pairs(split, draws=2):
+        low, truth = (np.rint(255.0 * image).astype(np.uint8) for image in images)
+        yield pair, low, truth
 
 
 def of_folder(folder: Path) -> Iterator[Shown]:
@@ -41,23 +42,15 @@ def of_folder(folder: Path) -> Iterator[Shown]:
         yield path.stem, photo.read(path), None
 
 
-def _eight_bit(image: np.ndarray) -> np.ndarray:
-    return np.rint(255.0 * image).astype(np.uint8)
-
-
-def row(shown: Shown, weights: weight_files.Weights) -> list[np.ndarray]:
-    """The pictures of one photograph, as many as `TITLES`, or one less without a truth."""
-    _, low, truth = shown
-    images = [low, inference.enhance(low, weights, exposure=DIAL), inference.enhance(low, weights)]
-    return images if truth is None else [*images, truth]
-
-
 def pages(shown: Iterable[Shown], weights: weight_files.Weights, rows: int, height: int):
-    """Sheets of `rows` photographs each, uint8."""
+    """Sheets of `rows` photographs each, uint8; the last of `TITLES` only where there are truths."""
     shown = iter(shown)
-    while page := [(one[0], row(one, weights)) for one in itertools.islice(shown, rows)]:
-        names, images = zip(*page, strict=True)
-        yield contact_sheet(images, TITLES[: len(images[0])], names, height)
+    while page := list(itertools.islice(shown, rows)):
+        images = []
+        for _, low, truth in page:
+            restored = (inference.enhance(low, weights, exposure=dial) for dial in (DIAL, 1.0))
+            images.append([low, *restored, *([] if truth is None else [truth])])
+        yield contact_sheet(images, TITLES[: len(images[0])], [name for name, *_ in page], height)
 
 
 def options_of(argv: Sequence[str]):
@@ -91,8 +84,7 @@ def run(argv: Sequence[str]) -> None:
     sheets = [(name.replace("/", "-"), of_split(name, options.data_dir)) for name in options.data]
     sheets += [(folder.resolve().name, of_folder(folder)) for folder in options.photos]
     names = [name for name, _ in sheets]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
+    if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two of what is to be shown would be called {min(twice)}; rename one")
     try:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,11 @@ def read_json(path: Path, wanted: str) -> dict[str, Any]:
     return content
 
 
+def options_of_run(folder: Path) -> dict[str, Any]:
+    """The options that a finished run was trained with."""
+    return read_json(folder / "config.json", "a finished run folder's config.json")
+
+
 def settings(run: dict[str, Any], base: dict[str, Any], prefix: str = "") -> list[str]:
     """Options of a run that differ from its config, as they stand on the command line.
 
@@ -109,8 +114,7 @@ def calibrated_on(run: dict[str, Any]) -> dict[str, Any]:
 
 def trainings(folder: Path) -> list[Path]:
     """The run folders that led to a run, itself included, first to last."""
-    weights = read_json(folder / "config.json", "a finished run folder's config.json")["model"]
-    before = weights["weights"]
+    before = options_of_run(folder)["model"]["weights"]
     return [*(trainings(Path(before)) if before else []), folder]
 
 
@@ -121,7 +125,7 @@ def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str,
         raise InputError(f"--config needs one config for each of {names}, in that order")
     stages = []
     for folder, config in zip(folders, configs, strict=True):
-        run = read_json(folder / "config.json", "a finished run folder's config.json")
+        run = options_of_run(folder)
         base = json.loads(parse(["--config", config]).to_json_best_effort())
         command = ["python -m train.main", f"--config {config}", *settings(run, base)]
         shapes = mixture.shapes(ConfigDict(run))
@@ -151,21 +155,19 @@ def read_about(path: Path) -> dict[str, Any]:
 def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     """Everything that is known of a run's weights, JSON-able."""
     about, folders = read_about(options.about), trainings(options.run)
-    run = read_json(options.run / "config.json", "a finished run folder's config.json")
-    stages = stages_of(folders, options.config)
+    run = options_of_run(options.run)
     config = parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
     config.eval.max_pairs = 0
-    leaves = flatten_dict(weights.params).values()
     return {
         "name": options.name,
         "variant": weights.variant,
-        "parameters": sum(leaf.size for leaf in leaves),
+        "parameters": sum(leaf.size for leaf in flatten_dict(weights.params).values()),
         "stored": "float16",
         "pdn_jax": __version__,
         "date": datetime.date.today().isoformat(),
-        "training": stages,
+        "training": stages_of(folders, options.config),
         "data": trained_on(run, about, options.data_dir),
         "calibration": calibrated_on(run),
         "scores": scores_of(weights, config, options.data),

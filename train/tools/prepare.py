@@ -9,6 +9,7 @@ prints what the source holds: photographs per split, sizes, brightness, pairs th
 that are in two splits, and every file it left out and why.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -146,32 +147,26 @@ def prepare(options, console: Console) -> dict:
     from train.data.prepare import builders
     from train.data.prepare.plan import make_plan
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    columns += (TimeRemainingColumn(),)
+    shown = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+    with Progress(*shown, console=console, transient=True, disable=quiet) as bar:
 
         def build(staging: Path) -> Path:
             reading = bar.add_task("reading", total=len(source.records))
-            plan = make_plan(
-                options.kind,
-                options.source,
-                source,
-                seed=options.seed,
-                held_out=options.held_out,
-                advance=lambda: bar.advance(reading),
-            )
+            drawn = {"seed": options.seed, "held_out": options.held_out}
+            advance = functools.partial(bar.advance, reading)
+            plan = make_plan(options.kind, options.source, source, **drawn, advance=advance)
             plan["fingerprint"] = wanted
             writing = bar.add_task("writing", total=sum(map(len, plan["examples"].values())))
-            return builders.build(
-                lambda: builders.BUILDERS[options.kind](
-                    name=options.name,
-                    plan=plan,
-                    source=options.source,
-                    data_dir=staging,
-                    advance=lambda: bar.advance(writing),
-                )
-            )
+            made = {"name": options.name, "plan": plan, "source": options.source}
+            advance = functools.partial(bar.advance, writing)
+            builder = functools.partial(builders.BUILDERS[options.kind], **made, advance=advance)
+            return builders.build(lambda: builder(data_dir=staging))
 
         install(build, store.data_dir(options.data_dir), replace=options.rebuild)
     options.rebuild = False  # what another process has built meanwhile stays, and is said
@@ -213,12 +208,12 @@ def report(
         doubts = [f"{pair}: correlation {value}" for pair, value in plan["doubtful"]]
         title = "pairs whose edges disagree: not the same scene, moved, or all noise (kept)"
         lists = {title: doubts} | lists
+    plain = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
     for title, lines in lists.items():
         console.print(f"{title}: {len(lines) or 'none'}", highlight=False, style="bold")
         shown = lines if whole else lines[:most]
         for line in shown:
-            text = folders.printable(line)
-            console.print(f"  {text}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+            console.print(f"  {folders.printable(line)}", **plain)
         if shown and len(shown) < len(lines):
             console.print(f"  and {len(lines) - len(shown)} more; --all prints them")
     console.print(f"built in {plan['path']}", highlight=False, markup=False, soft_wrap=True)

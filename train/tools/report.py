@@ -138,12 +138,18 @@ def page(run: Run) -> str:
     """The whole page, HTML."""
     title = html.escape(run.folder.resolve().name)
     parts = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in run.unread)]
-    parts += [_facts(facts(run)), "<h2>Curves</h2>", _curves(run.rows)]
+    shown = (
+        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
+        for k, v in facts(run).items()
+    )
+    parts += [f"<dl>{''.join(shown)}</dl>", "<h2>Curves</h2>", _curves(run.rows)]
     parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
     parts += [_scores(name, table) for name, table in run.tables.items()]
     if not run.tables:
         parts.append("<p>The table of scores is written when the run ends.</p>")
-    parts += ["<h2>Options</h2>", _options(run.options)]
+    options = _table(["option", "value"], [[k, str(v)] for k, v in run.options.items()])
+    options = f"<details><summary>{len(run.options)} options</summary>{options}</details>"
+    parts += ["<h2>Options</h2>", options]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -151,13 +157,6 @@ def page(run: Run) -> str:
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
-
-
-def _facts(shown: dict[str, str]) -> str:
-    cells = [
-        f"<div><dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd></div>" for a, b in shown.items()
-    ]
-    return f"<dl>{''.join(cells)}</dl>"
 
 
 def _curves(logged: Sequence[metrics.Row]) -> str:
@@ -183,18 +182,17 @@ def _picture(picture: Image.Image | None) -> str:
 
 def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
     """The means with their intervals, and every photograph folded away."""
+    summary = ("mean", "interval low", "interval high")
     columns = [c for c in table[0] if c not in ("method", "photograph", "scene")]
     cells = {(row["method"], row["photograph"]): row for row in table}
     means = []
     for method in dict.fromkeys(row["method"] for row in table):
-        mean, low, high = (
-            cells.get((method, part), {}) for part in ("mean", "interval low", "interval high")
-        )
-        means.append([method, *(_interval(mean, low, high, column) for column in columns)])
+        parts = [cells.get((method, part), {}) for part in summary]
+        means.append([method, *(_interval(*parts, column) for column in columns)])
     each = [
         [f"{row['method']}: {row['photograph']}", *(_number(row[column]) for column in columns)]
         for row in table
-        if row["photograph"] not in ("mean", "interval low", "interval high")
+        if row["photograph"] not in summary
     ]
     heads = [column.replace("_", "-") for column in columns]
     return (
@@ -221,19 +219,12 @@ def _number(text: str | None) -> str:
         return text or ""
 
 
-def _options(options: dict[str, Any]) -> str:
-    body = _table(["option", "value"], [[name, str(value)] for name, value in options.items()])
-    return f"<details><summary>{len(options)} options</summary>{body}</details>"
-
-
 def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
-    lines = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        '<div class="wide"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
+    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body)
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _data(kind: str, content: bytes) -> str:

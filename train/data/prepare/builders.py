@@ -9,7 +9,6 @@ Every record has a `name`. Files are kept as they were encoded where any reader 
 pixels in them, as 8-bit sRGB PNG otherwise.
 """
 
-import abc
 import contextlib
 import errno
 import hashlib
@@ -19,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -26,17 +26,16 @@ from PIL import Image as PILImage
 
 from pdn_jax import photo
 from pdn_jax.types import InputError
-
-VERSION = "1.0.0"
+from train.data.store import VERSION
 
 PACKAGED = {
-    "astronaut": ("skimage", "data/astronaut.png"),
-    "chelsea": ("skimage", "data/chelsea.png"),
-    "china": ("sklearn", "datasets/images/china.jpg"),
-    "coffee": ("skimage", "data/coffee.png"),
-    "flower": ("sklearn", "datasets/images/flower.jpg"),
-    "motorcycle": ("skimage", "data/motorcycle_left.png"),
-    "rocket": ("skimage", "data/rocket.jpg"),
+    "astronaut": "skimage/data/astronaut.png",
+    "chelsea": "skimage/data/chelsea.png",
+    "china": "sklearn/datasets/images/china.jpg",
+    "coffee": "skimage/data/coffee.png",
+    "flower": "sklearn/datasets/images/flower.jpg",
+    "motorcycle": "skimage/data/motorcycle_left.png",
+    "rocket": "skimage/data/rocket.jpg",
 }
 """Colour photographs that scikit-image and scikit-learn carry in their wheels: nothing is downloaded."""
 
@@ -45,19 +44,15 @@ PACKAGED_DEV = ("coffee", "flower")
 
 
 class _Surveyed(tfds.core.GeneratorBasedBuilder):
-    """A data set of one source, by the plan that `survey` made of it."""
+    """A data set of one source, by the plan that `survey` made of it.
+
+    FIELDS: what a record holds besides its name. records(example): those of one example of the plan.
+    """
 
     VERSION = tfds.core.Version(VERSION)
+    FIELDS: ClassVar[dict[str, tfds.features.FeatureConnector]]
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        plan: dict,
-        source: Path | None,
-        data_dir: Path,
-        advance: Callable[[], None] = lambda: None,
-    ):
+    def __init__(self, *, name: str, plan: dict, source: Path | None, data_dir: Path, advance=None):
         self.plan, self.source, self.advance = plan, source, advance
         config = tfds.core.BuilderConfig(name=name)
         super().__init__(data_dir=data_dir, config=config, file_format="array_record")
@@ -66,7 +61,7 @@ class _Surveyed(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **self.fields()}),
+            features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **self.FIELDS}),
             metadata=tfds.core.MetadataDict(self.plan),
             disable_shuffling=True,  # records stand as the plan lists them
         )
@@ -80,15 +75,8 @@ class _Surveyed(tfds.core.GeneratorBasedBuilder):
             for record in self.records(example):
                 yield place, record
                 place += 1
-            self.advance()
-
-    @abc.abstractmethod
-    def fields(self) -> dict[str, tfds.features.FeatureConnector]:
-        """What a record holds besides its name."""
-
-    @abc.abstractmethod
-    def records(self, example: dict) -> Iterator[dict]:
-        """The records of one example of the plan."""
+            if self.advance:
+                self.advance()
 
     def encoded(self, frame: dict) -> bytes:
         """A surveyed file's bytes, or a PNG of it; raises InputError where it has changed since."""
@@ -109,9 +97,7 @@ class _Surveyed(tfds.core.GeneratorBasedBuilder):
 class PairedLowLight(_Surveyed):
     """Pairs of a dark and a well-exposed photograph of one scene."""
 
-    def fields(self) -> dict[str, tfds.features.FeatureConnector]:
-        """Both photographs."""
-        return {"low": tfds.features.Image(), "normal": tfds.features.Image()}
+    FIELDS: ClassVar = {"low": tfds.features.Image(), "normal": tfds.features.Image()}
 
     def records(self, example: dict) -> Iterator[dict]:
         """One record: both photographs."""
@@ -122,13 +108,11 @@ class PairedLowLight(_Surveyed):
 class ExposureBrackets(_Surveyed):
     """Scenes in several exposures; a scene's last frame is its best exposed."""
 
-    def fields(self) -> dict[str, tfds.features.FeatureConnector]:
-        """A frame, its scene and its place in it."""
-        return {
-            "scene": tfds.features.Text(),
-            "exposure": tfds.features.Scalar(np.int64),
-            "image": tfds.features.Image(),
-        }
+    FIELDS: ClassVar = {
+        "scene": tfds.features.Text(),
+        "exposure": tfds.features.Scalar(np.int64),
+        "image": tfds.features.Image(),
+    }
 
     def records(self, example: dict) -> Iterator[dict]:
         """A record per frame, darkest first; `exposure` counts them."""
@@ -144,9 +128,7 @@ class ExposureBrackets(_Surveyed):
 class Photos(_Surveyed):
     """Well-exposed photographs."""
 
-    def fields(self) -> dict[str, tfds.features.FeatureConnector]:
-        """The photograph."""
-        return {"image": tfds.features.Image()}
+    FIELDS: ClassVar = {"image": tfds.features.Image()}
 
     def records(self, example: dict) -> Iterator[dict]:
         """One record: the photograph."""
@@ -173,11 +155,11 @@ def packaged_file(name: str) -> bytes:
 def packaged_plan() -> dict:
     """As `survey` would plan them: `PACKAGED_DEV` held out."""
     examples: dict[str, list[dict]] = {"train": [], "dev": []}
-    for name, (package, path) in PACKAGED.items():
-        data = packaged_file(f"{package}/{path}")
+    for name, file in PACKAGED.items():
+        data = packaged_file(file)
         image = photo.decode(data, name)
         frame = {
-            "file": f"{package}/{path}",
+            "file": file,
             "width": image.shape[1],
             "height": image.shape[0],
             "mean": float(image.mean()),

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from train.data.prepare.image_stats import Facts, Surveyed
 
@@ -14,13 +16,8 @@ Of 1559 frames of 235 scenes, dark ones included, all that differ less showed th
 """
 
 
-def looks_alike(a: str, b: str) -> bool:
-    """Whether two perceptual hashes, in hexadecimal, are those of one picture."""
-    return bool(a and b) and (int(a, 16) ^ int(b, 16)).bit_count() <= ALIKE
-
-
 def alike(looks: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Every two different perceptual hashes of these that are those of one picture."""
+    """Every two different perceptual hashes of these, in hexadecimal, that are of one picture."""
     names = sorted(set(looks) - {""})
     bits = np.array([int(look, 16) for look in names], np.uint64)
     for place, look in enumerate(names):
@@ -33,22 +30,18 @@ def scene_groups(examples: list[Surveyed]) -> list[int]:
 
     Of flat photographs, such as all black ones, none is taken for another.
     """
-    parent: dict = {}
-
-    def root(thing):
-        while parent.setdefault(thing, thing) != thing:
-            parent[thing] = thing = parent[parent[thing]]
-        return thing
-
+    looks = [frame.look for example in examples for frame in example.frames]
+    links: list[tuple] = [(("look", a), ("look", b)) for a, b in alike(looks)]
     for place, example in enumerate(examples):
-        marks = [("scene", example.record.scene)] if example.record.scene else []
-        marks += [("look", frame.look) for frame in example.frames if frame.look]
-        for mark in marks:
-            parent[root(mark)] = root(place)
-    for a, b in alike(frame.look for example in examples for frame in example.frames):
-        parent[root(("look", a))] = root(("look", b))
+        marks = [("scene", example.record.scene), *(("look", f.look) for f in example.frames)]
+        links += [(place, mark) for mark in marks if mark[1]]
+    things = dict.fromkeys(itertools.chain(range(len(examples)), *links))
+    number = {thing: place for place, thing in enumerate(things)}
+    ends = np.array([[number[thing] for thing in link] for link in links], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), tuple(ends)), (len(number), len(number)))
+    _, groups = connected_components(graph, directed=False)
     first: dict = {}
-    return [first.setdefault(root(place), place) for place in range(len(examples))]
+    return [first.setdefault(group, place) for place, group in enumerate(groups[: len(examples)])]
 
 
 def draw_splits(groups: list[int], *, seed: int, held_out: float) -> list[str]:

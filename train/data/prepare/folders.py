@@ -70,7 +70,7 @@ def walk(source: Path) -> Tree:
 
 def _fault(path: Path, is_folder: bool) -> str:
     """Why a path cannot be used, '' for nothing."""
-    if not is_text(path.name):
+    if any(category(character) == "Cs" for character in path.name):
         return "its name is not UTF-8: rename it"
     if is_folder:
         circle = path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
@@ -94,11 +94,6 @@ def photos(source: Path, files: Sequence[Path]) -> tuple[list[Path], list[Refuse
 def relative(source: Path, path: Path) -> str:
     """The path from the source on, fit to be printed."""
     return printable(path.relative_to(source).as_posix())
-
-
-def is_text(name: str) -> bool:
-    """Whether a name from the disk is UTF-8, so that it can be kept and printed."""
-    return not any(0xD800 <= ord(c) < 0xE000 for c in name)
 
 
 def printable(text: str) -> str:

@@ -95,6 +95,11 @@ def _match(source: Path, lows: list[Path], normals: list[Path], files: dict[Path
     """Records of the folders that stand side by side; the truths are those of the first of `normals`."""
     normal, parent = normals[0], normals[0].parent.relative_to(source)
     records, refused, lone = [], [], set(files[normal])
+
+    def without(path: Path, here: Path, there: Path) -> Refused:
+        reason = no_partner(path, here, files[there], there)
+        return Refused(relative(source, path), f"{reason} in {relative(source, there)}")
+
     for other in normals[1:]:
         reason = f"not read: the truths are those in {relative(source, normal)}"
         refused += [Refused(relative(source, path), reason) for path in files[other]]
@@ -112,13 +117,8 @@ def _match(source: Path, lows: list[Path], normals: list[Path], files: dict[Path
                 )
             )
         lone -= {bright for bright, _ in pairs.values()}
-        for path in [path for path in files[low] if path not in pairs]:
-            reason = f"{no_partner(path, low, files[normal], normal)} in {relative(source, normal)}"
-            refused.append(Refused(relative(source, path), reason))
-    for path in sorted(lone, key=natural):
-        reason = no_partner(path, normal, files[lows[0]], lows[0])
-        reason = f"{reason} in {relative(source, lows[0])}"
-        refused.append(Refused(relative(source, path), reason))
+        refused += [without(path, low, normal) for path in files[low] if path not in pairs]
+    refused += [without(path, normal, lows[0]) for path in sorted(lone, key=natural)]
     return records, refused
 
 
@@ -183,9 +183,9 @@ def _scenes(source: Path, splits: Path | None) -> Listing:
             scenes.setdefault(path.parent, []).append(path)
     records = []
     for folder, its in scenes.items():
-        parts = folder.relative_to(source).parts
-        scene = "/".join(parts)
-        records.append(Record(scene, scene, split_of(parts[:-1]), tuple(its)))
+        scene = folder.relative_to(source)
+        split = split_of(scene.parent.parts)
+        records.append(Record(scene.as_posix(), scene.as_posix(), split, tuple(its)))
     return Listing(tuple(records), (*tree.refused, *refused), tuple(files))
 
 
@@ -208,12 +208,8 @@ def _with_splits(listing: Listing, table: Path) -> Listing:
     records = tuple(r._replace(split=splits.get(r.scene) or "train") for r in listing.records)
     unsaid = sum(not splits.get(record.scene) for record in records)
     said = f"{unsaid} scenes to which {table.name} gives no split are in train"
-    return Listing(
-        records,
-        (*listing.refused, *unknown),
-        (*listing.files, table),
-        (*listing.notes, *([said] if unsaid else [])),
-    )
+    notes = (*listing.notes, *([said] if unsaid else []))
+    return Listing(records, (*listing.refused, *unknown), (*listing.files, table), notes)
 
 
 # --- photographs ---------------------------------------------------------------------------------
@@ -225,8 +221,8 @@ def photos(source: Path) -> Listing:
     paths, refused = folders.photos(source, tree.files)
     records = []
     for path in paths:
-        *above, name = path.relative_to(source).parts
-        records.append(Record("/".join((*above, name)), "", split_of(above), (path,)))
+        name = path.relative_to(source)
+        records.append(Record(name.as_posix(), "", split_of(name.parent.parts), (path,)))
     return Listing(tuple(records), (*tree.refused, *refused), tree.files)
 
 
