@@ -6,7 +6,6 @@ was asked wrongly.
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -254,12 +253,14 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) ->
 
 def _tracked(results: Iterator, count: int) -> Iterable:
     """With a progress bar where there is a terminal and more than one photograph."""
-    if count == 1 or not sys.stderr.isatty():
+    if count == 1:  # nor is the library loaded
         return results
     from rich.console import Console
     from rich.progress import track
 
-    return track(results, "photos", total=count, console=Console(stderr=True))
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(results, "photos", total=count, console=console, disable=hidden)
 
 
 def _weight(job: "Job") -> int:

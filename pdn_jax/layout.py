@@ -278,11 +278,11 @@ def part(photo: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         That part; a view where nothing is mirrored.
     """
     height, width = photo.shape[:2]
-    inner = photo[rows.start : min(rows.stop, height), columns.start : min(columns.stop, width)]
-    more = (max(rows.stop - height, 0), max(columns.stop - width, 0))
-    if not any(more):
-        return inner
-    return np.pad(inner, ((0, more[0]), (0, more[1]), (0, 0)), mode="symmetric")
+    if rows.stop <= height and columns.stop <= width:
+        return photo[rows, columns]
+    sides = ((rows, height), (columns, width))
+    mirrored = ([min(i, 2 * n - 1 - i) for i in range(span.start, span.stop)] for span, n in sides)
+    return photo[np.ix_(*mirrored)]
 
 
 def filled(values: np.ndarray, shape: tuple[int, int], mode: str = "constant") -> np.ndarray:

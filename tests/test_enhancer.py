@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdn_jax import Enhancer, cache, dial, enhancer, executable, layout, programs
+from pdn_jax import Enhancer, cache, dial, enhancement, enhancer, executable, layout, programs
+from pdn_jax.export import formats
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError
 from pdn_jax.weights import Weights, load
@@ -84,25 +85,43 @@ def test_any_size_is_what_the_network_gives(name, size, dials):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(16, 201, 37))
-def test_every_size_along_a_diagonal(first):
-    """From 16 to 200, height one way and width the other, so that all remainders of 8 meet."""
-    module = ProgressiveDualNetwork(**NETWORKS["tiny"])
-    dials = DIALS[2]
+def test_every_size_along_a_diagonal():
+    """From 16 to 200, height one way and width the other, so that all remainders of 8 meet.
 
-    def both(params, low):
-        output = module.apply(params, low)
-        dialled = dial.dial(output, dials["exposure"], dials["denoise"])
-        return jnp.clip(output.restored, 0.0, 1.0), jnp.clip(dialled, 0.0, 1.0)
-
-    compiled = jax.jit(both, compiler_options={"xla_backend_optimization_level": 0})
-    for side in range(first, first + 37):
+    Against the exported network, which takes any size without being compiled for it and is held
+    against the plain one in test_export.py. Dials see the mean of the path, which that file takes over
+    the photograph as it was padded: so with them the sides are multiples of 8.
+    """
+    restore = formats.program("onnx", formats.written(weights("tiny"), "onnx"))
+    for side in range(16, 201):
         photo = photograph(side, 216 - side)
-        results = compiled(weights("tiny").params, photo[None])
-        for wanted, given in zip(results, ({}, dials), strict=True):
-            result = made("tiny")(photo, **given)
-            np.testing.assert_allclose(result, wanted[0], atol=1e-5, err_msg=side)
-    compiled.clear_cache()  # a process may hold 65,530 maps of memory; each program takes some 200
+        more = [(0, -length % 8) for length in photo.shape[:2]]
+        padded = np.pad(photo, (*more, (0, 0)), mode="symmetric")
+        wanted = restore(padded, 1.0, 1.0)[:side, : 216 - side]
+        np.testing.assert_allclose(made("tiny")(photo), wanted, atol=1e-5, err_msg=side)
+        if side % 8 == 0:
+            result = made("tiny")(photo, **DIALS[2])
+            wanted = restore(photo, DIALS[2]["exposure"], DIALS[2]["denoise"])
+            np.testing.assert_allclose(result, wanted, atol=1e-5, err_msg=side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [50, 83, 100, 141])
+def test_sizes_that_do_not_divide_with_dials(side):
+    photo = photograph(side, 216 - side)
+    wanted = plain("tiny", photo, **DIALS[2])
+    np.testing.assert_allclose(made("tiny")(photo, **DIALS[2]), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1537, 20), (263, 20)])
+def test_what_is_seen_is_mirrored_across_strips(size):
+    """Fewer rows than 8 in the last strip of 256: what is mirrored beyond it lies in the strip before."""
+    photo = photograph(*size)
+    small, texture = layout.observe(photo, "both")
+    padded = np.pad(photo, (*((0, -length % 8) for length in size), (0, 0)), mode="symmetric")
+    wanted = enhancement.observe(jnp.asarray(padded)[None], "both")
+    np.testing.assert_allclose(small, wanted[0][0], atol=1e-6)
+    np.testing.assert_allclose(texture, wanted[1][0], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def test_shapes_that_are_no_photo(function, shape):
     assert str(list(shape)) in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.uint16, bool, complex])
+@pytest.mark.parametrize("dtype", [np.int32, bool, complex])
 def test_dtypes_that_are_no_photo(dtype):
     with pytest.raises(ValueError, match=f"got {np.dtype(dtype)}"):
         inference.enhance(np.zeros((32, 32, 3), dtype), tiny())

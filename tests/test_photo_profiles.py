@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from pdn_jax.photos import colour, icc, png, presence, writer
 from pdn_jax.photos.reader import from_bytes
+from pdn_jax.photos.record import to_dtype, to_float
 from pdn_jax.photos.srgb import srgb
 from pdn_jax.types import InputError
 
@@ -72,7 +73,8 @@ def test_a_brightened_photograph_keeps_its_saturation():
     photo = photo_of(np.full((32, 32, 3), (40, 120, 10), np.uint8), space=colour.adobe_rgb())
 
     def doubled(low, there):
-        return colour.encoded(2 * colour.linear(low)).astype(np.float32)
+        twice = colour.encoded(2 * colour.linear(to_float(low))).astype(np.float32)
+        return to_dtype(twice, low.dtype)
 
     gamma = 2 + 51 / 256
     expected = 255 * (2 * (np.array([40, 120, 10]) / 255) ** gamma) ** (1 / gamma)
