@@ -219,6 +219,11 @@ def test_processes_share_a_batch(built):
     assert sorted(np.concatenate([mixture.places(4, (w, 2)) for w in range(2)])) == [0, 1, 2, 3]
 
 
+def test_a_batch_that_does_not_divide_is_refused(built):
+    with pytest.raises(InputError, match=r"batch_size=4 does not divide among 3 processes"):
+        make(built, process=(0, 3))
+
+
 def test_an_image_smaller_than_the_crop_is_named(built):
     with pytest.raises(InputError, match=r"in data set pairs is 80×64 .*crop_size=72"):
         make(built, taken=CROPS._replace(size=72))

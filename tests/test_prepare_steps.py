@@ -1,7 +1,9 @@
 """What a source holds, what its photographs are, which split they go to, where a set is found."""
 
 import errno
+import fcntl
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -10,7 +12,6 @@ from PIL import Image
 
 from pdn_jax import photo
 from pdn_jax.types import InputError
-from train import locks
 from train.data import store
 from train.data.prepare import duplicates, folders, image_stats, install, listing, survey, tables
 from train.data.prepare.plan import DISAGREE, make_plan
@@ -654,6 +655,21 @@ def test_what_another_process_built_meanwhile_is_only_replaced_when_asked(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_an_older_set_comes_back_where_the_newer_did_not_get_there(tmp_path, monkeypatch):
+    install.install(fake("one"), tmp_path)
+    move = install._move
+
+    def stopped(here, there, place):
+        if here != tmp_path and there == tmp_path and here.name != install.OLDER:
+            raise OSError(5, "broken")
+        move(here, there, place)
+
+    monkeypatch.setattr(install, "_move", stopped)
+    with pytest.raises(InputError, match="broken"):
+        install.install(fake("two"), tmp_path, replace=True)
+    assert store.plan("mine", tmp_path)["said"] == "one"
+
+
 def test_staging_of_a_living_build_stays_and_of_a_dead_one_goes(tmp_path):
     def build(staging):
         (tmp_path / f"{install.STAGING}dead").mkdir()
@@ -668,8 +684,14 @@ def no_locks(*_):
     raise OSError(errno.ENOLCK, "No locks available")
 
 
-def test_without_file_locks_it_is_said_and_nothing_is_removed(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+@pytest.mark.parametrize("missing", ["in the system", "on the disk"])
+def test_without_file_locks_it_is_said_and_nothing_is_removed(
+    tmp_path, monkeypatch, caplog, missing
+):
+    if missing == "in the system":
+        monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    else:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
     left = tmp_path / f"{install.STAGING}of another process"
     left.mkdir()
     install.install(fake("one"), tmp_path)

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 from configs import debug
 from pdn_jax.files import DRAFT
 from pdn_jax.types import InputError
-from train import locks, run_dir
+from train import run_dir
 
 
 def split(*digests, name="lol"):
@@ -123,11 +125,15 @@ def test_a_run_without_numbers_has_nothing_to_keep(config, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_where_a_disk_knows_no_locks_nothing_is_held(tmp_path, monkeypatch):
+@pytest.mark.parametrize("missing", ["in the system", "on the disk"])
+def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch, missing):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    if missing == "in the system":
+        monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    else:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
     with run_dir.held(tmp_path), run_dir.held(tmp_path):
         pass
 

@@ -175,6 +175,8 @@ def leave(error: BaseException, met: bool) -> NoReturn:
     with contextlib.suppress(OSError):  # nobody reads any more
         try:
             code = explained(fail)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
         except BaseException:
             traceback.print_exc()
             print(

@@ -1,7 +1,6 @@
 """A folder held by one process at a time."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,15 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a folder, until the context or the process ends; False where its disk knows no locks.
+    """Hold a folder, until the context or the process ends; False where system or disk know no locks.
 
     Raises BlockingIOError where another process holds it, unless this is to `wait`.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -103,7 +103,10 @@ def _has_not_begun(run_dir: Path) -> bool:
 
 
 def held(run_dir: Path) -> contextlib.ExitStack:
-    """Hold a run folder until this is closed; raises InputError where another training does."""
+    """Hold a run folder until this is closed; raises InputError where another training does.
+
+    Where system or disk know no locks nothing is held.
+    """
     until = contextlib.ExitStack()
     try:
         until.enter_context(locked(run_dir, wait=False))
@@ -143,7 +146,14 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
     if jax.process_count() == 1:
         return
     sign = run_dir / distributed.broadcast_json(f".met-{secrets.token_hex(8)}")
-    distributed.first(sign.touch)
+
+    def put():
+        try:
+            sign.touch()
+        except OSError as error:
+            raise InputError(f"{sign} cannot be written ({error.strerror})") from error
+
+    distributed.first(put)
     try:
         with distributed.same_outcome():
             until = time.monotonic() + seconds

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,8 @@ SHAPES = {
     "read_noise": (),
 }
 """Field of `Physics` -> its shape for one pair."""
+
+POSITIVE = ("exposure", "gains", "gamma")
 
 
 class Fit(NamedTuple):
@@ -102,9 +105,17 @@ def load_calibration(path: str | Path) -> tuple[Calibration, dict[str, Physics]]
 
 
 def _fit(pair: dict) -> Fit:
-    """One entry of the file; raises KeyError, TypeError or ValueError for no sound θ."""
-    numbers = {name: np.reshape(pair["physics"][name], shape) for name, shape in SHAPES.items()}
-    if not all(np.isfinite(x).all() for x in numbers.values()):
-        raise ValueError(f"θ of {pair['name']} is not finite")
-    physics = Physics(**{name: jnp.asarray(x, jnp.float32) for name, x in numbers.items()})
-    return Fit(pair["name"], physics, dict(pair["evidence"]), pair["reason"])
+    """One entry of the file, checked; raises KeyError, TypeError or ValueError that say what is wrong."""
+    name, reason = pair["name"], pair["reason"]
+    if not isinstance(name, str) or not isinstance(reason, str):
+        raise TypeError("name and reason must be text")
+    values = {}
+    for field, shape in SHAPES.items():
+        value = np.asarray(pair["physics"][field], np.float32)
+        if value.shape != shape or not np.isfinite(value).all():
+            raise ValueError(f"{field} of {name} is not {math.prod(shape)} finite numbers")
+        if (value <= 0).any() if field in POSITIVE else (value < 0).any() and "noise" in field:
+            raise ValueError(f"{field} of {name} is too small")
+        values[field] = value
+    physics = Physics(**{field: jnp.asarray(value) for field, value in values.items()})
+    return Fit(name, physics, dict(pair["evidence"]), reason)

@@ -201,9 +201,14 @@ def batches(
     """An endless random-access data set: element `step` is a dict of uint8 crops [n, …] of `items`.
 
     process is (which, of how many): each reads its own share of every batch (see `places`). Raises
-    InputError for an image smaller than the crop.
+    InputError for an image smaller than the crop, or a batch that does not divide.
     """
     which, count = process
+    if batch_size % count:
+        raise InputError(
+            f"train.batch_size={batch_size} does not divide among {count} processes; "
+            f"use a multiple of {count}"
+        )
     for split in splits:
         crops.check_sizes(split, taken.size)
     return (

@@ -1,7 +1,7 @@
 """Data sets are built in a staging folder, then moved whole into their place.
 
 The process that builds holds its staging folder locked, so that another can tell what a killed
-build has left. Where the disk knows no locks, nothing of that kind is removed.
+build has left. Where the system or the disk knows no locks, nothing of that kind is removed.
 """
 
 import contextlib
@@ -15,29 +15,28 @@ from pdn_jax.types import InputError
 from train.data.store import find
 from train.locks import locked
 
-STAGING = ".building-"
+STAGING, OLDER = ".building-", "older"
 
 
 def install(build: Callable[[Path], Path], root: Path, *, replace: bool = False) -> Path:
     """Build in a staging folder, then move the whole data set into its place; the place.
 
-    build(staging) -> the data set's folder under staging. Whatever fails on its way leaves what was
-    there before, and no half data set under its name. Where another process has put a data set of
-    that name there meanwhile, that one stays, unless `replace`.
+    build(staging) -> the data set's folder under staging. Whatever stops this on its way leaves
+    what was there before, and no half data set under its name. Where another process has put a
+    data set of that name there meanwhile, that one stays, unless `replace`.
     """
     try:
         with contextlib.ExitStack() as until:
             staging = _staging(root, until)
-            until.callback(shutil.rmtree, staging, ignore_errors=True)
+            until.callback(_clear, root, staging)
             place = build(staging).relative_to(staging)
             with locked(root):
                 there = find(place.parent.name, root)
                 if there and not replace:
                     return there
-                (root / place).parent.mkdir(parents=True, exist_ok=True)
                 if (root / place).exists():
-                    (root / place).rename(staging / "older")
-                (staging / place).rename(root / place)
+                    _move(root, staging / OLDER, place)
+                _move(staging, root, place)
     except OSError as error:
         raise InputError(
             f"{root} cannot be written ({error.strerror or error}); make room, "
@@ -65,4 +64,23 @@ def clear_staging(root: Path) -> None:
     for folder in root.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError), locked(folder, wait=False) as is_held:
             if is_held:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(root, folder)
+
+
+def _clear(root: Path, staging: Path) -> None:
+    with contextlib.suppress(OSError), locked(root):
+        _remove(root, staging)
+
+
+def _remove(root: Path, staging: Path) -> None:
+    """Remove a staging folder; an older data set goes back where the newer did not get there."""
+    for older in staging.glob(f"{OLDER}/*/*/*"):
+        place = older.relative_to(staging / OLDER)
+        if not (root / place).exists():
+            _move(staging / OLDER, root, place)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move(here: Path, there: Path, place: Path) -> None:
+    (there / place).parent.mkdir(parents=True, exist_ok=True)
+    (here / place).replace(there / place)
