@@ -1,14 +1,11 @@
 """The `export` command: a network as one file for other runtimes."""
 
 import argparse
-import os
 from pathlib import Path
 
 from pdn_jax import files
 from pdn_jax.errors import InputError
-
-FORMATS = ("onnx", "stablehlo")
-"""As `export.formats` has them, which takes long to import."""
+from pdn_jax.export import FORMATS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: for arguments that cannot be, a missing package, or a file that disagrees.
     """
-    check_target(arguments.output, arguments.overwrite)
+    files.check_target(arguments.output, arguments.overwrite)
     from pdn_jax import weights
     from pdn_jax.export import formats
 
@@ -59,24 +56,3 @@ def run(arguments: argparse.Namespace) -> int:
         f"differs from JAX by at most {255 * apart:.1g}/255"
     )
     return 0
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Find out before the work is done whether a file can be written.
-
-    Args:
-        path: the file.
-        overwrite: whether one that is there may be replaced.
-
-    Raises:
-        InputError: for a missing or unwritable folder, a folder in the file's place, or a file that
-            is there already and may not be replaced.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file name")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")

@@ -4,15 +4,45 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from pdn_jax.errors import InputError
 
 DRAFT = ".pdn-"
 """What the names of files begin with that are not whole yet; 17 characters in all."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk answers that has no room left."""
+
+
+def check_target(
+    path: str | Path, overwrite: bool = False, extensions: Collection[str] = ()
+) -> None:
+    """Find out before the work is done whether a file can be written.
+
+    Args:
+        path: the file.
+        overwrite: whether one that is there may be replaced.
+        extensions: what its name may end in, small letters; none for anything.
+
+    Raises:
+        InputError: for another extension, a missing or unwritable folder, a folder in the file's
+            place, or a file that is there already and may not be replaced.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file name")
+    if extensions and path.suffix.lower() not in extensions:
+        known = " ".join(extensions)
+        raise InputError(f"cannot write {path}: its extension must be one of {known}")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
 
 
 @contextlib.contextmanager

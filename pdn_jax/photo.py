@@ -7,12 +7,12 @@ or a path is an `InputError` that names it. What is behind it all is in `photos`
 """
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pdn_jax import files
 from pdn_jax.errors import InputError
 from pdn_jax.photos import reader, walk, writer
 from pdn_jax.photos.exposure import is_dark as is_dark
@@ -43,8 +43,6 @@ from pdn_jax.photos.writer import encoded as encoded
 from pdn_jax.photos.writer import save as save
 
 __all__ = ["open"]  # which is Python's own name otherwise
-
-Pair = tuple[Path, Path]
 
 WRITERS = {
     ".png": {"format": "PNG", "compress_level": 4},
@@ -109,17 +107,7 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
         InputError: for an unknown extension, a missing or unwritable folder, a folder in the file's
             place, or a file that is there already and may not be replaced.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file name")
-    if path.suffix.lower() not in WRITERS:
-        raise InputError(f"cannot write {path}: its extension must be one of {' '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
+    files.check_target(path, overwrite, WRITERS)
 
 
 # --- folders and pairs -----------------------------------------------------------------------
@@ -147,35 +135,6 @@ def images_in(folder: str | Path) -> list[Path]:
     )
     if not paths:
         raise InputError(f"{folder} holds no photos: expected files named {' '.join(EXTENSIONS)}")
-    return paths
-
-
-def pairs_in(low: str | Path, normal: str | Path) -> list[Pair]:
-    """Photos of two folders matched by name, extension and case aside.
-
-    Args:
-        low: the folder of dark photos.
-        normal: the folder of their well-exposed partners.
-
-    Returns:
-        [(low, normal), …] in the order of the names.
-
-    Raises:
-        InputError: for a photo without a partner, or two of the same name in a folder.
-    """
-    lows, normals = _by_stem(low), _by_stem(normal)
-    for here, there, folder in ((lows, normals, normal), (normals, lows, low)):
-        for stem in sorted(here.keys() - there.keys()):
-            raise InputError(f"{here[stem]} has no partner of that name in {folder}")
-    return [(lows[stem], normals[stem]) for stem in lows]
-
-
-def _by_stem(folder: str | Path) -> dict[str, Path]:
-    paths = {}
-    for path in images_in(folder):
-        other = paths.setdefault(path.stem.casefold(), path)
-        if other != path:
-            raise InputError(f"{other} and {path} have the same name: keep one of them")
     return paths
 
 

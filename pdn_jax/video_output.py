@@ -1,13 +1,13 @@
 """Films out, through PyAV: pictures encoded, sound and subtitles copied, tags and times kept."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pdn_jax import files
 from pdn_jax.errors import InputError
 from pdn_jax.video_input import SAMPLING, Film, pyav, said
 from pdn_jax.ycbcr import Coding
@@ -39,21 +39,7 @@ def check_target(path: str | Path, overwrite: bool = False) -> None:
     Raises:
         InputError: where it cannot.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a file name")
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"cannot write {path}: a film's extension must be one of {_written()}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
-
-
-def _written() -> str:
-    return " ".join(FORMATS)
+    files.check_target(path, overwrite, FORMATS)
 
 
 def written_coding(film: Film, target: Path) -> tuple[Coding, str, str]:

@@ -291,7 +291,6 @@ def test_a_file_that_agrees_is_written(place, capsys, monkeypatch):
     assert run() == 0
     assert "at most 0.5/255" in capsys.readouterr().out
     assert Path("new.file").stat().st_size > 1000
-    assert export_command.FORMATS == formats.FORMATS
 
 
 def test_a_size_left_open_is_none():

@@ -253,26 +253,6 @@ def test_folders_without_photos(tmp_path):
     assert "not a folder" in refused(photo.images_in, tmp_path / "no")
 
 
-def test_pairs_match_by_stem(folders):
-    low, normal = folders
-    found = [(a.name, b.name) for a, b in photo.pairs_in(low, normal)]
-    assert found == [("A.PNG", "a.jpg"), ("B.PNG", "b.jpg")]
-    assert photo.read_pair(*photo.pairs_in(low, normal)[0])[1].shape == (40, 64, 3)
-
-
-@pytest.mark.parametrize("side", [0, 1])
-def test_photos_without_a_partner(folders, side):
-    extra = stored(folders[side] / "c.png", smooth())
-    message = refused(photo.pairs_in, *folders, names=[extra, folders[1 - side]])
-    assert "no partner" in message
-
-
-@pytest.mark.parametrize("side", [0, 1])
-def test_two_of_the_same_name(folders, side):
-    extra = stored(folders[side] / "a.webp", smooth())
-    assert "same name" in refused(photo.pairs_in, *folders, names=[extra])
-
-
 def test_pairs_of_unequal_size(tmp_path):
     low, normal = stored(tmp_path / "a.png", smooth()), stored(tmp_path / "b.png", COLOUR)
     refused(photo.read_pair, low, normal, names=[low, normal, "64×40", "24×20"])

@@ -142,9 +142,9 @@ def read_pairs(low: Path, normal: Path) -> Iterable[synthesis.Pair]:
     lows, normals = photo.images_in(low), photo.images_in(normal)
     matched = pairing.partners(lows, low, normals, normal)
     paired = {*matched, *(truth for truth, _ in matched.values())}
-    alone = next((path for path in (*lows, *normals) if path not in paired), None)
-    if alone:
-        raise InputError(f"{alone} has no partner in {low if alone in normals else normal}")
+    for here, paths, there, others in ((low, lows, normal, normals), (normal, normals, low, lows)):
+        for path in (path for path in paths if path not in paired):
+            raise InputError(f"{path}: {pairing.no_partner(path, here, others, there)} in {there}")
     for path in lows:
         dark, bright = photo.read_pair(path, matched[path][0])
         yield path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0

@@ -24,10 +24,9 @@ from pdn_jax import __version__, layout, shapes
 from pdn_jax import weights as files
 from pdn_jax.enhancer import SMALLEST, Enhancer
 from pdn_jax.errors import InputError
+from pdn_jax.export import FORMATS as FORMATS
 from pdn_jax.export import onnx_network
 from pdn_jax.weights import Weights
-
-FORMATS = ("onnx", "stablehlo")
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a StableHLO file is for, all at once."""
