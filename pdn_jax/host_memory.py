@@ -20,8 +20,7 @@ def keep_pages() -> None:
     """Have malloc keep the pages of arrays that are freed, for those that come next: for training.
 
     A step on a CPU makes and frees the same large arrays each time. By default glibc asks the kernel
-    for each and gives it back, and the kernel clears every page: 33,000 page faults a step for
-    `small` with 8 crops of 128×128, and some 14 with this.
+    for each and gives it back, and the kernel clears every page anew, at a page fault each.
     """
     if _glibc():
         _glibc().mallopt(M_MMAP_MAX, 0)
@@ -38,7 +37,7 @@ def give_back(numbers: int) -> None:
     """Have malloc give freed pages back to the kernel, of which it keeps 1.2 GB after 100 Mpixel.
 
     Args:
-        numbers: how many the photographs have that were worked on; of few it is little.
+        numbers: how many the photographs have that were read or worked on; of few it is little.
     """
     if numbers > LARGE and _glibc():
         _glibc().malloc_trim(0)

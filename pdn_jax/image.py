@@ -63,7 +63,7 @@ def broadcast_channels(value: Float[Array, "*batch channel"], image: Image) -> A
 def power(base: Array, exponent: Array | float) -> Array:
     """base^exponent as exp(exponent·ln base), which XLA's CPU backend computes many numbers at a time.
 
-    Its own power takes three to four times as long there (jax 0.10), and so does that one's gradient.
+    Its own power takes some four times as long there (jax 0.10), and that one's gradient twice.
 
     Args:
         base: above 0, any shape.

@@ -78,7 +78,7 @@ ARROWS = {
         *("cache", "checks", "executable", "layout", "program_inputs", "programs", "weights"),
     },
     "inference": {"enhancer", "weights"},
-    "photos": {"errors", "files"},
+    "photos": {"errors", "files", "host_memory"},
     "photo": {"errors", "files", "photos"},
     "sheet": set(),
     "pipeline": {"errors"},

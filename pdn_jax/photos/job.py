@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pdn_jax import host_memory
 from pdn_jax.errors import InputError
 from pdn_jax.files import DRAFT
 from pdn_jax.photos import exposure, presence, reader, writer
@@ -86,6 +87,7 @@ def load(job: Job, options: Options = PLAIN) -> Loaded:
     start = time.perf_counter()
     check_target(job, options.overwrite)
     photo = reader.from_file(job.source)
+    host_memory.give_back(photo.pixels.size)  # what decoding it took
     few, there, middle = presence.glimpse(photo)
     left_alone = options.auto and not exposure.is_dark(few, there)
     return Loaded(
