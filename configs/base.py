@@ -56,6 +56,12 @@ def get_config() -> ConfigDict:
     config.augment.snr = (15.0, 40.0)  # re-exposure: range of the added SNR, dB
     config.augment.scaled = 0.0  # part of the real pairs' crops taken at another scale
     config.augment.enlarged = 0.75  # least side of those before scaling, part of crop_size
+    config.augment.identity = 0.0  # part of all crops seen as they are: restraint
+    config.augment.mild = 0.0  # part of all crops whose truth is darkened a little only
+    config.augment.mild_stops = (0.0, 1.5)  # mild: range of the darkening, stops of linear light
+    config.augment.mild_snr = (18.0, 42.0)  # mild: range of mid-grey's SNR, dB
+    config.augment.mild_cast = 0.03  # mild: standard deviation of ln channel gain
+    config.augment.bars = 0.0  # part of all crops with black bars, a tenth of them all black
 
     config.loss = ConfigDict()
     config.loss.distance = "charbonnier"  # rho: charbonnier, l1 or an import path

@@ -12,6 +12,8 @@ os.environ.setdefault(
     "--xla_cpu_collective_call_terminate_timeout_seconds=600",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile far more than they compute.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import tempfile
 

@@ -13,7 +13,7 @@ LOSS = {name: f"loss.{name}" for name in ("structure", "stages", "levels", "nois
 OPTIONS = {
     physics.sample_physics: DATA,
     calibration.sample_like: {"field": "data.field"},
-    degradation.camera: {"grain": "data.grain"},
+    degradation.camera: {"grain": "data.grain", "scene": "data.scene"},
     degradation.shot_read_noise: {"grain": "data.grain"},
     losses.positive: {"distance": "loss.distance", **LOSS, "sigma": "loss.blur"},
     losses.whitened: {"distance": "loss.distance", "levels": "loss.pyramid"},

@@ -1,6 +1,7 @@
 """What a run writes for those who watch it: metrics.csv, TensorBoard, Weights & Biases, a profile."""
 
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -142,6 +143,26 @@ def test_a_record_is_one_that_tensorboardx_writes(tmp_path):
     writer.write(b"content")
     writer.close()
     assert metrics.record(b"content") == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize(("width", "terms"), [(80, 1), (160, 4)])
+def test_the_bar_shows_the_speed_on_every_terminal(width, terms):
+    """What does not fit is left out instead of being cut off."""
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=True,
+        width=width,
+        color_system=None,
+        legacy_windows=False,
+    )
+    values = dict.fromkeys(progress.SHOWN, 12.3456) | {"images_per_second": 1234.5}
+    bar = progress.Bar(1000000, 123456, console)
+    with bar.progress:
+        bar.show(123456, values, 3600.0)
+    last = console.file.getvalue().rpartition("training")[2]
+    assert "1234 images/s" in last
+    assert "123456/1000000" in last
+    assert last.count("12.3456") == terms
 
 
 GONE = """

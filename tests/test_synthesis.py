@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from pdn_jax import image as im
 from pdn_jax.physics import brightened_snr
 from pdn_jax.types import Batch
 from train import build
-from train.data import calibrated_camera, store, synthesis
+from train.data import augmentation, calibrated_camera, store, synthesis
 from train.tools import prepare
 
 CAMERA = degradation.camera()
@@ -100,6 +101,72 @@ def test_frames_between_become_part_of_the_batch():
     assert mixed().between is None
 
 
+# --- restraint and black bars ----------------------------------------------------------------------
+
+
+def restrained(identity=0.0, mild=0.0, bars=0.0, count=100, **more):
+    """Half photographs, half real pairs of a flat grey; the real dark frames are all 20 of 255."""
+    crops = {
+        "normal": jnp.full((count, 16, 16, 3), 128, jnp.uint8),
+        "low": jnp.full((count, 16, 16, 3), 20, jnp.uint8),
+        "record": jnp.arange(count, dtype=jnp.int32) % 2,
+    }
+    options = augmentation.Restraint(identity, mild, (0.25, 1.5), (18.0, 42.0), 0.0)
+    keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
+    return synthesis.synthesise(
+        keys, crops | more, CAMERA, degradation.sample_physics, restraint=options, bars=bars
+    )
+
+
+def test_identities_are_seen_as_they_are_of_photographs_and_of_pairs():
+    batch = restrained(identity=1.0)
+    np.testing.assert_array_equal(batch.low, batch.normal)
+    np.testing.assert_array_equal(batch.physics.exposure, 1.0)
+    np.testing.assert_array_equal(batch.physics.shot_noise, 0.0)
+    np.testing.assert_array_equal(batch.known, 1.0)
+
+
+def test_mild_darkness_is_that_of_its_stops():
+    batch = restrained(mild=1.0)
+    stops = -np.log2(np.asarray(batch.physics.exposure))
+    assert stops.min() >= 0.25
+    assert stops.max() <= 1.5
+    assert np.ptp(stops) > 1.0
+    light = im.linearize(batch.low).mean((1, 2, 3)) / im.linearize(batch.normal).mean((1, 2, 3))
+    np.testing.assert_allclose(light, 2.0**-stops, rtol=0.1)
+    np.testing.assert_array_equal(batch.known, 1.0)
+
+
+def test_each_kind_has_its_part_and_the_rest_is_as_before():
+    batch, before = restrained(identity=0.3, mild=0.2, count=1000), restrained(count=1000)
+    same = (batch.low == batch.normal).all((1, 2, 3))
+    rest = (batch.low == before.low).all((1, 2, 3))
+    assert same.mean() == pytest.approx(0.3, abs=0.05)
+    assert rest.mean() == pytest.approx(0.5, abs=0.05)
+    assert not (same & rest).any()
+
+
+def test_real_exposures_lead_to_what_was_dark_alone():
+    between = jnp.full((100, 2, 16, 16, 3), 51, jnp.uint8)
+    np.testing.assert_allclose(
+        restrained(identity=1.0, between=between).between, 128 / 255, rtol=1e-6
+    )
+    np.testing.assert_allclose(restrained(between=between).between, 0.2, rtol=1e-6)
+
+
+def test_bars_are_black_in_both_and_their_part_is_drawn():
+    between = jnp.full((400, 1, 16, 16, 3), 51, jnp.uint8)
+    batch = restrained(identity=1.0, bars=0.5, count=400, between=between)
+    seen = np.asarray(batch.normal > 0).all(-1)
+    np.testing.assert_array_equal(np.asarray(batch.low > 0).all(-1), seen)
+    np.testing.assert_array_equal(np.asarray(batch.between[:, 0] > 0).all(-1), seen)
+    share = seen.mean((1, 2))
+    assert (share < 1).mean() == pytest.approx(0.5, abs=0.08)
+    assert (share == 0).mean() == pytest.approx(0.05, abs=0.04)
+    across = (seen == seen[:, :1]).all((1, 2)) | (seen == seen[:, :, :1]).all((1, 2))
+    assert across.all()
+
+
 # --- re-exposure augmentation --------------------------------------------------------------------
 
 
@@ -116,7 +183,7 @@ def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=200,
     first = first.replace(shot_noise=jnp.full((2,), 1e-6), read_noise=jnp.full((2,), 1e-9))
     fitted = synthesis.Fitted(first, jnp.asarray([0.0, 1.0]))
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
-    options = synthesis.Reexposure(probability, stops, cast, snr)
+    options = augmentation.Reexposure(probability, stops, cast, snr)
     return compiled(keys, crops, fitted, options)
 
 
@@ -158,7 +225,7 @@ def test_a_second_photograph_stays_darker_than_the_truth():
 def test_noise_that_nobody_knows_stays_unknown():
     first = degradation.neutral_physics(jnp.asarray(0.1))
     second = first.replace(shot_noise=jnp.asarray(1e-3), read_noise=jnp.asarray(1e-4))
-    assert float(synthesis.compose_physics(first, second).shot_noise) == 0.0
+    assert float(augmentation.compose_physics(first, second).shot_noise) == 0.0
 
 
 def test_noise_of_two_cameras_in_sequence():
@@ -173,7 +240,7 @@ def test_noise_of_two_cameras_in_sequence():
     light = jnp.full((256, 256, 3), 0.4)
     keys = jax.random.split(jax.random.key(0), 2)
     seen = linear.sample(keys[1], linear.sample(keys[0], light, first), second)
-    both = synthesis.compose_physics(first, second)
+    both = augmentation.compose_physics(first, second)
     np.testing.assert_allclose(linear.mean(light, both), 0.05, rtol=1e-5)
     np.testing.assert_allclose(seen.mean(), 0.05, rtol=2e-3)
     np.testing.assert_allclose(seen.var(), linear.variance(light, both).mean(), rtol=0.02)
@@ -307,7 +374,7 @@ def test_the_step_takes_what_was_compressed():
     physics, known = degradation.neutral_physics(jnp.full(4, 0.3)), jnp.ones(4)
     batch = mixed(dark=synthesis.Dark(low, physics, known))
     np.testing.assert_allclose(batch.low, 13 / 255, rtol=1e-6)
-    assert (batch.physics, batch.known) == (physics, known)
+    chex.assert_trees_all_equal((batch.physics, batch.known), (physics, known))
 
 
 # --- whole pairs ---------------------------------------------------------------------------------

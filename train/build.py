@@ -13,7 +13,7 @@ from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
 from train import imports
 from train.config import choose
-from train.data import calibrated_camera, synthesis
+from train.data import augmentation, calibrated_camera, synthesis
 from train.step import make_train_step, rematerialised
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -143,8 +143,15 @@ def _chosen(option: str, value: str, table: dict, imported):
 def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
     """(keys, crops) -> Batch: the forward model at work on the device."""
     options = config.augment
-    reexposure = synthesis.Reexposure(
+    reexposure = augmentation.Reexposure(
         options.probability, options.stops, options.cast, tuple(options.snr)
+    )
+    restraint = augmentation.Restraint(
+        options.identity,
+        options.mild,
+        tuple(options.mild_stops),
+        tuple(options.mild_snr),
+        options.mild_cast,
     )
     return functools.partial(
         synthesis.synthesise,
@@ -152,6 +159,8 @@ def synthesiser(config, degrade, fitted: synthesis.Fitted | None = None):
         sample_physics=physics_sampler(config),
         fitted=fitted,
         reexposure=reexposure if options.probability else None,
+        restraint=restraint if options.identity or options.mild else None,
+        bars=options.bars,
     )
 
 

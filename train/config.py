@@ -42,7 +42,7 @@ AT_LEAST = {
 NOT_NEGATIVE = (
     *("data.cast", "data.veil", "data.tone", "data.field", "data.cache", "data.grain"),
     *("eval.cast", "eval.veil", "eval.tone", "eval.field", "eval.grain"),
-    *("augment.stops", "augment.cast", "checkpoint.grace"),
+    *("augment.stops", "augment.cast", "augment.mild_cast", "checkpoint.grace"),
     *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
     *("loss.rate", "train.learning_rate", "train.weight_decay"),
 )
@@ -53,6 +53,7 @@ POSITIVE = (
 FRACTIONS = (
     *("data.smallest_crop", "data.final_fraction", "data.jpeg", "data.wide"),
     *("augment.probability", "augment.scaled", "augment.enlarged"),
+    *("augment.identity", "augment.mild", "augment.bars"),
     *("loss.ramp", "loss.decay", "train.warmup", "train.final_rate"),
 )
 """Options between 0 and 1; `train.ema_decay` too, but below 1."""
@@ -162,7 +163,14 @@ def validate(config) -> None:
             lambda value: _is_range(value) and value[0] > 0 and value[1] < 255,
             "(darkest, brightest) mean, of 255",
         )
-    for key in ("data.snr", "eval.snr", "augment.snr"):
+    both = config.augment.identity + config.augment.mild
+    need("augment.mild", lambda _: both <= 1, "at most 1 together with augment.identity")
+    need(
+        "augment.mild_stops",
+        lambda value: _is_range(value) and value[0] >= 0,
+        "(least, most) in stops, 0 or more",
+    )
+    for key in ("data.snr", "eval.snr", "augment.snr", "augment.mild_snr"):
         need(key, _is_range, "(worst, best) in dB")
     need(
         "data.jpeg_quality",

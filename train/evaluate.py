@@ -2,9 +2,12 @@
 
     python -m train.evaluate --weights RUN_FOLDER --data lol --split test
     python -m train.evaluate --weights RUN_FOLDER --low DIR --normal DIR [--out table.csv]
+    python -m train.evaluate --restored DIR --data lol --split test       # other software's results
+    python -m train.evaluate --weights small --data lol --split dev --properties
 
 prints and writes the table, plain numbers first; GT-mean numbers, which lean on the truth,
-stand beside them under their own name. PSNR is at most 60 dB: rounding to 8 bits alone leaves 59,
+stand beside them under their own name. `--properties` measures restraint and the like instead, see
+`train.properties`. PSNR is at most 60 dB: rounding to 8 bits alone leaves 59,
 and of two equal photographs, as of two black ones, it would be infinite, and every mean with it.
 """
 
@@ -27,6 +30,7 @@ from pdn_jax import cli, files, inference, metrics, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import InputError
+from train import properties
 from train.data import store, synthesis
 from train.data.prepare import pairing
 
@@ -67,9 +71,14 @@ def _score(image, truth):
 
 def score(method: Callable[[np.ndarray], np.ndarray], pairs: Iterable[synthesis.Pair]) -> Scores:
     """Plain and GT-mean PSNR (up to `LIMIT`) and SSIM of method(low), one row per pair."""
+    return score_named(lambda name, low: method(low), pairs)
+
+
+def score_named(method: properties.Restored, pairs: Iterable[synthesis.Pair]) -> Scores:
+    """`score` of a method that is also given the pair's name."""
     names, rows, scenes, known = [], [], [], {}
     for name, low, normal in pairs:
-        result = np.clip(np.asarray(method(low), np.float32), 0.0, 1.0)
+        result = np.clip(np.asarray(method(name, low), np.float32), 0.0, 1.0)
         rows.append(np.asarray(_score(jnp.asarray(result), jnp.asarray(normal))))
         names.append(name)
         scenes.append(known.setdefault(hashlib.sha256(normal.tobytes()).digest(), len(known)))
@@ -168,12 +177,23 @@ def check_table(out: Path, overwrite: bool) -> None:
 def options_of(argv: list[str]):
     """The parsed command line; raises InputError unless it names one source of pairs."""
     parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", required=True, help="tiny, small, base, a file, a run folder")
+    parser.add_argument("--weights", help="tiny, small, base, a file, a run folder")
+    parser.add_argument(
+        "--restored",
+        type=Path,
+        help="or: folder of other software's results, named like the inputs",
+    )
     parser.add_argument("--data", help="a built data set (see train.tools.prepare)")
     parser.add_argument("--split", default="test", help="its split (default: test)")
     parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     parser.add_argument("--low", type=Path, help="or: folder of dark photographs")
     parser.add_argument("--normal", type=Path, help="folder of the truth, same names")
+    parser.add_argument(
+        "--properties", action="store_true", help="restraint, twice = once, turns, black, letterbox"
+    )
+    parser.add_argument(
+        "--inputs", type=Path, help="folder to write what --properties needs to be run on, and end"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -184,6 +204,11 @@ def options_of(argv: list[str]):
     folders = options.low is not None, options.normal is not None
     if any(folders) == (options.data is not None) or any(folders) != all(folders):
         raise InputError("name either --data, or both --low and --normal")
+    asked = [name for name in ("weights", "restored", "inputs") if getattr(options, name)]
+    if len(asked) != 1:
+        raise InputError("name one of --weights, --restored and --inputs")
+    if options.inputs and not options.properties:
+        raise InputError("--inputs writes what --properties is measured on: add --properties")
     return options
 
 
@@ -206,13 +231,33 @@ def folder_of(weights: str) -> Path:
 def run(argv: list[str]) -> None:
     """The command line; raises InputError for bad input."""
     options = options_of(argv)
-    weights = weight_files.load(options.weights)
+    if options.inputs:
+        count = properties.write_inputs(options.inputs, pairs_of(options)[1])
+        print(f"{count} photographs written to {options.inputs}")
+        return
+    if options.restored:
+        what, folder = options.restored.resolve().name, Path()
+        method = properties.restored_in(options.restored)
+    else:
+        weights = weight_files.load(options.weights)
+        what, folder = weights.variant, folder_of(options.weights)
+        network = model_method(weights)
+
+        def method(name: str, image: np.ndarray) -> np.ndarray:
+            return network(image)
+
     name, pairs = pairs_of(options)
-    out = options.out or folder_of(options.weights) / f"evaluation-{name}.csv"
+    kind = "properties" if options.properties else "evaluation"
+    out = options.out or folder / f"{kind}-{name}.csv"
     check_table(out, options.overwrite)
-    scores = score(model_method(weights), pairs)
-    Console().print(scores_table(scores, f"{weights.variant} on {name}"))
-    write_table(out, {"this model": scores})
+    if options.properties:
+        measured = properties.measure(method, pairs)
+        Console().print(properties.table(measured, f"{what} on {name}"))
+        properties.write_table(out, measured)
+    else:
+        scores = score_named(method, pairs)
+        Console().print(scores_table(scores, f"{what} on {name}"))
+        write_table(out, {"this model" if options.weights else what: scores})
     print(f"written to {out}")
 
 

@@ -48,11 +48,15 @@ def end_at_signals() -> None:
         signal.signal(number, handle)
 
 
-def say(task: Callable[[], None], seconds: float = 0.5) -> None:
-    """Print from a thread that is left behind where a terminal or a pipe takes no more."""
+PATIENCE = 0.5
+"""Seconds that a terminal or a pipe has to take what is printed."""
+
+
+def speaking(task: Callable[[], None]) -> threading.Thread:
+    """A thread that prints, which may be left behind where a terminal or a pipe takes no more."""
     speaker = threading.Thread(target=task, daemon=True)
     speaker.start()
-    speaker.join(seconds)
+    return speaker
 
 
 def end(said: str) -> NoReturn:
@@ -64,15 +68,14 @@ def end(said: str) -> NoReturn:
             os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
             sys.stdout.flush()
 
-    say(speak)
+    speaking(speak).join(PATIENCE)
     os._exit(EXIT_CODE)
 
 
 def several() -> bool:
-    """Whether this process is one of several that make one run."""
-    import jax
-
-    return jax.distributed.is_initialized()
+    """Whether this process is one of several that make one run; none is before jax was imported."""
+    jax = sys.modules.get("jax")
+    return hasattr(jax, "distributed") and jax.distributed.is_initialized()
 
 
 @dataclasses.dataclass
@@ -108,6 +111,7 @@ class Preemption:
         self.reason, self.heard, self.begun = "", "", False
         self._times = 0
         self._heard_at = self._handled_at = math.inf
+        self._speaker: threading.Thread | None = None
         self._done = threading.Event()
         self._before: dict[int, Any] = {}
 
@@ -127,7 +131,8 @@ class Preemption:
             f"within {limit:g} s (checkpoint.grace)" if limit else "as long as that takes"
         )
         second = "; a second signal ends at once" if self.ends else ""
-        say(lambda: self.console.print(said + second, soft_wrap=True))
+        # Not waited for: the thread that listens has to tell when the next signal comes.
+        self._speaker = speaking(lambda: self.console.print(said + second, soft_wrap=True))
 
     def asked(self) -> bool:
         """Whether to stop here; several processes hear the same where they ask equally often."""
@@ -166,7 +171,7 @@ class Preemption:
         """What the thread does about a signal, whatever the main thread is at."""
         name, now = signal.Signals(number).name, time.monotonic()
         if now - self._heard_at > REPEAT and self.ends:
-            end(f"a second signal ({name}): ended at once")
+            self._end(f"a second signal ({name}): ended at once")
         if self.heard:
             return
         self.heard, self._heard_at = name, now
@@ -177,7 +182,6 @@ class Preemption:
             end(f"{name}: ended before the first step was done")
         else:
             self.ask(name, self.grace if number == signal.SIGTERM else 0.0)
-            self._heard_at = time.monotonic()  # one that came while this was said is no second one
 
     def _listen(self) -> None:
         while number := os.read(self._read, 1)[0]:  # 0 says the end
@@ -186,7 +190,13 @@ class Preemption:
 
     def _end_after(self, limit: float) -> None:
         if not self._done.wait(limit):
-            end(f"{self.reason}: not done in {limit:g} s (checkpoint.grace), ended")
+            self._end(f"{self.reason}: not done in {limit:g} s (checkpoint.grace), ended")
+
+    def _end(self, said: str) -> NoReturn:
+        """`end`, after what is being said."""
+        if self._speaker:
+            self._speaker.join(PATIENCE)
+        end(said)
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():

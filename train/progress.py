@@ -23,6 +23,9 @@ from train.metrics import Metrics
 from train.step import EXPOSURE_EDGES
 
 SHOWN = ("loss", "restored", "structure", "negative")
+WIDE = 120
+"""Columns of a terminal that has room for all of these; others show the loss alone."""
+
 PROFILED = (10, 15)
 """First and last step of a profile, counted from where the run starts or goes on."""
 
@@ -118,9 +121,11 @@ class Bar:
 
     def __init__(self, total: int, start: int, console: Console):
         self.console, self.total = console, total
+        narrow = console.is_terminal and console.width < WIDE
+        self.shown = SHOWN[:1] if narrow else SHOWN
         self.progress = Progress(
             TextColumn("training"),
-            BarColumn(),
+            BarColumn(bar_width=10 if narrow else 40),
             MofNCompleteColumn(),
             TextColumn("{task.fields[terms]}"),
             TimeRemainingColumn(),
@@ -135,7 +140,7 @@ class Bar:
 
     def show(self, step: int, values: dict[str, float], left: float) -> None:
         """New terms and the speed, where known; without a terminal they are printed as a line."""
-        terms = "  ".join(f"{name} {values[name]:.4f}" for name in SHOWN if name in values)
+        terms = "  ".join(f"{name} {values[name]:.4f}" for name in self.shown if name in values)
         if "images_per_second" in values:
             terms += f"  {values['images_per_second']:.0f} images/s"
         self.progress.update(self.task, terms=terms)

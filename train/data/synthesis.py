@@ -2,11 +2,12 @@
 
 Every draw is keyed by (seed, step, place in the global batch). Photographs without a dark partner
 are darkened by the forward model; of real dark photographs some are exposed once more by it
-(re-exposure augmentation), which widens brightness, cast and noise beyond what was taken.
+(re-exposure augmentation), which widens brightness, cast and noise beyond what was taken. Some
+crops need little or nothing (restraint): their truth, darkened a little or as it is.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +16,17 @@ import numpy as np
 from jaxtyping import Array
 
 from pdn_jax import degradation
-from pdn_jax import image as im
 from pdn_jax.compiled import Compiled
 from pdn_jax.degradation import Step
-from pdn_jax.physics import solve_noise
-from pdn_jax.types import Batch, Image, Physics, PRNGKey, Scalar
+from pdn_jax.types import Batch, Image, Physics, PRNGKey
+from train.data.augmentation import (
+    Reexposure,
+    Restraint,
+    compose_physics,
+    draw_bars,
+    draw_reexposure,
+    draw_restraint,
+)
 from train.data.store import Split
 
 CAMERA = degradation.camera()
@@ -28,7 +35,7 @@ PhysicsSampler = Callable[[PRNGKey, Image], Physics]
 Crops = dict[str, Any]
 """uint8 crops as `mixture` makes them, and a `Dark` as `dark` where `compress` added it."""
 
-STREAMS = ("physics", "sample", "reexposure")
+STREAMS = ("physics", "sample", "reexposure", "restraint", "bars")
 """Streams of random numbers that the key of an image is split into."""
 
 HOST_STREAMS = ("order", "crops", "jpeg", "evaluation")
@@ -40,20 +47,6 @@ class Fitted(NamedTuple):
 
     physics: Physics
     known: Array
-
-
-class Reexposure(NamedTuple):
-    """Real dark photographs through a second camera, the forward model itself.
-
-    probability: of a photograph to be chosen. stops: darker or brighter at most, in linear light.
-    cast: standard deviation of ln gain. snr: range in dB of mid-grey's after brightening, for the
-    noise that is added.
-    """
-
-    probability: float
-    stops: float
-    cast: float
-    snr: Sequence[float]
 
 
 def host_seed(stream: str, *counts: int) -> int:
@@ -75,14 +68,21 @@ def synthesise(
     sample_physics: PhysicsSampler,
     fitted: Fitted | None = None,
     reexposure: Reexposure | None = None,
+    restraint: Restraint | None = None,
+    bars: float = 0.0,
 ) -> Batch:
     """uint8 crops [n, …] to a `Batch`: photographs are darkened, each from its own key.
 
     Real dark photographs (record > 0) stay as they are, with the θ that was fitted to them, if any;
-    with `reexposure` some of them go through the forward model as well.
+    with `reexposure` some of them go through the forward model as well. With `restraint` the truth
+    of some crops takes the place of whatever was dark; a part `bars` of the crops has black bars.
     """
     normal = as_float(crops["normal"])
     between = as_float(crops["between"]) if "between" in crops else None
+    split, lightly = jax.vmap(streams)(keys), None
+    if restraint is not None:
+        draw = functools.partial(draw_restraint, options=restraint)
+        lightly = jax.vmap(draw)(split["restraint"])
     if "dark" in crops:
         low, physics, known = crops["dark"]
         low = as_float(low)
@@ -98,10 +98,19 @@ def synthesise(
             sample_physics=sample_physics,
             reexposure=reexposure,
         )
-        low, physics, known = jax.vmap(one)(keys, normal, real)
+        low, physics, known = jax.vmap(one)(split, normal, real, lightly)
     else:
         one = functools.partial(_darkened, degrade=degrade, sample_physics=sample_physics)
-        (low, physics), known = jax.vmap(one)(keys, normal), None
+        (low, physics), known = jax.vmap(one)(split, normal, lightly), None
+    if lightly is not None and between is not None:
+        # Real exposures of the scene lead to its truth from what was dark, and from nothing else.
+        needed = (lightly.identity | lightly.mild)[:, None, None, None, None]
+        between = jnp.where(needed, normal[:, None], between)
+    if bars:
+        draw = functools.partial(draw_bars, probability=bars, size=normal.shape[1:3])
+        seen = jax.vmap(draw)(split["bars"])
+        low, normal = seen * low, seen * normal
+        between = None if between is None else seen[:, None] * between
     return Batch(low=low, normal=normal, physics=physics, known=known, between=between)
 
 
@@ -127,97 +136,55 @@ def streams(key: PRNGKey) -> dict[str, PRNGKey]:
     return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
 
 
-def _darkened(key, normal, *, degrade, sample_physics):
+def _darkened(keys, normal, lightly, *, degrade, sample_physics):
     """One photograph -> (darkened, θ)."""
-    keys = streams(key)
     physics = sample_physics(keys["physics"], normal)
-    return degrade.sample(keys["sample"], normal, physics), physics
+    if lightly is None:
+        return degrade.sample(keys["sample"], normal, physics), physics
+    physics = where(lightly.mild, lightly.physics, physics)
+    dark = degrade.sample(keys["sample"], normal, physics)
+    return where(lightly.identity, (normal, unchanging()), (dark, physics))
 
 
-def _real_or_darkened(key, normal, real, *, degrade, sample_physics, reexposure):
+def _real_or_darkened(keys, normal, real, lightly, *, degrade, sample_physics, reexposure):
     """One photograph, real or to be darkened -> (dark, θ, whether θ is known).
 
     The forward model runs once, on whichever of the two it is to see.
     """
-
-    def choose(its, drawn):
-        return jax.tree.map(lambda a, b: jnp.where(real.real, a, b), its, drawn)
-
-    keys = streams(key)
     drawn = sample_physics(keys["physics"], normal)
+    if lightly is not None:
+        drawn = where(lightly.mild, lightly.physics, drawn)
+        real = real._replace(real=real.real & ~lightly.mild)
+    chosen = functools.partial(where, real.real)
     if reexposure is None:
-        dark = choose(real.low, degrade.sample(keys["sample"], normal, drawn))
-        return dark, choose(real.physics, drawn), choose(real.known, 1.0)
-    second, chosen = draw_reexposure(keys["reexposure"], real.low, normal, reexposure)
-    dark = degrade.sample(keys["sample"], *choose((real.low, second), (normal, drawn)))
-    unchanged = real.real & ~chosen
-    physics = choose(compose_physics(real.physics, second), drawn)
-    dark, physics = jax.tree.map(
-        lambda a, b: jnp.where(unchanged, a, b), (real.low, real.physics), (dark, physics)
-    )
-    return dark, physics, choose(real.known, 1.0)
+        dark = chosen(real.low, degrade.sample(keys["sample"], normal, drawn))
+        physics = chosen(real.physics, drawn)
+    else:
+        second, twice = draw_reexposure(keys["reexposure"], real.low, normal, reexposure)
+        dark = degrade.sample(keys["sample"], *chosen((real.low, second), (normal, drawn)))
+        physics = chosen(compose_physics(real.physics, second), drawn)
+        unchanged = real.real & ~twice
+        dark, physics = where(unchanged, (real.low, real.physics), (dark, physics))
+    known = chosen(real.known, 1.0)
+    if lightly is not None:
+        same = normal, unchanging(), 1.0
+        dark, physics, known = where(lightly.identity, same, (dark, physics, known))
+    return dark, physics, known
+
+
+def where(condition, its, other):
+    """`jnp.where` over trees, of scalars and images, by one truth value."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), its, other)
+
+
+def unchanging() -> Physics:
+    """θ of a camera that changes nothing."""
+    return degradation.neutral_physics(jnp.ones(()))
 
 
 def as_float(image: Array) -> Array:
     """uint8 to float32 in [0, 1]."""
     return jnp.asarray(image, jnp.float32) / 255.0
-
-
-# --- re-exposure augmentation ------------------------------------------------------------------
-
-BRIGHTEST = 0.8
-"""The most light a dark photograph may end with, relative to the truth."""
-
-DARKEST = 3.0 / 255.0 / 12.92
-"""The least mean light that darkening may leave: 3 steps of 8 bits."""
-
-REEXPOSURE_STREAMS = ("exposure", "snr", "scatter", "gains", "chosen")
-
-
-def draw_reexposure(
-    key: PRNGKey, low: Image, normal: Image, options: Reexposure
-) -> tuple[Physics, Scalar]:
-    """(θ' of the second camera, whether the photograph is chosen) for one pair, sRGB [h, w, 3].
-
-    ln κ' is uniform within `stops`, but no brighter than `BRIGHTEST` of the truth, and no darker than
-    `DARKEST` where it was brighter.
-    """
-    keys = dict(
-        zip(REEXPOSURE_STREAMS, jax.random.split(key, len(REEXPOSURE_STREAMS)), strict=True)
-    )
-    light, whole = im.linearize(low).mean(), im.linearize(normal).mean()
-    span = options.stops * jnp.log(2.0)
-    upper = jnp.minimum(span, jnp.log(BRIGHTEST * whole / (light + 1e-6)))
-    lower = jnp.maximum(-span, jnp.minimum(0.0, jnp.log(DARKEST / (light + 1e-6))))
-    lower = jnp.minimum(lower, upper)
-    log_exposure = lower + jax.random.uniform(keys["exposure"]) * (upper - lower)
-
-    worst, best = options.snr
-    decibel = jax.random.uniform(keys["snr"], minval=worst, maxval=best)
-    dark = jnp.clip(jnp.exp(log_exposure) * light / (whole + 1e-6), 1e-4, 1.0)
-    shot, read = solve_noise(dark, decibel, 0.26 * jax.random.normal(keys["scatter"]))
-    gains = options.cast * jax.random.normal(keys["gains"], (3,))
-    second = degradation.neutral_physics(jnp.exp(log_exposure)).replace(
-        gains=jnp.exp(gains - gains.mean()), shot_noise=shot, read_noise=read
-    )
-    return second, jax.random.uniform(keys["chosen"]) < options.probability
-
-
-def compose_physics(first: Physics, second: Physics) -> Physics:
-    """θ of two cameras in sequence, to the first order, for a `first` without a tone.
-
-    e'' = κ'g'·(κg·e + o): the light of the second is that of the first times κ'g', so σs grows by
-    κ' and σr by κ'², and each adds its own. A first camera whose noise is unknown (0) stays so.
-    """
-    scale = second.exposure
-    known = first.shot_noise > 0.0
-    return first.replace(
-        exposure=first.exposure * scale,
-        gains=first.gains * second.gains,
-        offset=first.offset * scale * second.gains,
-        shot_noise=jnp.where(known, first.shot_noise * scale + second.shot_noise, 0.0),
-        read_noise=jnp.where(known, first.read_noise * scale**2 + second.read_noise, 0.0),
-    )
 
 
 # --- JPEG on the host --------------------------------------------------------------------------
