@@ -28,7 +28,7 @@ NOISES = (0.1, 0.3, 1.0, 3.0)
 
 
 def conditioned_on(enhancer: Enhancer, low: np.ndarray, shot: float, read: float) -> np.ndarray:
-    """The restored photograph, the denoising module told the noise of these σs and σr."""
+    """The restored photograph, the denoising module conditioned on these σs and σr."""
     estimate = enhancer.global_pass(low)
     small, _ = layout.observe(low, enhancer.texture)
     small = jnp.asarray(small)[None]

@@ -47,7 +47,7 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[dict[str, list[
         60, 200, (options.batch, options.crop, options.crop, 3), dtype=np.uint8
     )
     batch = mapped.shard(({"normal": normal}, np.arange(options.batch)))
-    found: dict[str, list[float]] = {name: [] for name in ROWS}
+    times: dict[str, list[float]] = {name: [] for name in ROWS}
     with checkpoint.Checkpoints(folder, keep=1, console=Console(quiet=True)) as checkpoints:
         state, _ = jax.block_until_ready(mapped.step(state, *batch))  # compiles
         saves = 0
@@ -55,7 +55,7 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[dict[str, list[
             writing = checkpoints.writing()
             begin = time.perf_counter()
             state, _ = jax.block_until_ready(mapped.step(state, *batch))
-            found["during" if writing else "alone"].append(time.perf_counter() - begin)
+            times["during" if writing else "alone"].append(time.perf_counter() - begin)
             if step % BETWEEN:
                 continue
             saves += 1
@@ -64,8 +64,8 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[dict[str, list[
             save(config, mapped, state, step, checkpoints)
             if waiting:
                 checkpoints.wait()
-            found["whole" if waiting else "call"].append(time.perf_counter() - begin)
-    return found, sum(x.nbytes for x in jax.tree.leaves(mapped.collect(state)))
+            times["whole" if waiting else "call"].append(time.perf_counter() - begin)
+    return times, sum(x.nbytes for x in jax.tree.leaves(mapped.collect(state)))
 
 
 def save(config, mapped: parallel.Mapped, state: Any, step: int, checkpoints) -> None:
@@ -74,13 +74,13 @@ def save(config, mapped: parallel.Mapped, state: Any, step: int, checkpoints) ->
     checkpoints.save(step, mapped.collect(state), weights)
 
 
-def table(found: dict[str, list[float]]) -> Table:
+def table(times: dict[str, list[float]]) -> Table:
     """How often each was measured, its median and its longest time."""
     shown = Table("")
     for name in ("times", "median ms", "longest ms"):
         shown.add_column(name, justify="right")
     for name, what in ROWS.items():
-        seconds = [1e3 * value for value in found[name]]
+        seconds = [1e3 * value for value in times[name]]
         cells = (
             (f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}") if seconds else ("", "")
         )
@@ -97,11 +97,11 @@ def run(argv: list[str]) -> None:
     parser.add_argument("--saves", type=positive_integer, default=20, help="in all (default 20)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="saving-") as folder:
-        found, size = measured(options, Path(folder))
+        times, size = measured(options, Path(folder))
     Console().print(
         f"{options.variant}, {options.batch} crops of {options.crop}×{options.crop}, a state of "
         f"{size / 1e6:.1f} MB, saved every {BETWEEN} steps",
-        table(found),
+        table(times),
     )
 
 

@@ -129,8 +129,8 @@ def compare(one: Path, two: Path, console: Console) -> bool:
     for name in sorted(a.keys() | b.keys()):
         same = name in a and name in b and a[name].tobytes() == b[name].tobytes()
         parts.setdefault(name.split("'")[1], []).append(same)
-    for part, found in parts.items():
-        console.print(f"{part}: {sum(found)} of {len(found)} arrays bit-identical")
+    for part, equal in parts.items():
+        console.print(f"{part}: {sum(equal)} of {len(equal)} arrays bit-identical")
     same_losses = losses(one) == losses(two)
     console.print(
         f"loss of every step: {'identical' if same_losses else 'different'}, {len(losses(one))} steps"
@@ -138,7 +138,7 @@ def compare(one: Path, two: Path, console: Console) -> bool:
     configs = [json.loads((run / "config.json").read_text()) for run in (one, two)]
     for config in configs:
         config.pop("run_dir")
-    return all(all(found) for found in parts.values()) and same_losses and configs[0] == configs[1]
+    return all(all(equal) for equal in parts.values()) and same_losses and configs[0] == configs[1]
 
 
 def survive(folder: Path, options: argparse.Namespace, console: Console) -> bool:

@@ -40,7 +40,7 @@ class Setting(NamedTuple):
         return jax.jit(synthesise)(self.keys, self.crops)
 
     def score(self):
-        """(loss of (params, batch) -> (total, (terms, evidence)), the `Bidirectional`)."""
+        """(loss of (params, batch) -> (total, (terms, statistics)), the `Bidirectional`)."""
         loss = build.loss(self.config, degradation.camera())
         apply = rematerialised(build.network(self.config).apply, self.config.train.remat)
         state = loss.init()

@@ -6,6 +6,8 @@ mistyped option answer at once.
 
 import argparse
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +42,7 @@ def explained(function: Callable[[], int | None]) -> int:
     Returns:
         That exit code, 2 after an InputError, 130 after Ctrl-C.
     """
+    silence_compiler()
     try:
         return function() or 0
     except KeyboardInterrupt:
@@ -48,6 +51,19 @@ def explained(function: Callable[[], int | None]) -> int:
     except InputError as error:
         _complain(error)
         return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _complain(f"{error.filename}: its name is too long for this disk: give a shorter one")
+        return 2
+
+
+def silence_compiler() -> None:
+    """Before jax is imported: XLA's alarm of a slow compilation asks for a bug report.
+
+    Messages that end the process stay, and what fails is raised as an exception all the same.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _complain(error: Exception | str) -> None:

@@ -6,6 +6,7 @@ was asked wrongly.
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pdn_jax import __version__, files
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
 from pdn_jax.photos import walk
-from pdn_jax.report import Report, complain
+from pdn_jax.report import Report, complain, tell
 
 if TYPE_CHECKING:
     from pdn_jax.enhancer import Enhancer
@@ -104,8 +105,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: for arguments that cannot be: nothing was done.
     """
-    if any(is_film(path) for path in arguments.input):
-        return _film(arguments)
+    films, arguments.input = _apart(arguments.input)
+    if films:
+        code = _films(films, arguments)
+        if not arguments.input:
+            return code
     report = Report(arguments.json)
     plan = walk.plan(
         arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
@@ -119,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         for job in done:
             report.left_out(job.source, "its result exists")
     if arguments.stages:
-        _check_stages(arguments, [job.target for job in jobs])
+        _check_stages(arguments, jobs)
     if arguments.dry_run:
         for job in jobs:
             report.planned(job)
@@ -133,30 +137,68 @@ def run(arguments: argparse.Namespace) -> int:
         photo.remove_litter(job.target.parent for job in jobs)
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
-    return 1 if report.failed else 0
+    return 1 if report.failed or (films and code) else 0
 
 
-def _film(arguments: argparse.Namespace) -> int:
-    """Enhance one film, which takes the options that films have."""
-    if len(arguments.input) > 1:
-        raise InputError("films are enhanced one at a time: name a single one")
+def _apart(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The films among the arguments, patterns opened, and all others.
+
+    A film has the name of one, and does not begin as a photograph does.
+    """
+    films, others = [], []
+    for given in inputs:
+        places = walk.opened(given, False, []) if is_film(given) else []
+        named = [path for path, _ in places if not path.is_dir() and not walk.is_photo(path)]
+        films += named
+        others += [given] if not named else []
+    return films, others
+
+
+def _films(films: list[Path], arguments: argparse.Namespace) -> int:
+    """Enhance films one after the other; options that they do not have are refused."""
     asked = {
         "--stages": arguments.stages,
         "--format": arguments.format not in (None, "same"),
+        "--quality": arguments.quality,
         "--auto": arguments.auto,
         "--compare": arguments.compare,
+        "--json": arguments.json,
+        "--jobs": arguments.jobs,
     }
     for option, value in asked.items():
         if value:
-            raise InputError(f"{option} is for photographs, {arguments.input[0]} is a film")
-    source, target = Path(arguments.input[0]), Path(arguments.output)
-    if target.is_dir():
-        target = target / source.name
-    if arguments.skip_existing and target.exists():
-        return 0
-    if arguments.dry_run:
-        print(f"{source} -> {target}")
-        return 0
+            raise InputError(f"{option} is for photographs, {films[0]} is a film")
+    output, several = Path(arguments.output), len(films) > 1 or bool(arguments.input)
+    into = output.is_dir() or str(arguments.output).endswith(("/", os.sep)) or several
+    if into and output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: with several films or photos -o names a folder")
+    pairs = [
+        (film, output / f"{film.stem}{arguments.suffix}{film.suffix}" if into else output)
+        for film in films
+    ]
+    if len({str(target).casefold() for _, target in pairs}) < len(pairs):
+        raise InputError("two films have the same name: enhance them into folders of their own")
+    enhancer, failed = None, False
+    for source, target in pairs:
+        if arguments.skip_existing and target.exists():
+            complain(f"left out: {source} (its result exists)")
+        elif arguments.dry_run:
+            tell(f"{source} -> {target}")
+        else:
+            if into:
+                output.mkdir(parents=True, exist_ok=True)
+            enhancer = enhancer or _enhancer(arguments)
+            try:
+                _film(source, target, enhancer, arguments)
+            except InputError as error:
+                if not several:
+                    raise
+                complain(f"error: {error}")
+                failed = True
+    return int(failed)
+
+
+def _film(source: Path, target: Path, enhancer: "Enhancer", arguments) -> None:
     from pdn_jax import video
 
     if target.parent.is_dir():
@@ -164,14 +206,14 @@ def _film(arguments: argparse.Namespace) -> int:
     done = video.enhance_film(
         source,
         target,
-        _enhancer(arguments),
+        enhancer,
         exposure=arguments.exposure,
         denoise=arguments.denoise,
         overwrite=arguments.overwrite,
+        strip=arguments.strip,
     )
     for note in done.notes:
         complain(f"{source}: {note}")
-    return 0
 
 
 def _enhancer(arguments: argparse.Namespace) -> "Enhancer":
@@ -277,14 +319,15 @@ def _weight(job: "Job") -> int:
 # --- stages --------------------------------------------------------------------------------------
 
 
-def _check_stages(arguments: argparse.Namespace, targets: list[Path]) -> None:
+def _check_stages(arguments: argparse.Namespace, jobs: list["Job"]) -> None:
     from pdn_jax import photo
 
-    if len(targets) != 1:
+    if len(jobs) != 1:
         raise InputError(f"--stages {arguments.stages} takes one photo: name a single one")
     photo.check_writable(arguments.stages, arguments.overwrite)
-    if arguments.stages.resolve() == targets[0].resolve():
-        raise InputError(f"{targets[0]} is named twice: give --stages another name")
+    for path in (jobs[0].source, jobs[0].target):
+        if arguments.stages.resolve() == path.resolve():
+            raise InputError(f"{path} is named twice: give --stages another name")
 
 
 def _write_stages(picture, enhancer: "Enhancer", name: str, arguments) -> None:

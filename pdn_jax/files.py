@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,9 @@ from pdn_jax.errors import InputError
 
 DRAFT = ".pdn-"
 """What the names of files begin with that are not whole yet; 17 characters in all."""
+
+ABANDONED = 3600.0
+"""Seconds since a draft was last written to from which it is litter, where there are no locks."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk answers that has no room left."""
@@ -50,7 +54,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write to, which takes the place of `path` when the context ends well.
 
     There is the old file or the new one at any moment, never a part of either. The draft lies in the
-    same folder and is removed where anything is raised; a kill leaves it (see `remove_drafts`).
+    same folder, locked, and is removed where anything is raised; a kill leaves it (see
+    `remove_drafts`).
 
     Args:
         path: the file to make or to replace.
@@ -65,6 +70,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(4)}.tmp")
     try:
         with draft.open("x+b") as file:
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -88,14 +94,33 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def remove_drafts(folder: str | Path) -> None:
-    """Remove what killed writers left in a folder; only where no other writer is at work in it.
+def remove_drafts(folder: str | Path, age: float = 0.0) -> None:
+    """Remove what killed writers left in a folder, and nothing that is being written.
 
     Args:
         folder: not looked through below.
+        age: seconds since a draft was last written to, at least.
     """
     for draft in Path(folder).glob(f"{DRAFT}*.tmp"):
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another may have finished or removed it
+            since = time.time() - draft.stat().st_mtime
+            with draft.open("rb") as file:
+                free = _lock(file)
+            if since >= age and (since > ABANDONED if free is None else free):
+                draft.unlink()
+
+
+def _lock(file: BinaryIO) -> bool | None:
+    """Lock a file until it is closed: False where another has it, None where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
 
 
 def sync_all(paths: Iterable[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -45,7 +46,7 @@ class Report:
         if self.as_json:
             self._say(line, "")
         else:
-            print(f"{job.source} -> {job.target}")
+            tell(f"{job.source} -> {job.target}")
 
     def failure(self, job: "Job", error: InputError) -> None:
         """Say that a photograph could not be enhanced.
@@ -88,9 +89,25 @@ class Report:
 
     def _say(self, line: dict[str, Any], text: str) -> None:
         if self.as_json:
-            print(json.dumps(line, default=str, ensure_ascii=False), flush=True)
+            tell(json.dumps(line, default=str, ensure_ascii=False))
         elif text:
             complain(text)
+
+
+def tell(text: str) -> None:
+    """Print one line on stdout, and go on where nobody reads any more.
+
+    Args:
+        text: what to say; bytes of a file name that are no letters are written as escapes.
+    """
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+    except BrokenPipeError:  # as after `| head`; nor does Python complain of it at its end
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def as_line(outcome: "Outcome") -> dict[str, Any]:

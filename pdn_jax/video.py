@@ -128,6 +128,7 @@ def enhance_film(
     denoise: float = 1.0,
     steady: bool = True,
     overwrite: bool = False,
+    strip: bool = False,
     tile: int | None = None,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> FilmSummary:
@@ -141,6 +142,7 @@ def enhance_film(
         denoise: from 0, the brightened film with its noise, to 1.
         steady: whether exposure and noise are averaged over the frames; else each is on its own.
         overwrite: whether a file that is there already may be replaced.
+        strip: leave title, place, chapters and all other metadata out.
         tile: as `inference.enhance` takes it: a larger frame is processed in tiles.
         progress: is called after every frame with the seconds done and those of the film, or None.
 
@@ -171,7 +173,7 @@ def enhance_film(
     )
     try:
         with atomic_write(target) as draft:
-            return _converted(source, target, film, renderer, draft.name, progress)
+            return _converted(source, target, film, renderer, draft.name, progress, strip)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}") from error
 
@@ -183,13 +185,14 @@ def _converted(
     renderer: Renderer,
     draft: str,
     progress: Callable[[float, float | None], None] | None,
+    strip: bool = False,
 ) -> FilmSummary:
     """Read, enhance and write every frame, into the file `draft`."""
     faults: list[str] = []
     count, untimed, first, last = 0, 0, None, None
     with opened(source) as container:
         stream = picture_stream(container, source)
-        with written(draft, container, stream, film, target) as writer:
+        with written(draft, container, stream, film, target, strip) as writer:
             for packet, frame in events(container, stream, source, faults):
                 if frame is None:
                     writer.packet(packet)

@@ -73,7 +73,9 @@ class Writer:
     left_out: a line for each stream of the source that is not copied.
     """
 
-    def __init__(self, output: Any, source: Any, stream: Any, film: Film, target: Path):
+    def __init__(
+        self, output: Any, source: Any, stream: Any, film: Film, target: Path, strip: bool = False
+    ):
         self.output, self.target, self.film = output, target, film
         self.coding, self.pixels, encoder = written_coding(film, target)
         self.left_out: list[str] = []
@@ -91,14 +93,15 @@ class Writer:
             context.codec_tag = "hvc1"  # which Apple's players ask for
         if film.matrix:
             self.video.set_display_matrix(film.matrix)
-        self.video.metadata.update(_own(stream.metadata))
+        self.strip = strip
+        self.video.metadata.update(self._own(stream.metadata))
         self.copies = {
             other.index: copy
             for other in source.streams
             if other.index != stream.index and (copy := self._copy(other)) is not None
         }
-        output.metadata.update(_own(source.metadata))
-        if chapters := source.chapters():
+        output.metadata.update(self._own(source.metadata))
+        if not strip and (chapters := source.chapters()):
             output.set_chapters(chapters)
 
     def _copy(self, stream: Any) -> Any:
@@ -114,9 +117,12 @@ class Writer:
                 f"cannot copy the {stream.type} ({codec}) into {self.target}: choose .mkv or the "
                 "source's own extension"
             ) from error
-        copy.metadata.update(_own(stream.metadata))
+        copy.metadata.update(self._own(stream.metadata))
         copy.disposition = stream.disposition
         return copy
+
+    def _own(self, metadata: dict[str, str]) -> dict[str, str]:
+        return {} if self.strip else _own(metadata)
 
     def frame(self, planes: tuple[np.ndarray, ...], pts: int, duration: int) -> None:
         """Encode a frame.
@@ -152,7 +158,9 @@ class Writer:
 
 
 @contextlib.contextmanager
-def written(draft: str, source: Any, stream: Any, film: Film, target: Path) -> Iterator[Writer]:
+def written(
+    draft: str, source: Any, stream: Any, film: Film, target: Path, strip: bool = False
+) -> Iterator[Writer]:
     """Open a film to be written; it is whole when the context ends well.
 
     Args:
@@ -161,6 +169,7 @@ def written(draft: str, source: Any, stream: Any, film: Film, target: Path) -> I
         stream: its stream of pictures.
         film: what that is.
         target: what the file will be called, whose extension says the container.
+        strip: leave all metadata out.
 
     Yields:
         A `Writer`.
@@ -178,7 +187,7 @@ def written(draft: str, source: Any, stream: Any, film: Film, target: Path) -> I
         ticks = {"movie_timescale": str(stream.time_base.denominator)}
         options = ticks if kind in ("mp4", "mov") else {}
         with av.open(draft, "w", format=kind, container_options=options) as output:
-            writer = Writer(output, source, stream, film, target)
+            writer = Writer(output, source, stream, film, target, strip)
             yield writer
             writer.finish()
     except (av.FFmpegError, OSError) as error:

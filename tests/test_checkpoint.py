@@ -224,7 +224,7 @@ def test_a_write_that_fails_is_told_at_the_next_look(tmp_path, monkeypatch):
         save(checkpoints, 1)
     monkeypatch.setattr(checkpoint, "write_checksums", full)
     told = pytest.raises(InputError, match=r"last whole checkpoint: .*checkpoints/1;")
-    with told, run_dir.full_disk_told(tmp_path), opened(tmp_path) as checkpoints:
+    with told, run_dir.disk_full_explained(tmp_path), opened(tmp_path) as checkpoints:
         look(checkpoints)
 
 
@@ -340,11 +340,11 @@ from rich.console import Console
 from test_checkpoint import STATE, at, opened, save
 from pathlib import Path
 from pdn_jax.cli import explained
-from train.run_dir import full_disk_told
+from train.run_dir import disk_full_explained
 
 def run():
     folder = Path({folder!r})
-    with full_disk_told(folder), opened(folder) as checkpoints:
+    with disk_full_explained(folder), opened(folder) as checkpoints:
         save(checkpoints, 1)
         checkpoints.wait()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

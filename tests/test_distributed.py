@@ -233,7 +233,7 @@ config.parallel.update(
     distributed=True, coordinator="127.0.0.1:{port}", processes=2, process={process}
 )
 folder = Path({folder!r})
-with distributed.joined(config), run_dir.full_disk_told(folder), opened(folder) as checkpoints:
+with distributed.joined(config), run_dir.disk_full_explained(folder), opened(folder) as checkpoints:
     save(checkpoints, 1)
     checkpoints.wait()
     {failing} = full

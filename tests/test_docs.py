@@ -7,6 +7,7 @@ import argparse
 import ast
 import functools
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -32,7 +33,7 @@ MODULES = [
     for folder in ("pdn_jax", "train", "configs", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-COMMAND = re.compile(r"python -m ((?:pdn_jax|train|benchmarks)\b[\w.]*)([^\n`]*)")
+COMMAND = re.compile(r"python3? -m ((?:pdn_jax|train|benchmarks|colab)\b[\w.]*)([^\n`]*)")
 ENDS = set("&|;<>()")
 LONGEST = 90
 """Words of a paragraph in the README."""
@@ -57,6 +58,8 @@ def words_of(rest):
     """The options of a command as a shell gives them; '[--optional x]' is taken in, '…' is not."""
     rest = re.sub(r"\[([^]]*)\]", lambda part: "" if "…" in part[1] else part[1], rest)
     rest = re.sub(r"\$\w+", "0", rest)
+    for quote in "\"'":  # the end of a command that stands in quotes itself
+        rest = rest if rest.count(quote) % 2 == 0 else rest.rpartition(quote)[0]
     lexer = shlex.shlex(rest, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words = []
@@ -105,6 +108,8 @@ def parse(monkeypatch, tmp_path):
     def run(name, argv):
         if name == "train.main":
             return parse_options(argv)
+        if name.startswith("colab.lab."):  # plain arguments of its function
+            return inspect.signature(importlib.import_module(name).main).bind(*argv)
         module = importlib.import_module("pdn_jax.cli" if name == "pdn_jax" else name)
         if hasattr(module, "options_of"):
             return module.options_of(argv)

@@ -1,10 +1,15 @@
 """pdn_jax.files: the old file or the new one at any moment."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pdn_jax import files
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_file_is_made_and_replaced(tmp_path):
@@ -58,3 +63,14 @@ def test_a_full_disk_is_seen_among_the_causes():
     outer.__cause__ = OSError(errno.ENOSPC, "No space left on device", "x")
     assert files.disk_full(outer) == "No space left on device: x"
     assert files.disk_full(RuntimeError("else")) == ""
+
+
+def test_a_draft_that_is_being_written_is_no_litter(tmp_path):
+    """Another process tries while this one is in the middle of its file."""
+    code = f"from pdn_jax import files; files.remove_drafts({str(tmp_path)!r})"
+    (tmp_path / f"{files.DRAFT}12ab34cd.tmp").write_text("half")
+    with files.atomic_write(tmp_path / "a.txt") as file:
+        file.write(b"new")
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "new"

@@ -144,7 +144,27 @@ def test_profiles(kind):
 
 def test_a_profile_that_a_format_lacks_is_named():
     written = writer.encoded(photo_of(scene(), space=P3), scene(), "BMP")
-    assert written.lost == ("colour profile (Display P3)",)
+    assert written.lost == ("colour profile (Display P3, now sRGB)",)
+    pixels = np.asarray(Image.open(io.BytesIO(written.data)))
+    plain = np.asarray(
+        Image.open(io.BytesIO(writer.encoded(photo_of(scene()), scene(), "BMP").data))
+    )
+    assert abs(pixels.astype(int) - plain).max() > 3  # saturated colours are further out in sRGB
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_is_grey_in_a_webp(channels):
+    values = np.repeat(scene()[..., :1], channels, axis=-1)
+    written = writer.encoded(photo_of(values), values, "WEBP")
+    back = np.asarray(Image.open(io.BytesIO(written.data)).convert("RGB"))
+    np.testing.assert_array_equal(back, np.repeat(values[..., :1], 3, axis=-1))
+
+
+def test_lossless_webp_is_known_behind_a_profile():
+    data = io.BytesIO()
+    Image.fromarray(scene()).save(data, "WEBP", lossless=True, icc_profile=P3.profile)
+    assert b"VP8L" not in data.getvalue()[:64]
+    assert reader.from_bytes(data.getvalue(), "a.webp").lossless
 
 
 def test_quality():

@@ -105,7 +105,7 @@ def test_without_a_checkpoint_what_was_there_is_kept_under_another_name(config, 
         (said,) = capsys.readouterr().out.splitlines()
         aside = folder / f"earlier-{number}"
         assert said == (
-            f"no checkpoint is in {folder}: starting from step 0; its earlier numbers are in {aside}"
+            f"no checkpoint is in {folder}: starting from step 0; what was there is in {aside}"
         )
         assert (aside / "metrics.csv").read_text() == f"step,loss\n{number},0.5\n"
         assert (aside / "tensorboard/events").read_text() == "curve"
@@ -116,9 +116,17 @@ def test_without_a_checkpoint_what_was_there_is_kept_under_another_name(config, 
     }
 
 
-def test_a_run_without_numbers_has_nothing_to_keep(config, capsys):
+def test_what_has_no_numbers_yet_is_kept_as_well(config, capsys):
     folder = made(config, [split("a")])
     left(folder, rows="3,0.")  # half a row, as a kill may leave it
+    run_dir.set_aside(folder, Console(soft_wrap=True))
+    assert "starting from step 0" in capsys.readouterr().out
+    assert (folder / "earlier-1/tensorboard/events").read_text() == "curve"
+    assert not (folder / "tensorboard").exists()
+
+
+def test_a_new_run_has_nothing_to_keep(config, capsys):
+    folder = made(config, [split("a")])
     before = {path.name for path in folder.iterdir()}
     run_dir.set_aside(folder, Console())
     assert {path.name for path in folder.iterdir()} == before
@@ -210,7 +218,7 @@ def test_a_full_disk_is_told_once(tmp_path, error, kind, said):
     for step in (7, 5):
         (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
     (tmp_path / "checkpoints" / "9.half").mkdir()
-    with pytest.raises(kind, match=said), run_dir.full_disk_told(tmp_path):
+    with pytest.raises(kind, match=said), run_dir.disk_full_explained(tmp_path):
         raise error
 
 

@@ -202,7 +202,7 @@ def test_values_are_split_outside_of_brackets(text, values):
         (["loss.balance"], "expected key=value,value"),
         (["loss.balance=fixed,"], "expected key=value,value"),
         (["loss.balance=fixed,fixed"], "a value is there twice"),
-        (["loss.weight=1,2", "loss.weight=3"], "names loss.weight twice"),
+        (["loss.weight=1,2", "loss.weight=2"], "a value is there twice"),
         (["seed=1,2"], "seed is what the study itself sets"),
         (["loss.weight=1,2", "--jobs", "2", "--devices", "0"], "leave --jobs out"),
     ],

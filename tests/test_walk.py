@@ -8,6 +8,7 @@ import pytest
 from photo_files import dng_head, scene
 from PIL import Image
 
+from pdn_jax import photo
 from pdn_jax.photos import walk
 from pdn_jax.types import InputError
 
@@ -230,3 +231,71 @@ def test_photographs_are_in_order(here):
     for name in names:
         put(name)
     assert [str(job.source) for job in walk.plan(["in"], "out").jobs] == sorted(names)
+
+
+# --- no two results alike ------------------------------------------------------------------------
+
+
+def written_to(inputs, output="out", **more):
+    """Targets in order; all of them differ, whatever their case."""
+    names = [str(job.target) for job in walk.plan(inputs, output, **more).jobs]
+    assert len({name.casefold() for name in names}) == len(names)
+    return names
+
+
+def test_equal_names_of_two_folders_are_counted(here):
+    put("a/x.jpg"), put("b/x.jpg"), put("c/X.JPG")
+    expected = ["out/x.jpg", "out/x-2.jpg", "out/X-3.JPG"]
+    assert written_to(["a/x.jpg", "b/x.jpg", "c/X.JPG"]) == expected
+    assert written_to(["a/x.jpg", "b/x.jpg"], suffix="_new") == ["out/x_new.jpg", "out/x_new-2.jpg"]
+
+
+def test_folders_of_one_name_do_not_meet(here):
+    put("x/photos/p.jpg"), put("y/photos/p.jpg")
+    assert written_to(["x/photos", "y/photos"]) == ["out/photos/p.jpg", "out/photos-2/p.jpg"]
+
+
+def test_a_whole_name_that_is_another_photographs_is_not_taken(here):
+    put("c/a.jpg"), put("c/a.png"), put("c/a.jpg.png")
+    assert sorted(written_to(["c"], form="png")) == [
+        "out/a.jpg-2.png",
+        "out/a.jpg.png",
+        "out/a.png.png",
+    ]
+
+
+def test_the_same_file_by_two_ways_is_done_once(here):
+    put("tl/a.jpg")
+    Path("tl2").symlink_to("tl")
+    plan = walk.plan(["tl", "tl2", str(here / "tl/a.jpg")], "out")
+    assert targets(plan) == {"tl/a.jpg": ("out/tl/a.jpg", "JPEG")}
+    assert [reason for _, reason in plan.left_out] == 2 * ["the same file as tl/a.jpg"]
+
+
+def test_a_pattern_keeps_the_tree_and_passes_by_what_folders_do(here):
+    for path in ("col/a/x.jpg", "col/b/x.jpg", "col/a/@eaDir/x.jpg", "col/.hidden/x.jpg"):
+        put(path)
+    plan = walk.plan(["col/**/*.jpg"], "out")
+    assert [str(job.target) for job in plan.jobs] == ["out/a/x.jpg", "out/b/x.jpg"]
+    assert {str(path) for path, _ in plan.left_out} == {"col/a/@eaDir/x.jpg"}
+
+
+def test_a_suffix_stays_within_the_folder(here):
+    put("a.jpg")
+    with pytest.raises(InputError, match=r"--suffix /\.\./zz"):
+        walk.plan(["a.jpg"], "out/", suffix="/../zz")
+
+
+def test_a_pipe_is_no_photograph_and_is_not_waited_for(here):
+    put("a.jpg")
+    os.mkfifo("pipe.jpg")
+    walk.plan(["a.jpg", "pipe.jpg"], "out")
+    assert photo.size("pipe.jpg") is None
+    with pytest.raises(InputError, match=r"pipe\.jpg is no file"):
+        photo.open("pipe.jpg")
+
+
+def test_films_among_photographs_are_named_as_such(here):
+    put("a.jpg")
+    Path("b.avi").write_bytes(b"RIFF\0\0\0\0AVI LIST")
+    assert walk.plan(["."], "out").left_out == [(Path("b.avi"), "a film")]

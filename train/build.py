@@ -41,7 +41,26 @@ def keywords(config) -> dict[str, Any]:
                 f"model.change has {change!r}; expected (keyword, value), one of {', '.join(known)}"
             )
         variant[change[0]] = change[1]
+    if fault := fault_of(variant):
+        raise InputError(f"model.change makes {fault}")
     return variant
+
+
+def fault_of(model: dict[str, Any]) -> str:
+    """What is wrong with a network's numbers, '' where nothing is."""
+    for name in ("stages", "width"):
+        if type(model[name]) is not int or model[name] < 1:
+            return f"{name} {model[name]!r}; expected a whole number, 1 or more"
+    lengths = set()
+    for name, least in (("widths", 1), ("depths", 0), ("blocks", 2)):
+        values = model[name]
+        whole = isinstance(values, tuple) and all(type(v) is int and v >= least for v in values)
+        if not whole or not values:
+            return f"{name} {values!r}; expected a tuple of whole numbers, {least} or more"
+        lengths.add(len(values))
+    if len(lengths) > 1:
+        return "widths, depths and blocks of different lengths; expected one of each per level"
+    return ""
 
 
 def network(config) -> ProgressiveDualNetwork:
@@ -125,6 +144,8 @@ def eval_camera(config):
 
 def _steps(config, option: str, paths):
     """The steps that `config` names; those of nothing need no trial."""
+    if not (isinstance(paths, tuple) and all(isinstance(path, str) for path in paths)):
+        raise InputError(f"{option} is {paths!r}; expected import paths, as ('my_lab.steps:haze',)")
     return imports.steps(option, paths, _tiny(config)) if paths else ()
 
 

@@ -78,7 +78,7 @@ def train(config, preemption: Preemption | None = None) -> Path:
     distributed.first(lambda: run_dir.make(config, used))
     run_dir.check_shared(folder)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run_dir.full_disk_told(folder))
+        stack.enter_context(run_dir.disk_full_explained(folder))
         stack.enter_context(distributed.first(lambda: run_dir.held(folder)) or distributed.Silent())
         preemption = preemption or stack.enter_context(Preemption(console))
         keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}

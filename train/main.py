@@ -39,18 +39,9 @@ def main(argv: Sequence[str]) -> int:
     return explained(run)
 
 
-def silence_compiler() -> None:
-    """Before jax is imported: XLA's alarm of a slow compilation asks for a bug report.
-
-    Messages that end the process stay, and what fails is raised as an exception all the same.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 if __name__ == "__main__":
     preemption.end_at_signals()
     host_memory.keep_pages()
-    silence_compiler()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
         with contextlib.suppress(OSError):

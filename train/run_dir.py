@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pdn_jax import files
 from pdn_jax.types import InputError
-from train import distributed, metrics
+from train import distributed
 from train.config import differences
 from train.data import store
 from train.locks import locked
@@ -80,7 +80,7 @@ def make(config, data: dict[str, str]) -> Path:
             "prepare them as they were, or start a new run with --config.run_dir=…"
         )
     try:
-        with full_disk_told(run_dir):
+        with disk_full_explained(run_dir):
             run_dir.mkdir(parents=True, exist_ok=True)
             with held(run_dir):
                 files.remove_drafts(run_dir)
@@ -121,19 +121,23 @@ def held(run_dir: Path) -> contextlib.ExitStack:
 def set_aside(run_dir: Path, console: Console) -> None:
     """Move what a run without a checkpoint has left to earlier-N, and say so; it starts from step 0.
 
-    Only where metrics.csv has numbers; its options stay.
+    Its options stay.
     """
-    if not metrics.read_rows(run_dir / metrics.FILENAME):
+    stay = (OPTIONS, DATA, CHECKPOINTS)
+    left = [
+        path
+        for path in sorted(run_dir.iterdir())
+        if path.name not in stay and not path.name.startswith(("earlier-", files.DRAFT))
+    ]
+    if not left:
         return
     places = (run_dir / f"earlier-{number}" for number in itertools.count(1))
     aside = next(path for path in places if not path.exists())
     aside.mkdir()
-    # the numbers last, so that a kill meanwhile is found here again
-    for path in sorted(run_dir.iterdir(), key=lambda path: path.name == metrics.FILENAME):
-        if path.name not in (OPTIONS, DATA, CHECKPOINTS) and not path.name.startswith("earlier-"):
-            path.rename(aside / path.name)
+    for path in left:
+        path.rename(aside / path.name)
     console.print(
-        f"no checkpoint is in {run_dir}: starting from step 0; its earlier numbers are in {aside}",
+        f"no checkpoint is in {run_dir}: starting from step 0; what was there is in {aside}",
         soft_wrap=True,
     )
 
@@ -170,7 +174,7 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_told(run_dir: Path) -> Iterator[None]:
+def disk_full_explained(run_dir: Path) -> Iterator[None]:
     """Raise InputError for what a full disk answers within, through whatever library."""
     try:
         yield

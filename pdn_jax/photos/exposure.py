@@ -32,7 +32,15 @@ def stops(values: np.ndarray, there: np.ndarray | None = None) -> float:
 
 
 def is_dark(values: np.ndarray, there: np.ndarray | None = None) -> bool:
-    """Whether a photograph needs brightening."""
+    """Whether a photograph needs brightening: whether its `brightness` is below `DARK`.
+
+    Args:
+        values: sRGB in [0, 1], [h, w, 3].
+        there: bool [h, w], False where no picture is; None for all.
+
+    Returns:
+        The answer.
+    """
     return brightness(values, there) < DARK
 
 

@@ -149,11 +149,21 @@ def _plain(kind: str):
         space = _by_exif(profile, metadata.exif)
         if kind == "BMP":
             space = _bitmap_space(data)
-        lossless = kind != "WEBP" or b"VP8L" in data[:64]
+        lossless = kind != "WEBP" or b"VP8L" in riff_chunks(data)
         turn = _turn(metadata) if kind == "WEBP" else 1
         return _finished(decoded, 8, kind, metadata, turn, space, lossless=lossless)
 
     return read
+
+
+def riff_chunks(data: bytes) -> list[bytes]:
+    """The names of the chunks of a WebP, in order."""
+    names, place = [], 12
+    while place + 8 <= len(data):
+        names.append(data[place : place + 4])
+        size = struct.unpack_from("<I", data, place + 4)[0]
+        place += 8 + size + size % 2
+    return names
 
 
 def _bitmap_space(data: bytes):

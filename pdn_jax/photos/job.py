@@ -1,6 +1,5 @@
 """One photograph from file to file: read, decide, enhance, write; and what is to be said of it."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from pdn_jax import host_memory
 from pdn_jax.errors import InputError
-from pdn_jax.files import DRAFT
+from pdn_jax.files import remove_drafts
 from pdn_jax.photos import exposure, presence, reader, writer
 from pdn_jax.photos.presence import Developed
 from pdn_jax.photos.record import Photo
@@ -75,6 +74,9 @@ def run(job: Job, restore: Restore, options: Options = PLAIN) -> Outcome:
         restore: see `presence.developed`.
         options: see `Options`.
 
+    Returns:
+        What became of the photograph.
+
     Raises:
         InputError: one line, for whatever is wrong with this file or its place.
     """
@@ -83,7 +85,18 @@ def run(job: Job, restore: Restore, options: Options = PLAIN) -> Outcome:
 
 
 def load(job: Job, options: Options = PLAIN) -> Loaded:
-    """Read a photograph and judge it; raises InputError also where its result may not be put."""
+    """Read a photograph and judge it.
+
+    Args:
+        job: of `walk.plan`.
+        options: see `Options`.
+
+    Returns:
+        The photograph, its exposure and noise, and why it is left alone, if it is.
+
+    Raises:
+        InputError: for whatever is wrong with the file, or where its result may not be put.
+    """
     start = time.perf_counter()
     check_target(job, options.overwrite)
     photo = reader.from_file(job.source)
@@ -100,14 +113,35 @@ def load(job: Job, options: Options = PLAIN) -> Loaded:
 
 
 def enhance(loaded: Loaded, restore: Restore) -> Developed | None:
-    """The result's pixels, None where the photograph is left alone."""
+    """The result's pixels.
+
+    Args:
+        loaded: of `load`.
+        restore: see `presence.developed`.
+
+    Returns:
+        None where the photograph is left alone.
+    """
     return None if loaded.left_alone else presence.developed(loaded.photo, restore)
 
 
 def store(
     job: Job, loaded: Loaded, developed: Developed | None, options: Options = PLAIN
 ) -> Outcome:
-    """Write a result, and say what became of the photograph; raises InputError."""
+    """Write a result, and say what became of the photograph.
+
+    Args:
+        job: of `walk.plan`.
+        loaded: of `load`.
+        developed: of `enhance`; None where the photograph is left alone.
+        options: see `Options`.
+
+    Returns:
+        What became of the photograph.
+
+    Raises:
+        InputError: where the format or the disk refuses.
+    """
     photo, lost, notes = loaded.photo, (), (loaded.left_alone,)
     if developed is not None:
         pixels, notes = developed
@@ -129,7 +163,15 @@ def store(
 
 
 def check_target(job: Job, overwrite: bool) -> None:
-    """Raises InputError where a result may not or cannot be put."""
+    """Find out whether a result may be put where it is to go.
+
+    Args:
+        job: of `walk.plan`.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: where it may not, or cannot.
+    """
     if job.target.is_dir():
         raise InputError(f"{job.target} is a folder: give a file name")
     if job.target.exists() and not overwrite:
@@ -157,9 +199,10 @@ def beside(photo: Photo, pixels: np.ndarray) -> tuple[Photo, np.ndarray]:
 
 
 def remove_litter(folders: Iterable[Path]) -> None:
-    """Remove what killed runs left in folders of results, as old as a draft cannot be in use."""
+    """Remove what killed runs left in folders of results.
+
+    Args:
+        folders: where results go.
+    """
     for folder in set(folders):
-        for draft in folder.glob(f"{DRAFT}*.tmp"):
-            with contextlib.suppress(OSError):  # another run may have finished or removed it
-                if time.time() - draft.stat().st_mtime > LITTER_AGE:
-                    draft.unlink()
+        remove_drafts(folder, LITTER_AGE)

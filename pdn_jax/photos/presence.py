@@ -123,6 +123,9 @@ def developed(
         photo: see `record.Photo`.
         restore: [h, w, 3] in sRGB's curve, of integers or float32 in [0, 1], and bool [h, w], False where
             no picture is, or None for all -> the restored one, of the same dtype.
+
+    Returns:
+        The result's pixels, of the photograph's own shape and dtype, and notes on them.
     """
     where = place(photo)
     if not isinstance(where, Place):

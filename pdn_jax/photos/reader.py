@@ -18,6 +18,12 @@ SMALLEST = 16
 def from_file(path: str | Path) -> Photo:
     """A photo file as it is; see `from_bytes`.
 
+    Args:
+        path: the file; its content says what format it is.
+
+    Returns:
+        The photo, upright; see `record.Photo`.
+
     Raises:
         InputError: where there is no file to read, and where `from_bytes` does.
     """
@@ -31,15 +37,25 @@ def file_bytes(path: str | Path) -> bytes:
         if path.is_dir():
             raise InputError(f"{path} is a folder: give a photo file")
         if not path.is_file():
-            raise InputError(f"{path} does not exist: give a photo file")
+            what = "is no file" if path.exists() else "does not exist"
+            raise InputError(f"{path} {what}: give a photo file")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def size(path: str | Path) -> tuple[int, int] | None:
-    """Height and width of a photo file as its header has them, upright, where Pillow knows it."""
+    """Height and width of a photo file as its header has them.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (height, width) in pixels, upright; None where Pillow does not know it.
+    """
     try:
+        if not Path(path).is_file():  # a pipe is waited for
+            return None
         with Image.open(path) as image:
             width, height = image.size
             sideways = image.getexif().get(exif.ORIENTATION, 1) in (5, 6, 7, 8)

@@ -22,6 +22,13 @@ def decode(data: bytes, name: str) -> Pixels:
     and CMYK become RGB. 16 bits v become round(v / 257). Transparent parts become black, as where no
     light came from.
 
+    Args:
+        data: the file's content.
+        name: for messages.
+
+    Returns:
+        uint8 [h, w, 3].
+
     Raises:
         InputError: see `reader.from_bytes`; it begins with `name`.
     """
@@ -29,17 +36,25 @@ def decode(data: bytes, name: str) -> Pixels:
 
 
 def srgb(photo: Photo) -> Pixels:
-    """A photo as uint8 [h, w, 3] in sRGB, over black where transparent."""
+    """A photo in sRGB, over black where transparent.
+
+    Args:
+        photo: of any depth, in any colours; see `record.Photo`.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
     base = to_dtype(photo.pixels, np.dtype(np.uint8))
     grey = base.shape[-1] == 1
-    image = _converted(Image.fromarray(base[..., 0] if grey else base), photo.colour.profile)
+    image = converted(Image.fromarray(base[..., 0] if grey else base), photo.colour.profile)
     if photo.alpha is not None:
         alpha = Image.fromarray(to_dtype(photo.alpha, np.dtype(np.uint8)))
         image = Image.composite(image, Image.new("RGB", image.size), alpha)
     return np.array(image)
 
 
-def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+def converted(image: Image.Image, profile: bytes) -> Image.Image:
+    """An RGB or grey image in the colours of a profile, b"" for sRGB's, as RGB in sRGB."""
     if profile:
         with contextlib.suppress(ImageCms.PyCMSError, ImportError, OSError, ValueError):
             space, transform = _transform(profile)
@@ -84,7 +99,13 @@ def is_plain(data: bytes) -> bool:
 
     So it is for an upright JPEG or PNG, 8 bits RGB, without alpha, of one frame, of at least 16×16
     pixels, with sRGB's profile or none. Only what is around the pixels is looked at: damaged or
-    missing pixels are not seen here. Where in doubt, False.
+    missing pixels are not seen here.
+
+    Args:
+        data: the file's content.
+
+    Returns:
+        The answer; False where in doubt.
     """
     try:
         with pixels.opened(data, ("JPEG", "PNG")) as image:

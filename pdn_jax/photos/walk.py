@@ -1,12 +1,14 @@
 """Which files are to be enhanced, where the results go, and what is left out and why."""
 
 import glob
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pdn_jax.errors import InputError
+from pdn_jax.film_names import is_film
 from pdn_jax.photos import kinds
 from pdn_jax.photos.kinds import INSTEAD, KINDS
 
@@ -39,6 +41,13 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+class Place(NamedTuple):
+    """A photograph, and where its result goes within the folder of results."""
+
+    path: Path
+    folder: Path
+
+
 class Plan(NamedTuple):
     """What is to be done, and what is left out, both in order."""
 
@@ -47,7 +56,14 @@ class Plan(NamedTuple):
 
 
 def passed_by(name: str) -> str:
-    """Why a file or folder of this name is left out wherever it lies; '' where it is not."""
+    """Why a file or folder of this name is left out wherever it lies.
+
+    Args:
+        name: without its folder.
+
+    Returns:
+        The reason in words; '' where it is not left out.
+    """
     if name.startswith("."):
         return "hidden"
     if name.casefold() in SYSTEM:
@@ -72,25 +88,52 @@ def plan(
     Raises:
         InputError: for inputs that are not there, and for outputs that cannot be.
     """
-    sources = [path for given in inputs for path in _opened(given, len(inputs) == 1)]
+    if os.sep in suffix or "/" in suffix:
+        raise InputError(f"--suffix {suffix}: a part of a file name has no {os.sep}")
+    left_out: list[LeftOut] = []
+    sources = [place for given in inputs for place in opened(given, len(inputs) == 1, left_out)]
     output_given, output = str(output), Path(output)
-    if len(sources) == 1 and not sources[0].is_dir() and _is_file_name(output_given):
-        return Plan([_to_file(sources[0], output)], [])
+    if len(sources) == 1 and not sources[0].path.is_dir() and _is_file_name(output_given):
+        return Plan([_to_file(sources[0].path, output)], left_out)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: with several photos -o names a folder")
-    photos, left_out = [], []
-    folders = [path for path in sources if path.is_dir()]
-    for source in sources:
+    photos: dict[str, Place] = {}
+
+    def add(path: Path, folder: Path) -> None:
+        real = os.path.realpath(path)
+        if real in photos:
+            left_out.append(LeftOut(path, f"the same file as {photos[real].path}"))
+        else:
+            photos[real] = Place(path, folder)
+
+    tops = _tops([path for path, _ in sources if path.is_dir()])
+    for source, folder in dict.fromkeys(sources):
         if source.is_dir():
             below, others = _below(source, output)
-            # Several folders keep their names, so that their files do not meet.
-            top = Path(source.resolve().name) if len(folders) > 1 else Path()
-            photos += [(path, top / path.relative_to(source).parent) for path in below]
+            for path in below:
+                add(path, tops[source] / path.relative_to(source).parent)
             left_out += others
         else:
-            photos.append((source, Path()))
-    jobs = _named(list(dict.fromkeys(photos)), output, suffix, FORMATS[form], left_out)
+            add(source, folder)
+    jobs = _named(list(photos.values()), output, suffix, FORMATS[form], left_out)
     return Plan(jobs, left_out)
+
+
+def _tops(folders: list[Path]) -> dict[Path, Path]:
+    """Where each folder's results go: several keep their names, so that their files do not meet."""
+    if len(set(folders)) == 1:
+        return {folders[0]: Path()}
+    names: dict[Path, Path] = {}
+    for folder in dict.fromkeys(folders):
+        name = folder.resolve().name
+        names[folder] = Path(_free(name, "", {str(top).casefold() for top in names.values()}))
+    return names
+
+
+def _free(stem: str, extension: str, taken: Collection[str]) -> str:
+    """The name, or the first of stem-2, stem-3 … that is not taken, whatever its case."""
+    names = (f"{stem}{'' if n == 1 else f'-{n}'}{extension}" for n in itertools.count(1))
+    return next(name for name in names if name.casefold() not in taken)
 
 
 def _is_file_name(output: str) -> bool:
@@ -108,8 +151,8 @@ def _to_file(source: Path, target: Path) -> Job:
     return Job(source, target, kind)
 
 
-def _opened(given: str | Path, alone: bool) -> list[Path]:
-    """What an argument stands for: itself, or all that a pattern matches.
+def opened(given: str | Path, alone: bool, left_out: list[LeftOut]) -> list[Place]:
+    """What an argument stands for: itself, or all that a pattern matches, whose tree is kept.
 
     One of many that is not there is a failure of its own, when its turn comes.
     """
@@ -117,11 +160,19 @@ def _opened(given: str | Path, alone: bool) -> list[Path]:
     if os.path.lexists(path) or not glob.has_magic(str(given)):
         if alone and not os.path.lexists(path):
             raise InputError(f"{path} does not exist: give a photo file or a folder")
-        return [path]
+        return [Place(path, Path())]
     matches = sorted(map(Path, glob.glob(str(given), recursive=True)))
     if not matches:
         raise InputError(f"{given} matches no file: give a photo file or a folder")
-    return [match for match in matches if match.is_file()] or matches
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    places = []
+    for match in [match for match in matches if match.is_file()] or matches:
+        within = match.relative_to(Path(*fixed))
+        if reason := next(filter(None, map(passed_by, within.parts)), ""):
+            left_out.append(LeftOut(match, reason))
+        else:
+            places.append(Place(match, within.parent))
+    return places
 
 
 def _below(source: Path, output: Path) -> tuple[list[Path], list[LeftOut]]:
@@ -166,6 +217,14 @@ def head(path: Path) -> bytes:
         return file.read(HEAD)
 
 
+def is_photo(path: Path) -> bool:
+    """Whether a file begins as a photograph does, whatever its name."""
+    try:
+        return path.is_file() and kinds.recognise(head(path), path.suffix) is not None
+    except OSError:
+        return False
+
+
 def _no_photo(path: Path) -> str:
     """Why a file that was found in a folder is no photograph, '' for one.
 
@@ -181,18 +240,21 @@ def _no_photo(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
     if kinds.recognise(start):
         return ""
+    if is_film(path):
+        return "a film"
     return kinds.described(start) if start else "empty"
 
 
 def _kind(path: Path) -> str | None:
+    named = kinds.by_extension(path.suffix)
     try:
-        return kinds.recognise(head(path), path.suffix) or kinds.by_extension(path.suffix)
+        return (kinds.recognise(head(path), path.suffix) if path.is_file() else None) or named
     except OSError:
-        return kinds.by_extension(path.suffix)
+        return named
 
 
 def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> list[Job]:
-    """Targets for all, with the source's whole name where two would be the same."""
+    """Targets for all, no two alike: with the source's whole name or a number where they would be."""
     wanted: dict[str, list[Job]] = {}
     sources = {path.resolve() for path, _ in photos}
     for source, folder in photos:
@@ -207,11 +269,16 @@ def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> lis
             continue
         wanted.setdefault(str(target).casefold(), []).append(Job(source, target, form))
     jobs = []
+    # What keeps its name takes it first.
+    taken = {key for key, same in wanted.items() if len(same) == 1}
     for same in wanted.values():
+        differ = len({job.source.name.casefold() for job in same}) > 1
         for job in same:
             if len(same) > 1:
-                name = f"{job.source.name}{suffix}{job.target.suffix}"
-                job = job._replace(target=job.target.with_name(name))
+                own = job.source.name if differ else job.target.stem.removesuffix(suffix)
+                stem, extension = str(job.target.with_name(f"{own}{suffix}")), job.target.suffix
+                job = job._replace(target=Path(_free(stem, extension, taken)))
+                taken.add(str(job.target).casefold())
             if len(os.fsencode(job.target.name)) > MOST_NAME:
                 left_out.append(LeftOut(job.source, "its result's name would be too long"))
             else:

@@ -13,6 +13,7 @@ from pdn_jax.files import atomic_write, disk_full
 from pdn_jax.photos import exif, iptc, jpeg, kinds, png, tiff, tiff_writer, xmp
 from pdn_jax.photos.kinds import KINDS
 from pdn_jax.photos.record import Metadata, Photo, to_dtype
+from pdn_jax.photos.srgb import converted
 
 QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIC": 90}
 """Of formats that lose something, from 1 to 100, unless another is asked for."""
@@ -29,6 +30,10 @@ class Written(NamedTuple):
 
 def save(path: str | Path, result: Written) -> None:
     """Put a file in its place, whole or not at all.
+
+    Args:
+        path: where to; what is there is replaced.
+        result: of `encoded`.
 
     Raises:
         InputError: where the disk refuses.
@@ -60,6 +65,9 @@ def encoded(
         strip: leave all metadata out, the colour profile aside, without which the colours change.
         note: what `Software` is to say besides.
 
+    Returns:
+        The file's content, and what could not be kept.
+
     Raises:
         InputError: where the format or a package that is missing refuses.
     """
@@ -71,14 +79,19 @@ def encoded(
         more += missing
     profile = photo.colour.profile
     if profile and kinds.ICC not in KINDS[kind].holds:
-        more.append(f"colour profile ({photo.colour.name})")
+        became = ""
+        if values.shape[-1] == 3 and values.dtype == np.uint8:
+            values, became = np.asarray(converted(Image.fromarray(values), profile)), ", now sRGB"
+        more.append(f"colour profile ({photo.colour.name}{became})")
         profile = b""
-    data = WRITERS[kind](values, alpha, metadata, profile, _options(photo, kind, quality))
+    grey = bool((values == values[..., :1]).all())
+    data = WRITERS[kind](values, alpha, metadata, profile, _options(photo, kind, quality, grey))
     return Written(data, tuple(dict.fromkeys([*lost, *more])))
 
 
-def _options(photo: Photo, kind: str, quality: int | None) -> dict:
-    if kind == "WEBP" and photo.kind == "WEBP" and photo.lossless and quality is None:
+def _options(photo: Photo, kind: str, quality: int | None, grey: bool) -> dict:
+    # What a lossy WebP makes of grey is off by one in green.
+    if kind == "WEBP" and quality is None and (grey or (photo.kind == "WEBP" and photo.lossless)):
         return {"lossless": True}
     return {"quality": quality or QUALITY[kind]} if kind in QUALITY else {}
 

@@ -51,11 +51,9 @@ def grid_of(words: Sequence[str]) -> Arms:
         values = split_values(text)
         if not all(values):
             raise InputError(f"--grid {word}: expected key=value,value,…")
-        if key in axes:
-            raise InputError(f"--grid names {key} twice; give all its values at once")
-        if len(set(values)) < len(values):
+        axes[key] = [*axes.get(key, ()), *values]
+        if len(set(axes[key])) < len(axes[key]):
             raise InputError(f"--grid {word}: a value is there twice")
-        axes[key] = values
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if len(points) < 2:
         raise InputError("--grid has one point; give a key two values or more to compare")
