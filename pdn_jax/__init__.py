@@ -21,6 +21,7 @@ _MODULES = frozenset(
         "denoising",
         "dial",
         "distances",
+        "enhance_films",
         "enhance_photos",
         "enhancement",
         "enhancer",

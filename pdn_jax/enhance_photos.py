@@ -6,16 +6,15 @@ was asked wrongly.
 
 import argparse
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdn_jax import __version__, files
+from pdn_jax import __version__, enhance_films
+from pdn_jax.enhance_films import network
 from pdn_jax.errors import InputError
-from pdn_jax.film_names import is_film
 from pdn_jax.photos import walk
-from pdn_jax.report import Report, complain, tell
+from pdn_jax.report import Report
 
 if TYPE_CHECKING:
     from pdn_jax.enhancer import Enhancer
@@ -105,9 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: for arguments that cannot be: nothing was done.
     """
-    films, arguments.input = _apart(arguments.input)
+    films, arguments.input = enhance_films.apart(arguments.input)
     if films:
-        code = _films(films, arguments)
+        code = enhance_films.run(films, arguments)
         if not arguments.input:
             return code
     report = Report(arguments.json)
@@ -133,119 +132,11 @@ def run(arguments: argparse.Namespace) -> int:
     if len(jobs) == 1 and not plan.left_out:
         photo.check_target(jobs[0], arguments.overwrite)
     if jobs:
-        enhancer = _enhancer(arguments)
+        enhancer = network(arguments)
         photo.remove_litter(job.target.parent for job in jobs)
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
     return 1 if report.failed or (films and code) else 0
-
-
-def _apart(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The films among the arguments, patterns opened, and all others.
-
-    A film has the name of one, and does not begin as a photograph does.
-    """
-    films, others = [], []
-    for given in inputs:
-        places = walk.opened(given, False, []) if is_film(given) else []
-        named = [path for path, _ in places if not path.is_dir() and not walk.is_photo(path)]
-        films += named
-        others += [given] if not named else []
-    return films, others
-
-
-def _films(films: list[Path], arguments: argparse.Namespace) -> int:
-    """Enhance films one after the other; options that they do not have are refused."""
-    asked = {
-        "--stages": arguments.stages,
-        "--format": arguments.format not in (None, "same"),
-        "--quality": arguments.quality,
-        "--auto": arguments.auto,
-        "--compare": arguments.compare,
-        "--json": arguments.json,
-        "--jobs": arguments.jobs,
-    }
-    for option, value in asked.items():
-        if value:
-            raise InputError(f"{option} is for photographs, {films[0]} is a film")
-    output, several = Path(arguments.output), len(films) > 1 or bool(arguments.input)
-    into = output.is_dir() or str(arguments.output).endswith(("/", os.sep)) or several
-    if into and output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: with several films or photos -o names a folder")
-    pairs = [
-        (film, output / f"{film.stem}{arguments.suffix}{film.suffix}" if into else output)
-        for film in films
-    ]
-    if len({str(target).casefold() for _, target in pairs}) < len(pairs):
-        raise InputError("two films have the same name: enhance them into folders of their own")
-    enhancer, failed = None, False
-    for source, target in pairs:
-        if arguments.skip_existing and target.exists():
-            complain(f"left out: {source} (its result exists)")
-        elif arguments.dry_run:
-            tell(f"{source} -> {target}")
-        else:
-            if into:
-                output.mkdir(parents=True, exist_ok=True)
-            enhancer = enhancer or _enhancer(arguments)
-            try:
-                _film(source, target, enhancer, arguments)
-            except InputError as error:
-                if not several:
-                    raise
-                complain(f"error: {error}")
-                failed = True
-    return int(failed)
-
-
-def _film(source: Path, target: Path, enhancer: "Enhancer", arguments) -> None:
-    from pdn_jax import video
-
-    if target.parent.is_dir():
-        files.remove_drafts(target.parent)
-    done = video.enhance_film(
-        source,
-        target,
-        enhancer,
-        exposure=arguments.exposure,
-        denoise=arguments.denoise,
-        overwrite=arguments.overwrite,
-        strip=arguments.strip,
-    )
-    for note in done.notes:
-        complain(f"{source}: {note}")
-
-
-def _enhancer(arguments: argparse.Namespace) -> "Enhancer":
-    from pdn_jax import weights
-    from pdn_jax.enhancer import Enhancer, check_dials
-
-    check_dials(arguments.exposure, arguments.denoise)
-    return Enhancer(weights.load(named(arguments), variant=arguments.variant))
-
-
-def named(arguments: argparse.Namespace) -> str:
-    """The weights that the command line asks for, by name, file or variant.
-
-    Args:
-        arguments: with `weights` and `variant`, either None.
-
-    Returns:
-        What `weights.load` takes.
-
-    Raises:
-        InputError: for a variant that is not among the bundled ones.
-    """
-    from pdn_jax import weights
-
-    if arguments.weights or not arguments.variant:
-        return arguments.weights or weights.DEFAULT
-    if arguments.variant not in weights.SHIPPED:
-        raise InputError(
-            f"no weights of variant {arguments.variant!r} come with the package, only of "
-            f"{', '.join(weights.SHIPPED)}: name a file with --weights"
-        )
-    return arguments.variant
 
 
 def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:

@@ -1,6 +1,7 @@
 """The command line: good input makes files, bad input makes one line, exit code 2 and no change."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pdn_jax.types import InputError
 
 DARK = np.random.default_rng(0).integers(0, 60, (40, 50, 3), dtype=np.uint8)
 BEFORE = b"here before"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -98,6 +100,13 @@ def test_stages_are_drawn(place):
     assert sheet.shape[0] > 240
     assert sheet.shape[1] > 9 * 300
     assert Path("new.png").exists()
+
+
+def test_a_sheet_takes_no_photographs_place(place, capsys):
+    before = Path("dark.png").read_bytes()
+    argv = enhance("dark.png", "--stages", "dark.png", "--overwrite")
+    refused(capsys, argv, "dark.png is named twice")
+    assert Path("dark.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -352,6 +361,28 @@ def test_explained(capsys):
     assert capsys.readouterr().err == "pdn_jax: error: this that\n"
     with pytest.raises(ValueError, match="ours"):
         explained(lambda: fails(ValueError("ours")))
+
+
+def test_names_that_are_too_long_are_one_line(place, capsys):
+    long = "x" * 300 + ".png"
+    refused(capsys, enhance("dark.png", output=long), "its name is too long")
+    refused(capsys, enhance(long), "does not exist")
+    refused(capsys, enhance(long, "dark.png"), "its name is too long")
+
+
+def test_lines_go_on_where_letters_are_none_or_nobody_reads():
+    """A name with bytes that are no UTF-8, on a terminal of a strict one; a pipe that is closed."""
+    code = "from pdn_jax.report import tell; tell('a\\udcff'); print('went on', flush=True)"
+    command = [sys.executable, "-c", code]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, text=True, env=strict, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("a\\udcff\nwent on\n", "")
+    read, write = os.pipe()
+    os.close(read)
+    code = "from pdn_jax.report import tell; [tell(str(n)) for n in range(3)]"
+    done = subprocess.run([*command[:2], code], stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 # --- photographs as they are in the world ----------------------------------------------------

@@ -96,6 +96,15 @@ def alone():
     return train("single", 1, steps=20)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def optimised():
+    """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["pmap", "shard_map"])
 def test_four_devices_agree_with_one(strategy):
