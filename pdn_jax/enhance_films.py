@@ -62,8 +62,10 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
         if value:
             raise InputError(f"{option} is for photographs, {films[0]} is a film")
     output, several = Path(arguments.output), len(films) > 1 or bool(arguments.input)
-    into = output.is_dir() or str(arguments.output).endswith(("/", os.sep)) or several
-    if into and output.exists() and not output.is_dir():
+    ends = str(arguments.output).endswith(("/", os.sep))
+    into = output.is_dir() or ends or several
+    called_a_film = is_film(output) and not output.is_dir() and not ends
+    if into and (called_a_film or (output.exists() and not output.is_dir())):
         raise InputError(f"{output} is a file: with several films or photos -o names a folder")
     pairs = [
         (film, output / f"{film.stem}{arguments.suffix}{film.suffix}" if into else output)

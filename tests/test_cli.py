@@ -367,7 +367,7 @@ def test_names_that_are_too_long_are_one_line(place, capsys):
     long = "x" * 300 + ".png"
     refused(capsys, enhance("dark.png", output=long), "its name is too long")
     refused(capsys, enhance(long), "does not exist")
-    refused(capsys, enhance(long, "dark.png"), "its name is too long")
+    refused(capsys, enhance(long, "dark.png", output="out"), "its name is too long")
 
 
 def test_lines_go_on_where_letters_are_none_or_nobody_reads():

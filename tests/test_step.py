@@ -1,6 +1,7 @@
 """The train step: one device and four agree, accumulation adds up, it compiles once, it learns."""
 
 import functools
+import os
 from typing import NamedTuple
 
 import chex
@@ -99,10 +100,10 @@ def alone():
 @pytest.fixture(scope="module", autouse=True)
 def optimised():
     """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+    jax.config.update("jax_disable_most_optimizations", asked)
 
 
 @pytest.mark.slow

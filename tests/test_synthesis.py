@@ -111,11 +111,15 @@ def restrained(identity=0.0, mild=0.0, bars=0.0, count=100, **more):
         "low": jnp.full((count, 16, 16, 3), 20, jnp.uint8),
         "record": jnp.arange(count, dtype=jnp.int32) % 2,
     }
-    options = augmentation.Restraint(identity, mild, (0.25, 1.5), (18.0, 42.0), 0.0)
     keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(count))
-    return synthesis.synthesise(
-        keys, crops | more, CAMERA, degradation.sample_physics, restraint=options, bars=bars
-    )
+    options = augmentation.Restraint(identity, mild, (0.25, 1.5), (18.0, 42.0), 0.0)
+    return lightly(keys, crops | more, options, bars)
+
+
+@functools.partial(jax.jit, compiler_options=FAST, static_argnums=3)
+def lightly(keys, crops, restraint, bars):
+    sample = degradation.sample_physics
+    return synthesis.synthesise(keys, crops, CAMERA, sample, restraint=restraint, bars=bars)
 
 
 def test_identities_are_seen_as_they_are_of_photographs_and_of_pairs():

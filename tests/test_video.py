@@ -350,7 +350,7 @@ def test_the_command_enhances_a_film(tmp_path, pictures):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["other.mp4"], "one at a time"),
+        (["other.mp4"], "-o names a folder"),
         (["--auto"], "--auto is for photographs"),
     ],
 )

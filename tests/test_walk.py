@@ -280,6 +280,15 @@ def test_a_pattern_keeps_the_tree_and_passes_by_what_folders_do(here):
     assert {str(path) for path, _ in plan.left_out} == {"col/a/@eaDir/x.jpg"}
 
 
+def test_a_folder_is_not_called_like_a_photograph(here):
+    put("a.jpg"), put("b.jpg")
+    with pytest.raises(
+        InputError, match=r"z\.jpg is a file: with several photos -o names a folder"
+    ):
+        walk.plan(["a.jpg", "b.jpg"], "z.jpg")
+    assert len(written_to(["a.jpg", "b.jpg"], "z.jpg/")) == 2
+
+
 def test_a_suffix_stays_within_the_folder(here):
     put("a.jpg")
     with pytest.raises(InputError, match=r"--suffix /\.\./zz"):

@@ -95,7 +95,8 @@ def plan(
     output_given, output = str(output), Path(output)
     if len(sources) == 1 and not sources[0].path.is_dir() and _is_file_name(output_given):
         return Plan([_to_file(sources[0].path, output)], left_out)
-    if output.exists() and not output.is_dir():
+    called_a_photo = kinds.by_extension(output.suffix) and _is_file_name(output_given)
+    if called_a_photo or (output.exists() and not output.is_dir()):
         raise InputError(f"{output} is a file: with several photos -o names a folder")
     photos: dict[str, Place] = {}
 
