@@ -215,6 +215,8 @@ def runtime() -> Runtime:
     """
     if not may_load():
         raise RuntimeError("jax decides which device it is")
+    # jaxlib's notes on its devices are not for the user; jax silences them the same way.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from jaxlib import _hlo, _jax, xla_client
 
     if "jax" in sys.modules:
