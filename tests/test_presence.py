@@ -240,3 +240,23 @@ def test_luminance_by_hand():
     assert presence.luminance(values)[0, 0, 0] == pytest.approx(colour.encoded(y)[0], abs=1e-6)
     grey = np.linspace(0, 1, 99, dtype=np.float32).reshape(1, -1, 1)
     np.testing.assert_allclose(presence.luminance(grey.repeat(3, -1)), grey, atol=1e-6)
+
+
+def test_the_noise_of_a_lens_cap_is_no_photograph():
+    noise = np.random.default_rng(0).integers(0, 4, (128, 160, 3), dtype=np.uint8)
+    assert presence.place(photo_of(noise)) == presence.BLACK
+    lamp = noise.copy()
+    lamp[40:44, 40:44] = 120  # a star is one
+    assert isinstance(presence.place(photo_of(lamp)), presence.Place)
+    deep = noise.astype(np.uint16) * 257  # 16 bits tell more apart
+    assert isinstance(presence.place(photo_of(deep)), presence.Place)
+
+
+def test_a_sky_is_unlit_in_16_bits_where_it_is_in_8():
+    deep = np.full((64, 64, 3), round(1.3 * 257), np.uint16)
+    deep[32:] = 40 * 257
+    eight = np.rint(deep / 257).astype(np.uint8)
+    np.testing.assert_array_equal(
+        presence.unlit_cells(deep, None), presence.unlit_cells(eight, None)
+    )
+    assert presence.unlit_cells(deep, None).sum() == 32

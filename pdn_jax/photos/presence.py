@@ -15,6 +15,10 @@ BAR, PURE = 4 / 255, 0.98
 NOTHING = 1.5 / 255
 """Light below this, everywhere, is no photograph: it would be noise brightened."""
 
+FAINT, SPARK = 2.5 / 255, 8 / 255
+"""In 8 bits, no square of 8×8 pixels above FAINT on average and nothing above SPARK is none either: a
+lens cap's noise."""
+
 BLACK = "nothing in it but black: left as it is"
 CLEAR = "all of it is transparent: left as it is"
 
@@ -76,12 +80,21 @@ def place(photo: Photo) -> Place | str:
     light = photo.pixels.max(axis=-1)
     inside = box(light, there)
     brightest = (light if there is None else light[there]).max(keepdims=True)
-    if inside is None or to_float(brightest) < NOTHING:
+    if inside is None or to_float(brightest) < NOTHING or _is_faint(photo.pixels, there):
         return BLACK
     sides = [_at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
     inside = sides[0], sides[1]
     here = None if there is None else there[inside]
     return Place(inside, None if here is None or here.all() else here)
+
+
+def _is_faint(pixels: np.ndarray, there: np.ndarray | None) -> bool:
+    """Whether 8 bits hold nothing but noise around their first levels."""
+    if pixels.dtype != np.uint8 or pixels.max() > 255 * SPARK:
+        return False
+    seen = pixels.mean(axis=-1, dtype=np.float32) / 255.0
+    seen = seen if there is None else np.where(there, seen, 0.0)
+    return bool(_cell_means(seen[..., None]).max() <= FAINT)
 
 
 def glimpse(photo: Photo, most: int = 1 << 20) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -190,8 +203,17 @@ def _cells(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return shape[0] // CELL, CELL, shape[1] // CELL, CELL
 
 
+def _cell_means(stored: np.ndarray) -> np.ndarray:
+    """The brightest channel's mean in every whole square, float32 [h/8, w/8], white 1."""
+    cells = _cells(stored.shape)
+    bright = stored[: cells[0] * CELL, : cells[2] * CELL].max(axis=-1).reshape(cells)
+    return bright.mean(axis=(1, 3), dtype=np.float32) / full_scale(stored.dtype)
+
+
 def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | None:
     """Which squares of a photograph no light fell on, bool [h/8, w/8]; None if too few to speak of.
+
+    What 8 bits round to `UNLIT` may be half as bright again in more of them.
 
     Args:
         stored: [h, w, c], of any dtype.
@@ -199,9 +221,7 @@ def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | No
     """
     cells = _cells(stored.shape)
     rows, columns = cells[0] * CELL, cells[2] * CELL
-    bright = stored[:rows, :columns].max(axis=-1).reshape(cells)
-    bright = bright.mean(axis=(1, 3), dtype=np.float32) / full_scale(stored.dtype)
-    unlit = bright <= UNLIT
+    unlit = _cell_means(stored) <= (1.0 if stored.dtype == np.uint8 else 1.5) * UNLIT
     if there is not None:
         unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
     return unlit if unlit.mean() >= SHARE else None
