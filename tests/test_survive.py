@@ -57,7 +57,7 @@ def test_a_resume_without_a_checkpoint_says_so_and_keeps_the_numbers(tmp_path, c
     said = " ".join(capsys.readouterr().out.split())
     aside = folder / "earlier-1"
     assert f"no checkpoint is in {folder}: starting from step 0" in said
-    assert f"its earlier numbers are in {aside}" in said
+    assert f"what was there is in {aside}" in said
     assert survive.losses(aside) == [("1", "0.5"), ("2", "0.5"), ("3", "0.5")]
     assert [path.name for path in (aside / "tensorboard").iterdir()] == [events.name]
     assert [step for step, _ in survive.losses(folder)] == ["1"]
