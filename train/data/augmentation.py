@@ -38,7 +38,22 @@ BRIGHTEST = 0.8
 DARKEST = 3.0 / 255.0 / 12.92
 """The least mean light that darkening may leave: 3 steps of 8 bits."""
 
-REEXPOSURE_STREAMS = ("exposure", "snr", "scatter", "gains", "chosen")
+CAMERA_STREAMS = ("snr", "scatter", "gains")
+REEXPOSURE_STREAMS = ("exposure", "camera", "chosen")
+
+
+def draw_camera(
+    key: PRNGKey, exposure: Scalar, dark: Scalar, snr: Sequence[float], cast: float
+) -> Physics:
+    """θ of an exposure whose gains are drawn, and its noise for mid-grey under `dark`, see `Reexposure`."""
+    keys = dict(zip(CAMERA_STREAMS, jax.random.split(key, len(CAMERA_STREAMS)), strict=True))
+    worst, best = snr
+    decibel = jax.random.uniform(keys["snr"], minval=worst, maxval=best)
+    shot, read = solve_noise(dark, decibel, 0.26 * jax.random.normal(keys["scatter"]))
+    gains = cast * jax.random.normal(keys["gains"], (3,))
+    return degradation.neutral_physics(exposure).replace(
+        gains=jnp.exp(gains - gains.mean()), shot_noise=shot, read_noise=read
+    )
 
 
 def draw_reexposure(
@@ -59,14 +74,9 @@ def draw_reexposure(
     lower = jnp.minimum(lower, upper)
     log_exposure = lower + jax.random.uniform(keys["exposure"]) * (upper - lower)
 
-    worst, best = options.snr
-    decibel = jax.random.uniform(keys["snr"], minval=worst, maxval=best)
-    dark = jnp.clip(jnp.exp(log_exposure) * light / (whole + 1e-6), 1e-4, 1.0)
-    shot, read = solve_noise(dark, decibel, 0.26 * jax.random.normal(keys["scatter"]))
-    gains = options.cast * jax.random.normal(keys["gains"], (3,))
-    second = degradation.neutral_physics(jnp.exp(log_exposure)).replace(
-        gains=jnp.exp(gains - gains.mean()), shot_noise=shot, read_noise=read
-    )
+    exposure = jnp.exp(log_exposure)
+    dark = jnp.clip(exposure * light / (whole + 1e-6), 1e-4, 1.0)
+    second = draw_camera(keys["camera"], exposure, dark, options.snr, options.cast)
     return second, jax.random.uniform(keys["chosen"]) < options.probability
 
 
@@ -105,7 +115,7 @@ class Restraint(NamedTuple):
     cast: float
 
 
-RESTRAINT_STREAMS = ("kind", "exposure", "snr", "scatter", "gains")
+RESTRAINT_STREAMS = ("kind", "exposure", "camera")
 
 
 class Lightly(NamedTuple):
@@ -122,13 +132,7 @@ def draw_restraint(key: PRNGKey, options: Restraint) -> Lightly:
     kind = jax.random.uniform(keys["kind"])
     least, most = options.stops
     exposure = 2.0 ** -jax.random.uniform(keys["exposure"], minval=least, maxval=most)
-    worst, best = options.snr
-    decibel = jax.random.uniform(keys["snr"], minval=worst, maxval=best)
-    shot, read = solve_noise(exposure, decibel, 0.26 * jax.random.normal(keys["scatter"]))
-    gains = options.cast * jax.random.normal(keys["gains"], (3,))
-    physics = degradation.neutral_physics(exposure).replace(
-        gains=jnp.exp(gains - gains.mean()), shot_noise=shot, read_noise=read
-    )
+    physics = draw_camera(keys["camera"], exposure, exposure, options.snr, options.cast)
     identity = kind < options.identity
     return Lightly(identity, ~identity & (kind < options.identity + options.mild), physics)
 
