@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdn_jax import files
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
 from pdn_jax.photos import walk
@@ -29,10 +28,16 @@ def apart(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     films, others = [], []
     for given in inputs:
-        places = walk.opened(given, False, []) if is_film(given) else []
-        named = [path for path, _ in places if not path.is_dir() and not walk.is_photo(path)]
-        films += named
-        others += [given] if not named else []
+        left_out: list[walk.LeftOut] = []
+        places = walk.opened(given, False, left_out) if is_film(given) else []
+        some = [path for path, _ in places if not path.is_dir() and not walk.is_photo(path)]
+        if not some:
+            others.append(given)
+            continue
+        films += some
+        others += [str(path) for path, _ in places if path not in some]
+        for path, reason in left_out:
+            complain(f"left out: {path} ({reason})")
     return films, others
 
 
@@ -80,11 +85,9 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
         elif arguments.dry_run:
             tell(f"{source} -> {target}")
         else:
-            if into:
-                output.mkdir(parents=True, exist_ok=True)
             enhancer = enhancer or network(arguments)
             try:
-                _film(source, target, enhancer, arguments)
+                _film(source, target, enhancer, arguments, into)
             except InputError as error:
                 if not several:
                     raise
@@ -93,11 +96,14 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _film(source: Path, target: Path, enhancer: "Enhancer", arguments) -> None:
+def _film(source: Path, target: Path, enhancer: "Enhancer", arguments, into: bool) -> None:
+    """into: whether the folder of the target is made."""
     from pdn_jax import video
+    from pdn_jax.photos import job
 
-    if target.parent.is_dir():
-        files.remove_drafts(target.parent)
+    if into:
+        job.make_folder(target.parent)
+    job.remove_litter([target.parent])
     done = video.enhance_film(
         source,
         target,

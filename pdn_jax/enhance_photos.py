@@ -105,14 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: for arguments that cannot be: nothing was done.
     """
     films, arguments.input = enhance_films.apart(arguments.input)
-    if films:
-        code = enhance_films.run(films, arguments)
-        if not arguments.input:
-            return code
+    if films and not arguments.input:
+        return enhance_films.run(films, arguments)
     report = Report(arguments.json)
     plan = walk.plan(
         arguments.input, arguments.output, suffix=arguments.suffix, form=arguments.format
     )
+    code = enhance_films.run(films, arguments) if films else 0
     for path, reason in plan.left_out:
         report.left_out(path, reason)
     jobs = plan.jobs
@@ -126,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         for job in jobs:
             report.planned(job)
-        return 0
+        return code
     from pdn_jax import photo  # which imports NumPy and Pillow
 
     if len(jobs) == 1 and not plan.left_out:
@@ -136,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         photo.remove_litter(job.target.parent for job in jobs)
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
-    return 1 if report.failed or (films and code) else 0
+    return 1 if report.failed or code else 0
 
 
 def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:

@@ -79,3 +79,23 @@ def test_a_photograph_or_a_folder_that_is_called_like_a_film_is_none(place, caps
     Image.fromarray(DARK).save("holiday.ts/a.png")
     assert run(enhance("holiday.ts", output="out")) == 0
     assert (place / "out/a.png").exists()
+
+
+def test_a_pattern_drops_no_photograph_and_names_what_it_passes_by(films, capsys):
+    Image.fromarray(DARK).save("lie.mp4", "PNG")
+    (films / "@eaDir").mkdir()
+    (films / "@eaDir/a.mp4").write_bytes((films / "a.mp4").read_bytes())
+    assert run(enhance("**/*.mp4", "--dry-run", output="made")) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "a.mp4 -> made/a.mp4",
+        "b.mp4 -> made/b.mp4",
+        "lie.mp4 -> made/lie.mp4.png",
+    ]
+    assert err == "pdn_jax: left out: @eaDir/a.mp4 (a folder of the system's own)\n"
+
+
+def test_nothing_is_done_where_the_photographs_cannot_be(films, capsys):
+    """The films are whole, but are not begun."""
+    (films / "empty").mkdir()
+    refused(capsys, enhance("a.mp4", "empty", output="made"), "empty holds no photos")
