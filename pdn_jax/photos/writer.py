@@ -84,15 +84,17 @@ def encoded(
             values, became = np.asarray(converted(Image.fromarray(values), profile)), ", now sRGB"
         more.append(f"colour profile ({photo.colour.name}{became})")
         profile = b""
-    grey = bool((values == values[..., :1]).all())
-    data = WRITERS[kind](values, alpha, metadata, profile, _options(photo, kind, quality, grey))
+    options = _options(photo, kind, quality, values)
+    data = WRITERS[kind](values, alpha, metadata, profile, options)
     return Written(data, tuple(dict.fromkeys([*lost, *more])))
 
 
-def _options(photo: Photo, kind: str, quality: int | None, grey: bool) -> dict:
-    # What a lossy WebP makes of grey is off by one in green.
-    if kind == "WEBP" and quality is None and (grey or (photo.kind == "WEBP" and photo.lossless)):
-        return {"lossless": True}
+def _options(photo: Photo, kind: str, quality: int | None, values: np.ndarray) -> dict:
+    if kind == "WEBP" and quality is None:
+        # What a lossy WebP makes of grey is off by one in green.
+        grey = (values == values[..., :1]).all()
+        if grey or (photo.kind == "WEBP" and photo.lossless):
+            return {"lossless": True}
     return {"quality": quality or QUALITY[kind]} if kind in QUALITY else {}
 
 
