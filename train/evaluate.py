@@ -33,11 +33,9 @@ from pdn_jax.types import InputError
 from train import properties
 from train.data import store, synthesis
 from train.data.prepare import pairing
+from train.properties import LIMIT
 
 COLUMNS = ("psnr", "ssim", "gt_mean_psnr", "gt_mean_ssim")
-
-LIMIT = 60.0
-"""dB that a PSNR counts at most, as in libvmaf for 8 bits."""
 
 
 class Scores(NamedTuple):

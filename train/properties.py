@@ -13,6 +13,7 @@ A method of other software is a folder of its results for the inputs that `write
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ Restored = Callable[[str, np.ndarray], np.ndarray]
 """(name of an input, the input) -> what a method makes of it, float [h, w, 3]; KeyError for nothing."""
 
 LIMIT = 60.0
-"""dB that a PSNR counts at most."""
+"""dB that a PSNR counts at most, as in libvmaf for 8 bits."""
 
 BAR = 8
 """A letterbox's bars are one part in so many of the photograph's height, above and below."""
@@ -161,7 +162,8 @@ def write_inputs(folder: Path, pairs: Iterable[Pair]) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for given in ({"black": black_frame()}, *(inputs(file_name(n), y, x) for n, y, x in pairs)):
+    of_pairs = (inputs(file_name(name), low, normal) for name, low, normal in pairs)
+    for given in itertools.chain([{"black": black_frame()}], of_pairs):
         for name, image in given.items():
             photo.write(folder / f"{name}.png", np.rint(255.0 * image).astype(np.uint8))
             count += 1
