@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-KEY = re.compile(r"(\w+_)?keys?(\[.+\])?")
-"""Names by which keys are handed on."""
+KEY = re.compile(r"(\w+\.)*(\w+_)?keys?(\[.+\])?")
+"""Names by which keys are handed on, attributes such as `self.key` among them."""
 
 MAKERS = {"key", "PRNGKey", "wrap_key_data", "key_data", "key_impl"}
 """Functions of `jax.random` that make a key or look at one, and draw nothing from it."""
@@ -41,6 +41,11 @@ def key_offences(tree):
         f"{ast.unparse(node)}, line {node.lineno}: fold_in counts; name a stream by a split"
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and _random(node) == "fold_in" and _literal(node)
+    ]
+    offences += [
+        f"{ast.unparse(node)}, line {node.lineno}: write jax.random.… or random.…, to be seen here"
+        for node in ast.walk(tree)
+        if _renamed(node)
     ]
     for function in [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]:
         body = function.body if isinstance(function.body, list) else [ast.Expr(function.body)]
@@ -132,7 +137,8 @@ class _Path:
         """A name that is bound anew is another key."""
         if target is None:
             return
-        names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+        stored = [n for n in ast.walk(target) if isinstance(n, (ast.Name, ast.Attribute))]
+        names = {ast.unparse(n) for n in stored if isinstance(n.ctx, ast.Store)}
         for what in list(self.now):
             text = what.key if isinstance(what, Fold) else what
             if text.split("[")[0] in names:
@@ -171,10 +177,10 @@ class _Path:
     def call(self, node, bound, times):
         given = next((k.value for k in node.keywords if k.arg == "key"), None)
         given = node.args[0] if node.args and given is None else given
-        if not isinstance(given, (ast.Name, ast.Subscript)):
+        if not isinstance(given, (ast.Name, ast.Subscript, ast.Attribute)):
             return
         text, function = ast.unparse(given), _random(node)
-        if text.split("[")[0] in bound | self.others or function in MAKERS:
+        if re.split(r"[.\[]", text)[0] in bound | self.others or function in MAKERS:
             return
         if function is None:
             plain = node.func.id if isinstance(node.func, ast.Name) else None
@@ -195,6 +201,16 @@ def _random(node):
     """'split' of `jax.random.split(…)`; None of a call of anything else."""
     match = re.fullmatch(r"(?:jax\.|jr\.)?random\.(\w+)", ast.unparse(node.func))
     return match and match.group(1)
+
+
+def _renamed(node):
+    """Whether an import gives `jax.random` or a function of it another name."""
+    if isinstance(node, ast.ImportFrom):
+        other = any(a.name == "random" and a.asname not in (None, "random") for a in node.names)
+        return node.module == "jax.random" or (node.module == "jax" and other)
+    return isinstance(node, ast.Import) and any(
+        a.name == "jax.random" and a.asname not in (None, "random") for a in node.names
+    )
 
 
 def _literal(node):
