@@ -1,11 +1,12 @@
 """Every format, read and written: depth, colours, grey, transparency; content before the name."""
 
 import io
+import struct
 import sys
 
 import numpy as np
 import pytest
-from photo_files import camera_exif, chunk_kinds, deep_scene, photo_of, png_bytes, scene
+from photo_files import camera_exif, chunk_kinds, deep_scene, packet, photo_of, png_bytes, scene
 from PIL import Image, TiffImagePlugin
 
 from pdn_jax import photo_info
@@ -123,6 +124,49 @@ def test_avif_and_heic_of_more_bits_are_read_at_their_depth(bits):
     heic = from_bytes(data.getvalue(), "a.heic")
     assert (heic.kind, heic.bits, heic.pixels.max()) == ("HEIC", bits, 65535)
     np.testing.assert_allclose(heic.pixels, values * (65535 / top), atol=1.5 * 65535 / top)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_jpeg_xl_of_more_bits_is_read_at_its_depth(bits, channels):
+    codecs = pytest.importorskip("imagecodecs")
+    top = (1 << bits) - 1
+    ramp = np.linspace(top // 40, top // 3, 96).astype(np.uint16)  # a dark one: nothing is white
+    values = np.tile(ramp[None, :, None], (64, 1, channels))
+    whole = values if channels > 1 else values[..., 0]
+    photo = from_bytes(codecs.jpegxl_encode(whole, lossless=True, bitspersample=bits), "a.jxl")
+    assert (photo.kind, photo.bits, photo.pixels.dtype) == ("JXL", bits, np.uint16)
+    read = photo.pixels if channels < 4 else np.dstack([photo.pixels, photo.alpha])
+    np.testing.assert_allclose(read, values * (65535 / top), atol=0.51)
+    np.testing.assert_array_equal(again(photo, "PNG").pixels, photo.pixels)
+
+
+def test_jpeg_xl_of_floats():
+    codecs = pytest.importorskip("imagecodecs")
+    values = np.random.default_rng(0).random((32, 40, 3), np.float32)
+    photo = from_bytes(codecs.jpegxl_encode(values, lossless=True), "a.jxl")
+    np.testing.assert_array_equal(photo.pixels, values)
+    assert photo.bits == 32
+
+
+def test_animated_jpeg_xl_is_refused():
+    codecs = pytest.importorskip("imagecodecs")
+    with pytest.raises(InputError, match="animated, 2 frames"):
+        from_bytes(codecs.jpegxl_encode(np.stack([scene()] * 2), lossless=True), "a.jxl")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_jpeg_xl_keeps_xmp_and_names_its_gain_map(packed):
+    codecs = pytest.importorskip("imagecodecs")
+    xmp = packet()
+    head = b"brob" if packed else b"xml "
+    content = b"xml " + codecs.brotli_encode(xmp) if packed else xmp
+    boxes = [(head, content), (b"jhgm", b"map")]
+    data = codecs.jpegxl_encode(scene(), lossless=True, usecontainer=True)
+    data += b"".join(struct.pack(">I4s", 8 + len(c), kind) + c for kind, c in boxes)
+    photo = from_bytes(data, "a.jxl")
+    assert photo.metadata.xmp == xmp
+    assert photo.lost == ("gain map",)
 
 
 def test_heic_results_have_ten_bits():

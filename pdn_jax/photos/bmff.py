@@ -1,7 +1,7 @@
-"""What an AVIF or HEIC says of its main picture outside of the pixels (ISO/IEC 23008-12)."""
+"""What an AVIF, HEIC or JPEG XL says of its picture outside of the pixels (ISO/IEC 23008-12)."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 
@@ -37,6 +37,26 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
             return
         yield kind, start + head, start + size
         start += size
+
+
+def jxl_xmp(data: bytes, unpack: Callable[[bytes], bytes]) -> tuple[bytes, tuple[str, ...]]:
+    """The XMP packet of a JPEG XL (ISO/IEC 18181-2), b'' where there is none, and what is not read.
+
+    Args:
+        data: the whole file.
+        unpack: Brotli's decoder.
+    """
+    packet, lost = b"", ()
+    for kind, start, end in _boxes(data, 0, len(data)):
+        content = data[start:end]
+        if kind == b"brob":
+            kind, content = content[:4], content[4:]
+            content = unpack(content) if kind == b"xml " else content
+        if kind == b"xml ":
+            packet = packet or content
+        elif kind == b"jhgm":
+            lost = ("gain map",)
+    return packet, lost
 
 
 def said(data: bytes) -> Said:

@@ -120,7 +120,8 @@ def _png(data: bytes, name: str) -> Photo:
 
 def _tiff(data: bytes, name: str) -> Photo:
     metadata, lost = tiff.metadata(data)
-    decoded, bits = tiff.decoded(data, name, most_pixels())
+    decoded, bits, further = tiff.decoded(data, name, most_pixels())
+    lost += [f"{further} further page(s)"] if further else []
     profile = tiff.profile(data)
     more = {"profile": profile, "lost": lost}
 
@@ -264,15 +265,33 @@ def _heic(data: bytes, name: str) -> Photo:
 
 def _jxl(data: bytes, name: str) -> Photo:
     kinds.require("pillow_jxl", name)
+    codecs = kinds.require("imagecodecs", name)
     with pixels.opened(data, ("JXL",)) as image:
-        if image.mode == "F":
-            raise Fault("is a JPEG XL of float values: save it as a TIFF")
-        metadata = Metadata(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        block = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
         profile = image.info.get("icc_profile", b"")
-        decoded = pixels.decoded(image, data)
-    bits = decoded.pixels.itemsize * 8
+        rough = np.asarray(image)  # Pillow has 8 bits of colours
+    values = codecs.jpegxl_decode(data)
+    if values.shape[:2] != rough.shape[:2]:
+        raise Fault(f"is animated, {len(values)} frames: save one of them as a PNG")
+    bits = 8 * values.itemsize
+    if values.dtype == np.uint16:
+        bits = _depth(int(values.max()), int(rough.max()), 8 * rough.itemsize)
+        decoded = _deep(values, bits)
+    else:
+        values = values if values.ndim == 3 else values[..., None]
+        values = tiff.scaled(values, bits)
+        split = values.shape[-1] in (2, 4)
+        decoded = Decoded(values[..., :-1], values[..., -1]) if split else Decoded(values, None)
+    packet, lost = bmff.jxl_xmp(data, codecs.brotli_decode)
+    metadata, space = Metadata(block, packet), _by_exif(profile, b"")
     # libjxl has turned it.
-    return _finished(decoded, bits, "JXL", metadata, 1, _by_exif(profile, b""), profile=profile)
+    return _finished(decoded, bits, "JXL", metadata, 1, space, profile=profile, lost=lost)
+
+
+def _depth(brightest: int, roughly: int, known: int) -> int:
+    """Bits of samples that lie as in the file, by the same one in a known number of bits."""
+    white = max(brightest, 1) / max(roughly, 1) * ((1 << known) - 1)
+    return min(16, max(9, round(np.log2(white + 1))))
 
 
 def _raw(data: bytes, name: str) -> Photo:

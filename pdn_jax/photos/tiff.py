@@ -5,6 +5,7 @@ import itertools
 import logging
 import struct
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -46,8 +47,16 @@ class Refused(ValueError):
     """A TIFF that is not read; the message says why."""
 
 
-def decoded(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
-    """The pixels of the one picture in a TIFF, upright, and bits a channel.
+class Picture(NamedTuple):
+    """The first picture in a TIFF, upright: pixels, bits a channel, and how many pages follow it."""
+
+    decoded: Decoded
+    bits: int
+    further: int
+
+
+def decoded(data: bytes, name: str, most: int) -> Picture:
+    """The first picture in a TIFF.
 
     Args:
         data: the whole file.
@@ -55,28 +64,27 @@ def decoded(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
         most: pixels beyond which it is refused.
 
     Raises:
-        Refused: for several pages and for kinds that are no photographs.
+        Refused: for kinds that are no photographs.
         InputError: where a package is missing.
     """
     try:
         with pixels.opened(data, ("TIFF",)) as image:
             tags = image.tag_v2
-            _one_page(image, data)
+            further = _further_pages(image, data)
             if _pillow_is_right(image):
-                return pixels.decoded(image, data), max(tags.get(BITS, (1,)))
+                return Picture(pixels.decoded(image, data), max(tags.get(BITS, (1,))), further)
     except Image.UnidentifiedImageError:
         pass
     return _by_tifffile(data, name, most)
 
 
-def _one_page(image: Image.Image, data: bytes) -> None:
+def _further_pages(image: Image.Image, data: bytes) -> int:
     if image.tag_v2.get(SUBFILE, 0) & REDUCED:
         raise Refused("begins with a preview: develop it and save a TIFF or PNG")
-    if image.is_animated:
-        with pixels.opened(data, ("TIFF",)) as other:  # to seek in, as that leaves traces
-            count = sum(not _subfile(other, page) & REDUCED for page in range(other.n_frames))
-        if count > 1:
-            raise Refused(f"has {count} pages: save one of them as a TIFF or PNG")
+    if not image.is_animated:
+        return 0
+    with pixels.opened(data, ("TIFF",)) as other:  # to seek in, as that leaves traces
+        return sum(not _subfile(other, page) & REDUCED for page in range(1, other.n_frames))
 
 
 def _subfile(image: Image.Image, page: int) -> int:
@@ -94,7 +102,7 @@ def _pillow_is_right(image: Image.Image) -> bool:
     return known and not apart and numbers == 1 and bits != 12
 
 
-def _by_tifffile(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
+def _by_tifffile(data: bytes, name: str, most: int) -> Picture:
     tifffile = kinds.require("tifffile", name)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says is said by us
     with warnings.catch_warnings():
@@ -107,12 +115,10 @@ def _by_tifffile(data: bytes, name: str, most: int) -> tuple[Decoded, int]:
                 raise ValueError("no picture in it")
             if not pages:
                 raise Refused("begins with a preview: develop it and save a TIFF or PNG")
-            if len(pages) > 1:
-                raise Refused(f"has {len(pages)} pages: save one of them as a TIFF or PNG")
             page = pages[0]
             if page.imagewidth * page.imagelength > most:
                 raise Image.DecompressionBombError
-            return _from_page(page, name)
+            return Picture(*_from_page(page, name), len(pages) - 1)
 
 
 def _from_page(page, name: str) -> tuple[Decoded, int]:
@@ -134,7 +140,7 @@ def _from_page(page, name: str) -> tuple[Decoded, int]:
     colours = {"rgb": 3, "separated": 4}.get(kind, 1)
     if values.ndim != 3 or values.shape[-1] < colours:
         raise Refused(f"is a TIFF of a kind that is not read ({sort}): save it as RGB or grey")
-    values = _scaled(values, page.bitspersample)
+    values = scaled(values, page.bitspersample)
     base, alpha = values[..., :colours], None
     orientation = page.tags.get(exif.ORIENTATION)
     if kind == "miniswhite":
@@ -147,7 +153,7 @@ def _from_page(page, name: str) -> tuple[Decoded, int]:
     return Decoded(turn(base), None if alpha is None else turn(alpha)), page.bitspersample
 
 
-def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
+def scaled(values: np.ndarray, bits: int) -> np.ndarray:
     """Unsigned of any depth as uint8 or uint16 with white at the top; floats checked."""
     if np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float32)
