@@ -78,21 +78,25 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
     ]
     if len({str(target).casefold() for _, target in pairs}) < len(pairs):
         raise InputError("two films have the same name: enhance them into folders of their own")
+    from pdn_jax.photos import job
+
     enhancer, failed = None, False
     for source, target in pairs:
         if arguments.skip_existing and target.exists():
             complain(f"left out: {source} (its result exists)")
-        elif arguments.dry_run:
-            tell(f"{source} -> {target}")
-        else:
+            continue
+        try:
+            if arguments.dry_run:
+                job.check_target(walk.Job(source, target, ""), arguments.overwrite)
+                tell(f"{source} -> {target}")
+                continue
             enhancer = enhancer or network(arguments)
-            try:
-                _film(source, target, enhancer, arguments, into)
-            except InputError as error:
-                if not several:
-                    raise
-                complain(f"error: {error}")
-                failed = True
+            _film(source, target, enhancer, arguments, into)
+        except InputError as error:
+            if not several:
+                raise
+            complain(f"error: {error}")
+            failed = True
     return int(failed)
 
 

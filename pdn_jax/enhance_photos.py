@@ -123,9 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stages:
         _check_stages(arguments, jobs)
     if arguments.dry_run:
-        for job in jobs:
-            report.planned(job)
-        return code
+        return _planned(jobs, arguments.overwrite, report) or code
     from pdn_jax import photo  # which imports NumPy and Pillow
 
     if len(jobs) == 1 and not plan.left_out:
@@ -136,6 +134,20 @@ def run(arguments: argparse.Namespace) -> int:
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
     return 1 if report.failed or code else 0
+
+
+def _planned(jobs: list["Job"], overwrite: bool, report: Report) -> int:
+    """Say of each what would be done, or why it would not; the exit code."""
+    from pdn_jax import photo
+
+    for job in jobs:
+        try:
+            photo.check_target(job, overwrite)
+        except InputError as error:
+            report.failure(job, error)
+        else:
+            report.planned(job)
+    return int(report.failed > 0)
 
 
 def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) -> None:
@@ -159,8 +171,8 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) ->
     def write(job, done):
         loaded, developed = done
         outcome = photo.store(job, loaded, developed, options)
-        if arguments.stages:
-            _write_stages(loaded.photo, enhancer, job.source.name, arguments)
+        if arguments.stages and developed is not None:
+            _write_stages(loaded.photo, developed.pixels, enhancer, job.source.name, arguments)
         return outcome
 
     results = pipeline.run(
@@ -220,14 +232,21 @@ def _check_stages(arguments: argparse.Namespace, jobs: list["Job"]) -> None:
             raise InputError(f"{path} is named twice: give --stages another name")
 
 
-def _write_stages(picture, enhancer: "Enhancer", name: str, arguments) -> None:
-    """Every stage of a photograph on a sheet, no larger than the sheet needs it."""
+def _write_stages(picture, result, enhancer: "Enhancer", name: str, arguments) -> None:
+    """Every stage of a photograph's picture on a sheet, no larger than the sheet needs it."""
     from pdn_jax import photo
     from pdn_jax.sheet import contact_sheet
 
-    low = photo.srgb(picture)
+    where = photo.place(picture)
+    if isinstance(where, str):  # there is no picture in it, and the report says so
+        inside, there = (slice(None), slice(None)), None
+    else:
+        inside, there = where
+    low, restored = (
+        photo.srgb(picture._replace(pixels=pixels))[inside] for pixels in (picture.pixels, result)
+    )
     reduce = max(n for n in (1, 2, 4, 8) if n == 1 or len(low) >= 2 * n * CELL_HEIGHT)
-    stages = enhancer.stages(low, reduce=reduce)
+    stages = enhancer.stages(low, reduce=reduce, there=there)
     levels = len(stages.denoised)
     sizes = [f"1/{2**level}" if level else "1" for level in reversed(range(levels))]
     titles = [
@@ -236,6 +255,7 @@ def _write_stages(picture, enhancer: "Enhancer", name: str, arguments) -> None:
         *(f"denoised {size}" for size in sizes),
         "restored",
     ]
-    row = [low[::reduce, ::reduce], *stages.enhanced, *stages.denoised, stages.restored]
+    ends = (image[::reduce, ::reduce] for image in (low, restored))
+    row = [next(ends), *stages.enhanced, *stages.denoised, next(ends)]
     sheet = contact_sheet([row], titles, [name], CELL_HEIGHT)
     photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)

@@ -268,7 +268,9 @@ class Enhancer:
             for place, (index, tile) in enumerate(chunk):
                 yield index, tile, [result[place] for result in results]
 
-    def stages(self, photo: np.ndarray, *, reduce: int = 1) -> Stages:
+    def stages(
+        self, photo: np.ndarray, *, reduce: int = 1, there: np.ndarray | None = None
+    ) -> Stages:
         """Every stage of the network for a photograph, for pictures.
 
         Args:
@@ -276,6 +278,7 @@ class Enhancer:
             reduce: 1, 2, 4 or 8: by how much all stages are made smaller, by means of pixels, so
                 that those of a large photograph fit in memory. A level that is smaller by itself
                 is reduced by as much less.
+            there: as for a call.
 
         Returns:
             `Stages`; the sides of what is reduced are rounded down.
@@ -294,7 +297,7 @@ class Enhancer:
             np.zeros((len(photos), _over(height, f, n), _over(width, f, n), 3), photos.dtype)
             for f, n in zip(factors, finals, strict=True)
         ]
-        estimates = [self._global_pass(one) for one in photos]
+        estimates = [self._global_pass(one, there) for one in photos]
         for index, tile, results in self._each_tile(
             "stages", photos, estimates, [()] * len(photos)
         ):

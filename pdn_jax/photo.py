@@ -26,6 +26,7 @@ from pdn_jax.photos.job import run as run
 from pdn_jax.photos.job import store as store
 from pdn_jax.photos.kinds import EXTENSIONS as EXTENSIONS
 from pdn_jax.photos.presence import developed as developed
+from pdn_jax.photos.presence import place as place
 from pdn_jax.photos.reader import SMALLEST as SMALLEST
 from pdn_jax.photos.reader import from_file as open
 from pdn_jax.photos.reader import size as size

@@ -22,12 +22,24 @@ from pdn_jax.enhancer import SMALLEST, Enhancer, check_dials
 from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 from pdn_jax.layout import REDUCTION, GlobalPass
-from pdn_jax.video_input import Film, events, examine, opened, picture_stream, planes_of, pyav
+from pdn_jax.video_input import (
+    Film,
+    events,
+    examine,
+    opened,
+    picture_stream,
+    planes_of,
+    pyav,
+    time_of,
+)
 from pdn_jax.video_output import check_target, written, written_coding
 from pdn_jax.weights import Weights
 from pdn_jax.ycbcr import Coding
 
 Planes = tuple[np.ndarray, ...]
+
+CUT_SHORT = 2.0
+"""Seconds that may be missing at a film's end, of what its head says: not all streams end together."""
 
 SHORTEST = 1e-3
 """Seconds between two frames at least, whatever a file says."""
@@ -189,11 +201,12 @@ def _converted(
 ) -> FilmSummary:
     """Read, enhance and write every frame, into the file `draft`."""
     faults: list[str] = []
-    count, untimed, first, last = 0, 0, None, None
+    count, untimed, first, last, end = 0, 0, None, None, 0.0
     with opened(source) as container:
         stream = picture_stream(container, source)
         with written(draft, container, stream, film, target, strip) as writer:
             for packet, frame in events(container, stream, source, faults):
+                end = max(end, time_of(packet if frame is None else frame))
                 if frame is None:
                     writer.packet(packet)
                     continue
@@ -209,6 +222,8 @@ def _converted(
             if not count:
                 raise InputError(f"{source} says of no frame when it is shown: remux it first")
     notes = list(writer.left_out)
+    if film.seconds and film.seconds - end > CUT_SHORT:
+        notes.append(f"it ends at {end:.1f} of {film.seconds:.1f} s: cut short, copy it again")
     if faults:
         notes.append(f"{len(faults)} packets could not be decoded: {faults[0]}")
     if untimed:

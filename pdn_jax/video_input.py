@@ -139,7 +139,7 @@ def examine(path: Path) -> Film:
                 break
         else:
             raise InputError(f"{path} holds no frame that can be decoded: is it a whole film?")
-        end = container.duration
+        seconds = (container.duration or 0) + (container.start_time or 0)
         coding, pixels, tags = _colours(frame, stream, path)
         return Film(
             frame.height,
@@ -149,7 +149,7 @@ def examine(path: Path) -> Film:
             coding,
             tags,
             stream.average_rate or stream.guessed_rate or Fraction(25),
-            end / 1e6 if end else None,
+            seconds / 1e6 if container.duration else None,
             stream.sample_aspect_ratio,
             _display_matrix(frame),
         )
@@ -190,6 +190,20 @@ def events(container: Any, stream: Any, path: Path, faults: list[str]) -> Iterat
             continue
         for frame in frames:
             yield None, frame
+
+
+def time_of(part: Any) -> float:
+    """When a packet or frame is over.
+
+    Args:
+        part: as PyAV gives it.
+
+    Returns:
+        Seconds from the film's zero; 0 where it does not say.
+    """
+    if part.pts is None or not part.time_base:
+        return 0.0
+    return float((part.pts + (part.duration or 0)) * part.time_base)
 
 
 def _colours(frame: Any, stream: Any, path: Path) -> tuple[Coding, str, tuple[int, int, int, int]]:

@@ -102,6 +102,23 @@ def test_stages_are_drawn(place):
     assert Path("new.png").exists()
 
 
+def test_a_sheet_shows_the_picture_alone_and_its_result(place):
+    """Not the bars around it, and what is written, without its veil, as the last."""
+    photo.write("barred.png", np.pad(DARK, ((20, 20), (0, 0), (0, 0))))
+    assert run(enhance("barred.png", "--stages", "barred-sheet.png")) == 0
+    assert run(enhance("dark.png", "--stages", "sheet.png", output="alone.png")) == 0
+    barred, sheet = (photo.read(name) for name in ("barred-sheet.png", "sheet.png"))
+    left = barred.shape[1] - sheet.shape[1]  # for a longer name
+    np.testing.assert_array_equal(barred[40:, 100 + left :], sheet[40:, 100:])
+
+
+def test_what_is_left_alone_has_no_stages(place, capsys):
+    photo.write("bright.png", 255 - DARK)
+    assert run(enhance("bright.png", "--auto", "--stages", "sheet.png")) == 0
+    assert not Path("sheet.png").exists()
+    assert "left alone" in capsys.readouterr().err
+
+
 def test_a_sheet_takes_no_photographs_place(place, capsys):
     before = Path("dark.png").read_bytes()
     argv = enhance("dark.png", "--stages", "dark.png", "--overwrite")
@@ -270,6 +287,9 @@ def test_outputs_that_cannot_be(place, capsys):
     refused(capsys, enhance("dark.png", output="dark.png"), "dark.png", "--overwrite")
     refused(capsys, enhance("dark.png", output="a.xyz"), "a.xyz", ".jpg", ".png", ".tif")
     refused(capsys, enhance("dark.png", "dark.png", output="old.png"), "old.png", "is a file")
+    argv = enhance("dark.png", "--format", "jpg", output="a.png")
+    refused(capsys, argv, "a.png is a PNG by its name, --format says jpg")
+    refused(capsys, enhance("dark.png", "--suffix=-b", output="a.png"), "--suffix", "a.png")
     argv = enhance("dark.png", "dark.png", output="old.png/a")
     refused(capsys, argv, "old.png/a", code=1)
 
@@ -414,6 +434,17 @@ def test_a_dry_run_writes_nothing(place, capsys):
     assert run(enhance("dark.png", "--dry-run", "--suffix=-b", output="out")) == 0
     assert capsys.readouterr().out == "dark.png -> out/dark-b.png\n"
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_dry_run_names_what_would_fail(place, capsys):
+    Path("out").mkdir()
+    Path("out/dark.png").write_bytes(BEFORE)
+    photo.write("other.png", DARK)
+    assert run(enhance("dark.png", "other.png", "--dry-run", output="out")) == 1
+    out, err = capsys.readouterr()
+    assert out == "other.png -> out/other.png\n"
+    assert err.startswith("pdn_jax: error: out/dark.png exists")
+    assert run(enhance("dark.png", "--dry-run", "--overwrite", output="out")) == 0
 
 
 def test_a_run_that_was_half_done_goes_on(place, capsys):

@@ -1,10 +1,12 @@
 """Bars, transparency, black: what is no picture stays as it is and counts for nothing."""
 
 import functools
+import io
 
 import numpy as np
 import pytest
 from photo_files import deep_scene, photo_of, scene
+from PIL import Image
 from test_inference import tiny
 
 from pdn_jax import inference, weights
@@ -44,6 +46,31 @@ def test_bars_of_a_jpeg_are_nearly_black():
     whole = np.pad(scene(), ((16, 16), (0, 0), (0, 0)))
     whole[15, 59:60] = 3  # what a lossy format puts next to the picture's edge
     assert presence.box(whole.max(-1), None) == (slice(16, 80), slice(0, 96))
+
+
+@pytest.mark.parametrize("quality", [60, 85, 95])
+@pytest.mark.parametrize("bar", [17, 27, 31])
+def test_where_a_bar_ends_within_a_block_of_a_jpeg(bar, quality):
+    """What compression makes of the last rows of a bar does not steer the exposure."""
+    inner = scene() + np.uint8(20)
+    data = io.BytesIO()
+    whole = np.pad(inner, ((bar, bar), (0, 0), (0, 0)))
+    Image.fromarray(whole).save(data, "JPEG", quality=quality)
+    pixels = np.asarray(Image.open(data))
+    rows, columns = presence.box(pixels.max(-1), None)
+    assert abs(rows.start - bar) <= 1
+    assert abs(rows.stop - bar - len(inner)) <= 1
+    assert columns == slice(0, 96)
+
+
+def test_shadow_next_to_a_bar_is_picture():
+    """What is dark for more than a block's height belongs to it, and so does a slow ramp."""
+    shadow = scene() + np.uint8(20)
+    shadow[:20] //= 8
+    shadow[0, ::2] = 6
+    assert presence.box(np.pad(shadow.max(-1), ((20, 0), (0, 0))), None)[0] == slice(20, 84)
+    ramp = np.tile(np.linspace(8, 60, 64).astype(np.uint8)[:, None], (1, 96))
+    assert presence.box(np.pad(ramp, ((20, 0), (0, 0))), None)[0] == slice(20, 84)
 
 
 def test_dark_is_not_a_bar():
@@ -200,6 +227,21 @@ def test_the_veil_by_hand():
     wanted = colour.encoded(np.array([(light - veil) / (1 - veil)]))[0]
     assert abs(result[:, :16]).max() < 1e-4
     assert result[0, 20, 1] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize(("part", "strength"), [(0.002, 0), (0.00375, 0.5), (0.005, 1), (0.1, 1)])
+def test_the_veil_comes_in_by_degrees(part, strength):
+    """By how much of a photograph is unlit: two copies that differ by one square differ by little."""
+    low = np.full((400, 400, 3), 0.2, np.float32)
+    for cell in range(round(part * 2500)):
+        low[8 * (cell // 50) :, 8 * (cell % 50) :][:8, :8] = 0
+    unlit = presence.unlit_cells(low, None)
+    if strength == 0:
+        assert unlit is None
+        return
+    full = float(colour.linear(np.array([0.1]))[0])
+    veil = presence.veil_of(np.full_like(low, 0.1), unlit)
+    np.testing.assert_allclose(veil, strength * full, rtol=0.15)  # whole squares
 
 
 # --- grey and depth ------------------------------------------------------------------------------

@@ -284,6 +284,22 @@ def test_packets_that_cannot_be_decoded_are_counted(tmp_path, enhancer, pictures
     assert [note for note in summary.notes if note.startswith("1 packets could not be decoded")]
 
 
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_film_that_was_cut_short_is_done_as_far_as_it_goes_and_said(
+    tmp_path, enhancer, pictures, sound
+):
+    source, times = tmp_path / "low.mkv", [k * clips.SECOND for k in range(len(pictures))]
+    options = {"crf": "1", "bf": "0"}  # in the order in which they are shown
+    clips.write(source, pictures, times=times, sound=sound, options=options)
+    whole = enhance_film(source, tmp_path / "whole.mkv", enhancer)
+    assert not [note for note in whole.notes if "cut short" in note]
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) * 2 // 5])
+    summary = enhance_film(source, tmp_path / "out.mkv", enhancer)
+    assert 0 < summary.frames < whole.frames
+    assert [note for note in summary.notes if "cut short" in note]
+
+
 def test_nothing_is_left_where_writing_fails(tmp_path, enhancer, pictures, monkeypatch):
     clips.write(tmp_path / "low.mp4", pictures, sound=False)
 

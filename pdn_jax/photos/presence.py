@@ -9,8 +9,15 @@ import numpy as np
 from pdn_jax.photos import colour
 from pdn_jax.photos.record import Photo, full_scale, to_dtype, to_float
 
+CELL = 8
+"""Pixels a side of the squares that are looked at."""
+
 BAR, PURE = 4 / 255, 0.98
 """A border's row is a bar if nothing in it is above BAR and so large a part of it is exactly black."""
+
+RIM, BLOCK = 0.25, 18
+"""A row is of the bar before it, smeared by compression over a block of 16 rows and the next one's edge,
+if so much darker than as many rows behind those."""
 
 NOTHING = 1.5 / 255
 """Light below this, everywhere, is no photograph: it would be noise brightened."""
@@ -37,8 +44,8 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
         light: the brightest channel of every pixel, [h, w], of any dtype.
         there: bool [h, w], False where transparent; None for all there.
     """
-    if there is None:
-        there = np.ones_like(light, bool)
+    opaque = there is None
+    there = np.ones_like(light, bool) if there is None else there
     sides = [slice(0, length) for length in light.shape]
     # From outside to inside: a bar may end at another.
     for _ in range(4):
@@ -54,11 +61,28 @@ def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | No
             inner = np.flatnonzero(~bar)
             if not len(inner):
                 return None
+            means = part.mean(axis=1 - axis)
+            first = inner[0] + _rim(means[inner[0] :], opaque and bool(inner[0] > 0))
+            end = inner[-1] + 1
+            end -= _rim(means[first:end][::-1], opaque and bool(end < len(bar)))
             start = sides[axis].start
-            sides[axis] = slice(start + inner[0], start + inner[-1] + 1)
+            sides[axis] = slice(start + first, start + end)
         if sides == before:
             break
     return sides[0], sides[1]
+
+
+def _rim(means: np.ndarray, behind_a_bar: bool) -> int:
+    """How many rows behind a bar are what a JPEG made of its end: less than a block of its colours.
+
+    Args:
+        means: of the rows from the bar on.
+        behind_a_bar: False for 0.
+    """
+    if not behind_a_bar or len(means) < 2 * BLOCK:
+        return 0
+    lit = means[:BLOCK] >= RIM * np.median(means[BLOCK : 2 * BLOCK])
+    return int(np.argmax(lit)) if lit.any() else 0
 
 
 class Place(NamedTuple):
@@ -73,6 +97,9 @@ def place(photo: Photo) -> Place | str:
 
     Args:
         photo: see `record.Photo`.
+
+    Returns:
+        Its place, or a line that says why it is left as it is.
     """
     there = None if photo.alpha is None or photo.alpha.all() else photo.alpha > 0
     if there is not None and not there.any():
@@ -194,9 +221,9 @@ def _restored(photo: Photo, stored, here, grey: bool, unlit, restore) -> np.ndar
     return result
 
 
-CELL, UNLIT, SHARE = 8, 1 / 255, 0.005
-"""A square of so many pixels a side is unlit if its brightest channel is at most so bright on average;
-a photograph has a black of its own if that is so for at least so large a part of it."""
+UNLIT, SHARE = 1 / 255, 0.005
+"""A square is unlit if its brightest channel is at most so bright on average; a photograph has a black of
+its own if that is so for so large a part of it, by halves from half as much on."""
 
 
 def _cells(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -224,7 +251,7 @@ def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | No
     unlit = _cell_means(stored) <= (1.0 if stored.dtype == np.uint8 else 1.5) * UNLIT
     if there is not None:
         unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
-    return unlit if unlit.mean() >= SHARE else None
+    return unlit if unlit.mean() > SHARE / 2 else None
 
 
 def veil_of(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
@@ -235,12 +262,14 @@ def veil_of(restored: np.ndarray, unlit: np.ndarray) -> np.ndarray:
         unlit: of `unlit_cells`, some of it true.
 
     Returns:
-        The median of unlit squares, per channel, linear light, float32 [3].
+        The median of unlit squares, per channel, linear light, float32 [3]; less of it where those are
+        less than `SHARE` of all, down to nothing at half of that.
     """
     cells = _cells(restored.shape)
     squares = restored[: cells[0] * CELL, : cells[2] * CELL].reshape(*cells, 3)
     squares = to_float(squares.transpose(0, 2, 1, 3, 4)[unlit])
-    return np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0).astype(np.float32)
+    light = np.median(colour.linear(squares.clip(0, 1)).mean(axis=(1, 2)), axis=0)
+    return (min(1.0, 2 * unlit.mean() / SHARE - 1) * light).astype(np.float32)
 
 
 def without_veil(restored: np.ndarray, veil: np.ndarray) -> np.ndarray:

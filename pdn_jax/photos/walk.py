@@ -94,7 +94,7 @@ def plan(
     sources = [place for given in inputs for place in opened(given, len(inputs) == 1, left_out)]
     output_given, output = str(output), Path(output)
     if len(sources) == 1 and not sources[0].path.is_dir() and _is_file_name(output_given):
-        return Plan([_to_file(sources[0].path, output)], left_out)
+        return Plan([_to_file(sources[0].path, output, suffix, form)], left_out)
     called_a_photo = kinds.by_extension(output.suffix) and _is_file_name(output_given)
     if called_a_photo or (output.exists() and not output.is_dir()):
         raise InputError(f"{output} is a file: with several photos -o names a folder")
@@ -144,8 +144,14 @@ def _is_file_name(output: str) -> bool:
     return path.suffix != "" or path.exists()
 
 
-def _to_file(source: Path, target: Path) -> Job:
+def _to_file(source: Path, target: Path, suffix: str, form: str) -> Job:
     kind = kinds.by_extension(target.suffix)
+    if suffix:
+        raise InputError(f"--suffix is for a folder of results: put it into the name {target}")
+    if kind and form != SAME and FORMATS[form] != kind:
+        raise InputError(
+            f"{target} is a {kind} by its name, --format says {form}: give one of them"
+        )
     if kind is None or not KINDS[kind].written:
         known = [ext for form in KINDS.values() if form.written for ext in form.extensions]
         raise InputError(f"cannot write {target}: its extension must be one of {' '.join(known)}")
