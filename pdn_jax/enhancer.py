@@ -275,9 +275,8 @@ class Enhancer:
 
         Args:
             photo: as `enhance` takes it, one or a batch.
-            reduce: 1, 2, 4 or 8: by how much all stages are made smaller, by means of pixels, so
-                that those of a large photograph fit in memory. A level that is smaller by itself
-                is reduced by as much less.
+            reduce: 1, 2, 4 or 8: by how much stages are made smaller, by means of pixels, to fit in
+                memory; a level that is smaller by itself by as much less.
             there: as for a call.
 
         Returns:
@@ -298,9 +297,8 @@ class Enhancer:
             for f, n in zip(factors, finals, strict=True)
         ]
         estimates = [self._global_pass(one, there) for one in photos]
-        for index, tile, results in self._each_tile(
-            "stages", photos, estimates, [()] * len(photos)
-        ):
+        none = [()] * len(photos)
+        for index, tile, results in self._each_tile("stages", photos, estimates, none):
             for image, result, factor, final in zip(images, results, factors, finals, strict=True):
                 kept = result[tuple(_divided(span, factor) for span in tile.inner)]
                 kept = _reduced(kept, final // factor)
@@ -308,9 +306,8 @@ class Enhancer:
                     index, _divided(tile.kept_rows, final), _divided(tile.kept_columns, final)
                 ]
                 part[...] = kept[: part.shape[0], : part.shape[1]]
-        if photo.ndim == 3:
-            images = [image[0] for image in images]
         images = [image.astype(photo.dtype) for image in images]
+        images = [image[0] for image in images] if photo.ndim == 3 else images
         return Stages(images[:-levels], images[-levels:], images[-1])
 
 
