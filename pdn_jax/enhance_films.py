@@ -2,20 +2,23 @@
 
 import argparse
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
 from pdn_jax.photos import walk
+from pdn_jax.places import Location
 from pdn_jax.report import complain, tell
 
 if TYPE_CHECKING:
     from pdn_jax.enhancer import Enhancer
 
 
-def apart(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
+def apart(inputs: Sequence[str]) -> tuple[list[Location], list[str]]:
     """The films among the arguments, patterns opened, and all others.
 
     A film has the name of one, and does not begin as a photograph does.
@@ -29,19 +32,19 @@ def apart(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     films, others = [], []
     for given in inputs:
         left_out: list[walk.LeftOut] = []
-        places = walk.opened(given, False, left_out) if is_film(given) else []
-        some = [path for path, _ in places if not path.is_dir() and not walk.is_photo(path)]
+        matched = walk.opened(given, False, left_out) if is_film(given) else []
+        some = [path for path, _ in matched if not path.is_dir() and not walk.is_photo(path)]
         if not some:
             others.append(given)
             continue
         films += some
-        others += [str(path) for path, _ in places if path not in some]
+        others += [str(path) for path, _ in matched if path not in some]
         for path, reason in left_out:
             complain(f"left out: {path} ({reason})")
     return films, others
 
 
-def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
+def run(films: Sequence[Location], arguments: argparse.Namespace) -> int:
     """Enhance films one after the other; options that they do not have are refused.
 
     Args:
@@ -66,11 +69,13 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
     for option, value in asked.items():
         if value:
             raise InputError(f"{option} is for photographs, {films[0]} is a film")
-    output, several = Path(arguments.output), len(films) > 1 or bool(arguments.input)
+    output, several = places.place(arguments.output), len(films) > 1 or bool(arguments.input)
     ends = str(arguments.output).endswith(("/", os.sep))
-    into = output.is_dir() or ends or several
-    called_a_film = is_film(output) and not output.is_dir() and not ends
-    if into and (called_a_film or (output.exists() and not output.is_dir())):
+    stored = places.is_url(output)
+    is_folder = not is_film(output) if stored else output.is_dir()
+    into = is_folder or ends or several
+    called_a_film = is_film(output) and not is_folder and not ends
+    if into and (called_a_film or (not stored and output.exists() and not is_folder)):
         raise InputError(f"{output} is a file: with several films or photos -o names a folder")
     pairs = [
         (film, output / f"{film.stem}{arguments.suffix}{film.suffix}" if into else output)
@@ -82,7 +87,7 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
 
     enhancer, failed = None, False
     for source, target in pairs:
-        if arguments.skip_existing and target.exists():
+        if arguments.skip_existing and places.exists(target):
             complain(f"left out: {source} (its result exists)")
             continue
         try:
@@ -100,7 +105,7 @@ def run(films: Sequence[Path], arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _film(source: Path, target: Path, enhancer: "Enhancer", arguments, into: bool) -> None:
+def _film(source: Location, target: Location, enhancer: "Enhancer", arguments, into: bool) -> None:
     """into: whether the folder of the target is made."""
     from pdn_jax import video
     from pdn_jax.photos import job
@@ -108,15 +113,19 @@ def _film(source: Path, target: Path, enhancer: "Enhancer", arguments, into: boo
     if into:
         job.make_folder(target.parent)
     job.remove_litter([target.parent])
-    done = video.enhance_film(
-        source,
-        target,
-        enhancer,
-        exposure=arguments.exposure,
-        denoise=arguments.denoise,
-        overwrite=arguments.overwrite,
-        strip=arguments.strip,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        stored = places.is_url(target)
+        done = video.enhance_film(
+            places.fetched(source),
+            Path(folder, target.name) if stored else target,
+            enhancer,
+            exposure=arguments.exposure,
+            denoise=arguments.denoise,
+            overwrite=arguments.overwrite,
+            strip=arguments.strip,
+        )
+        if stored:
+            places.send(Path(folder, target.name), target, new=not arguments.overwrite)
     for note in done.notes:
         complain(f"{source}: {note}")
 

@@ -6,14 +6,15 @@ was asked wrongly.
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdn_jax import __version__, enhance_films
+from pdn_jax import __version__, enhance_films, places
 from pdn_jax.enhance_films import network
 from pdn_jax.errors import InputError
 from pdn_jax.photos import walk
+from pdn_jax.places import Location
 from pdn_jax.report import Report
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
         formats: what --format may be.
     """
     add = parser.add_argument
-    add("input", nargs="+", help="photos, folders of them with all below, or patterns")
+    add(
+        "input",
+        nargs="+",
+        help="photos, folders of them with all below, or patterns; s3://…, gs://…",
+    )
     add("-o", "--output", required=True, help="the file to write, or a folder, which is made")
     add("--suffix", default="", help="put behind the names of results (default none)")
     add(
@@ -69,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     )
     add("--auto", action="store_true", help="leave photos alone that are not dark")
     add("--compare", action="store_true", help="write before and after side by side")
-    add("--stages", type=Path, metavar="FILE", help="also write every stage of one photo")
+    add("--stages", type=places.place, metavar="FILE", help="also write every stage of one photo")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--skip-existing", action="store_true", help="pass by photos whose result exists")
     add("--dry-run", action="store_true", help="say what would be written, and write nothing")
@@ -116,10 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
         report.left_out(path, reason)
     jobs = plan.jobs
     if arguments.skip_existing:
-        done = [job for job in jobs if job.target.exists()]
-        jobs = [job for job in jobs if not job.target.exists()]
-        for job in done:
+        done = {job for job in jobs if places.exists(job.target)}
+        for job in filter(done.__contains__, jobs):
             report.left_out(job.source, "its result exists")
+        jobs = [job for job in jobs if job not in done]
     if arguments.stages:
         _check_stages(arguments, jobs)
     if arguments.dry_run:
@@ -228,8 +233,12 @@ def _check_stages(arguments: argparse.Namespace, jobs: list["Job"]) -> None:
         raise InputError(f"--stages {arguments.stages} takes one photo: name a single one")
     photo.check_writable(arguments.stages, arguments.overwrite)
     for path in (jobs[0].source, jobs[0].target):
-        if arguments.stages.resolve() == path.resolve():
+        if _same(arguments.stages, path):
             raise InputError(f"{path} is named twice: give --stages another name")
+
+
+def _same(one: Location, two: Location) -> bool:
+    return str(one) == str(two) or os.path.realpath(one) == os.path.realpath(two)
 
 
 def _write_stages(picture, result, enhancer: "Enhancer", name: str, arguments) -> None:

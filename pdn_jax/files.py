@@ -4,12 +4,15 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
+from pdn_jax.places import Location
 
 DRAFT = ".pdn-"
 """What the names of files begin with that are not whole yet; 17 characters in all."""
@@ -22,7 +25,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_target(
-    path: str | Path, overwrite: bool = False, extensions: Collection[str] = ()
+    path: str | Location, overwrite: bool = False, extensions: Collection[str] = ()
 ) -> None:
     """Find out before the work is done whether a file can be written.
 
@@ -35,30 +38,31 @@ def check_target(
         InputError: for another extension, a missing or unwritable folder, a folder in the file's
             place, or a file that is there already and may not be replaced.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = places.place(path)
+    if not places.is_url(path) and path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
     if extensions and path.suffix.lower() not in extensions:
         known = " ".join(extensions)
         raise InputError(f"cannot write {path}: its extension must be one of {known}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
+    if not places.is_url(path):  # a store has no folders
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
+    if not overwrite and places.exists(path):
         raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | Location) -> Iterator[BinaryIO]:
     """A binary file to write to, which takes the place of `path` when the context ends well.
 
     There is the old file or the new one at any moment, never a part of either. The draft lies in the
     same folder, locked, and is removed where anything is raised; a kill leaves it (see
-    `remove_drafts`).
+    `remove_drafts`). To a store it goes in one piece once it is whole.
 
     Args:
-        path: the file to make or to replace.
+        path: the file to make or to replace; a URL of a store.
 
     Yields:
         The draft, open for reading and writing; `.name` is its path.
@@ -66,7 +70,13 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: what the disk says.
     """
-    path = Path(path)
+    path = places.place(path)
+    if places.is_url(path):
+        with tempfile.NamedTemporaryFile("w+b") as file:
+            yield file
+            file.seek(0)
+            places.put(path, file.read())
+        return
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(4)}.tmp")
     try:
         with draft.open("x+b") as file:
@@ -80,7 +90,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Location, text: str) -> None:
     """Make or replace a UTF-8 text file through `atomic_write`.
 
     Args:
@@ -94,13 +104,15 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def remove_drafts(folder: str | Path, age: float = 0.0) -> None:
+def remove_drafts(folder: str | Location, age: float = 0.0) -> None:
     """Remove what killed writers left in a folder, and nothing that is being written.
 
     Args:
-        folder: not looked through below.
+        folder: not looked through below; in a store nothing is left.
         age: seconds since a draft was last written to, at least.
     """
+    if places.is_url(folder):
+        return
     for draft in Path(folder).glob(f"{DRAFT}*.tmp"):
         with contextlib.suppress(OSError):  # another may have finished or removed it
             since = time.time() - draft.stat().st_mtime
@@ -123,7 +135,7 @@ def _lock(file: BinaryIO) -> bool | None:
     return True
 
 
-def sync_all(paths: Iterable[Path]) -> None:
+def sync_all(paths: Iterable[Location]) -> None:
     """Flush files, folders and their names to the disk, where the disk can do that.
 
     Args:

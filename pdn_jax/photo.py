@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pdn_jax import files
+from pdn_jax import files, places
 from pdn_jax.errors import InputError
 from pdn_jax.photos import reader, walk, writer
 from pdn_jax.photos.exposure import is_dark as is_dark
@@ -42,6 +42,7 @@ from pdn_jax.photos.walk import passed_by as passed_by
 from pdn_jax.photos.walk import plan as plan
 from pdn_jax.photos.writer import encoded as encoded
 from pdn_jax.photos.writer import save as save
+from pdn_jax.places import Location
 
 __all__ = ["open"]  # which is Python's own name otherwise
 
@@ -56,7 +57,7 @@ WRITERS = {
 # --- in --------------------------------------------------------------------------------------
 
 
-def read(path: str | Path) -> Pixels:
+def read(path: str | Location) -> Pixels:
     """A photo file as a plain picture; see `decode`.
 
     Args:
@@ -71,7 +72,7 @@ def read(path: str | Path) -> Pixels:
 # --- out -------------------------------------------------------------------------------------
 
 
-def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
+def write(path: str | Location, image: np.ndarray, *, overwrite: bool = False) -> None:
     """Save a plain picture in the format that the extension names; whole or not at all.
 
     JPEG has quality 95 and full-size colour.
@@ -85,7 +86,7 @@ def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> No
         InputError: as `check_writable` does, and where the disk or the format refuses.
         ValueError: for another shape or dtype.
     """
-    path = Path(path)
+    path = places.place(path)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a photo is uint8 [h, w, 3], got {image.dtype} {list(image.shape)}")
     check_writable(path, overwrite)
@@ -94,10 +95,10 @@ def write(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> No
         Image.fromarray(image).save(data, **WRITERS[path.suffix.lower()])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
-    save(path, writer.Written(data.getvalue(), ()))
+    save(path, writer.Written(data.getvalue(), ()), new=not overwrite)
 
 
-def check_writable(path: str | Path, overwrite: bool = False) -> None:
+def check_writable(path: str | Location, overwrite: bool = False) -> None:
     """Find out before the work is done whether `write` would refuse.
 
     Args:
@@ -114,7 +115,7 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
 # --- folders and pairs -----------------------------------------------------------------------
 
 
-def images_in(folder: str | Path) -> list[Path]:
+def images_in(folder: str | Location) -> list[Location]:
     """The photos directly in a folder, by name, hidden files left out.
 
     Args:
@@ -139,7 +140,7 @@ def images_in(folder: str | Path) -> list[Path]:
     return paths
 
 
-def read_pair(low: str | Path, normal: str | Path) -> tuple[Pixels, Pixels]:
+def read_pair(low: str | Location, normal: str | Location) -> tuple[Pixels, Pixels]:
     """Both photos of a pair.
 
     Args:

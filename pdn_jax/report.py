@@ -5,10 +5,10 @@ import json
 import os
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdn_jax.errors import InputError
+from pdn_jax.places import Location
 
 if TYPE_CHECKING:
     from pdn_jax.photo import Job, Outcome
@@ -26,7 +26,7 @@ class Report:
         self.failed = self.written = self.alone = 0
         self.reasons: Counter[str] = Counter()
 
-    def left_out(self, path: Path, reason: str) -> None:
+    def left_out(self, path: Location, reason: str) -> None:
         """Say that a file is passed by.
 
         Args:

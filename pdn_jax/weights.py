@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 
@@ -62,7 +63,7 @@ class Weights(NamedTuple):
     metadata: dict[str, str]
 
 
-def save(path: str | Path, weights: Weights) -> None:
+def save(path: str | places.Location, weights: Weights) -> None:
     """Write a .safetensors file; whole or not at all, and the same bytes for the same weights.
 
     Args:
@@ -91,12 +92,12 @@ def save(path: str | Path, weights: Weights) -> None:
         raise InputError(f"cannot write weights {path}: {error.strerror}") from error
 
 
-def load(path: str | Path, *, variant: str | None = None) -> Weights:
+def load(path: str | places.Location, *, variant: str | None = None) -> Weights:
     """Read weights.
 
     Args:
-        path: a .safetensors file, the folder of a run or of a checkpoint, or a name in `SHIPPED`; a
-            folder that is called like one of those is meant by "./small".
+        path: a .safetensors file, the folder of a run or of a checkpoint, here or in a store, or a
+            name in `SHIPPED`; a folder that is called like one of those is meant by "./small".
         variant: the one that is needed; None for any.
 
     Returns:
@@ -128,18 +129,16 @@ def load(path: str | Path, *, variant: str | None = None) -> Weights:
     return weights
 
 
-def _facts(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+def _facts(path: places.Location, metadata: dict[str, str]) -> dict[str, Any]:
     """What a file says of itself; raises InputError unless it is one of ours, of this format."""
     if ENTRY not in metadata:
-        raise InputError(
-            f"{path} is a safetensors file but not one of pdn_jax: give weights saved by training"
-        )
+        foreign = "is a safetensors file but not one of pdn_jax"
+        raise InputError(f"{path} {foreign}: give weights saved by training")
     try:
         facts = json.loads(metadata[ENTRY])
     except ValueError as error:
-        raise InputError(
-            f"{path} is damaged, its metadata is no JSON: copy it once more"
-        ) from error
+        damage = "is damaged, its metadata is no JSON"
+        raise InputError(f"{path} {damage}: copy it once more") from error
     version = facts.get("format") if isinstance(facts, dict) else facts
     if version != FORMAT:
         raise InputError(
@@ -285,27 +284,29 @@ def check(params: Params, expected: Params) -> None:
             )
 
 
-def _file(path: str | Path) -> Path:
-    path = Path(path)
-    within = path / "weights" / FILENAME  # where a checkpoint has them
-    if within.is_file() and not (path / FILENAME).exists():
+def _file(path: str | places.Location) -> places.Location:
+    path = places.place(path)
+    stored, within = places.is_url(path), path / "weights" / FILENAME  # as a checkpoint has them
+    if stored and path.suffix == ".safetensors":
+        return path
+    if places.exists(within) and not places.exists(path / FILENAME):
         return within
-    return path / FILENAME if path.is_dir() else path
+    return path / FILENAME if stored or path.is_dir() else path
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+def _read(path: places.Location) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    if places.is_url(path):
+        with places.copied(path) as copy:
+            return _read(copy)
     if not path.is_file():
-        raise InputError(
-            f"{path} does not exist: expected {', '.join(SHIPPED)}, a .safetensors file, "
-            f"or a run folder holding {FILENAME}"
-        )
+        known = f"{', '.join(SHIPPED)}, a .safetensors file, or a run folder holding {FILENAME}"
+        raise InputError(f"{path} does not exist: expected {known}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise InputError(
-            f"{path} is not a whole safetensors file ({error}): copy or train it anew"
-        ) from error
+        whole = f"is not a whole safetensors file ({error})"
+        raise InputError(f"{path} {whole}: copy or train it anew") from error
     except OSError as error:
         raise InputError(f"cannot read weights {path}: {error}") from error
 

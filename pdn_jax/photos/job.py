@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pdn_jax import host_memory
+from pdn_jax import host_memory, places
 from pdn_jax.errors import InputError
 from pdn_jax.files import remove_drafts
 from pdn_jax.photos import exposure, presence, reader, writer
 from pdn_jax.photos.presence import Developed
 from pdn_jax.photos.record import Photo
 from pdn_jax.photos.walk import Job
+from pdn_jax.places import Location
 
 Restore = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
@@ -40,8 +40,8 @@ class Outcome(NamedTuple):
     written: False where it was left alone. notes: what is to be said. lost: what the result has not.
     """
 
-    source: Path
-    target: Path
+    source: Location
+    target: Location
     written: bool
     size: tuple[int, int]
     kind: str
@@ -152,7 +152,7 @@ def store(
         except InputError as error:
             raise InputError(f"{job.target} {error}") from error
         make_folder(job.target.parent)
-        writer.save(job.target, result)
+        writer.save(job.target, result, new=not options.overwrite)
         lost = result.lost
     height, width = photo.size
     return Outcome(
@@ -172,14 +172,16 @@ def check_target(job: Job, overwrite: bool) -> None:
     Raises:
         InputError: where it may not, or cannot.
     """
-    if job.target.is_dir():
+    if not places.is_url(job.target) and job.target.is_dir():
         raise InputError(f"{job.target} is a folder: give a file name")
-    if job.target.exists() and not overwrite:
+    if not overwrite and places.exists(job.target):
         raise InputError(f"{job.target} exists: choose another name or allow it (--overwrite)")
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder with those above it; raises InputError."""
+def make_folder(folder: Location) -> None:
+    """Make a folder with those above it, which a store does not need; raises InputError."""
+    if places.is_url(folder):
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,7 +200,7 @@ def beside(photo: Photo, pixels: np.ndarray) -> tuple[Photo, np.ndarray]:
     return photo._replace(pixels=both, alpha=alpha), both
 
 
-def remove_litter(folders: Iterable[Path]) -> None:
+def remove_litter(folders: Iterable[Location]) -> None:
     """Remove what killed runs left in folders of results.
 
     Args:

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
 from pdn_jax.photos import colour, exif, kinds, tiff
 from pdn_jax.photos.formats import READERS, Fault, most_pixels
 from pdn_jax.photos.record import Photo
+from pdn_jax.places import Location
 
 SMALLEST = 16
 """Pixels that the shorter side must have: less holds nothing that the network can look at."""
 
 
-def from_file(path: str | Path) -> Photo:
+def from_file(path: str | Location) -> Photo:
     """A photo file as it is; see `from_bytes`.
 
     Args:
@@ -30,9 +32,11 @@ def from_file(path: str | Path) -> Photo:
     return from_bytes(file_bytes(path), str(path))
 
 
-def file_bytes(path: str | Path) -> bytes:
+def file_bytes(path: str | Location) -> bytes:
     """All of a file; raises InputError where there is none that can be read."""
-    path = Path(path)
+    path = places.place(path)
+    if places.is_url(path):
+        return places.read(path)
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: give a photo file")
@@ -44,7 +48,7 @@ def file_bytes(path: str | Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def size(path: str | Path) -> tuple[int, int] | None:
+def size(path: str | Location) -> tuple[int, int] | None:
     """Height and width of a photo file as its header has them.
 
     Args:
@@ -54,7 +58,7 @@ def size(path: str | Path) -> tuple[int, int] | None:
         (height, width) in pixels, upright; None where Pillow does not know it.
     """
     try:
-        if not Path(path).is_file():  # a pipe is waited for
+        if places.is_url(path) or not Path(path).is_file():  # a pipe is waited for
             return None
         with Image.open(path) as image:
             width, height = image.size

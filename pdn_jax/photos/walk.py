@@ -7,10 +7,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
-from pdn_jax.photos import kinds
+from pdn_jax.photos import kinds, shelves
 from pdn_jax.photos.kinds import INSTEAD, KINDS
+from pdn_jax.places import Location
 
 SAME = "same"
 FORMATS = {SAME: None, "jpg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "avif": "AVIF"}
@@ -29,23 +31,23 @@ MOST_NAME = 255
 class Job(NamedTuple):
     """A photograph, its result's place, and the format of that."""
 
-    source: Path
-    target: Path
+    source: Location
+    target: Location
     kind: str
 
 
 class LeftOut(NamedTuple):
     """A file or folder that is not enhanced, and why."""
 
-    path: Path
+    path: Location
     reason: str
 
 
 class Place(NamedTuple):
     """A photograph, and where its result goes within the folder of results."""
 
-    path: Path
-    folder: Path
+    path: Location
+    folder: Location
 
 
 class Plan(NamedTuple):
@@ -72,7 +74,7 @@ def passed_by(name: str) -> str:
 
 
 def plan(
-    inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "", form: str = SAME
+    inputs: Sequence[str | Location], output: str | Location, *, suffix: str = "", form: str = SAME
 ) -> Plan:
     """What a command with these arguments has to do.
 
@@ -92,24 +94,26 @@ def plan(
         raise InputError(f"--suffix {suffix}: a part of a file name has no {os.sep}")
     left_out: list[LeftOut] = []
     sources = [place for given in inputs for place in opened(given, len(inputs) == 1, left_out)]
-    output_given, output = str(output), Path(output)
-    if len(sources) == 1 and not sources[0].path.is_dir() and _is_file_name(output_given):
+    output_given, output = str(output), places.place(output)
+    if len(sources) == 1 and not _is_folder(sources[0].path) and _is_file_name(output_given):
         return Plan([_to_file(sources[0].path, output, suffix, form)], left_out)
     called_a_photo = kinds.by_extension(output.suffix) and _is_file_name(output_given)
-    if called_a_photo or (output.exists() and not output.is_dir()):
+    if called_a_photo or (not places.is_url(output) and output.exists() and not output.is_dir()):
         raise InputError(f"{output} is a file: with several photos -o names a folder")
     photos: dict[str, Place] = {}
 
-    def add(path: Path, folder: Path) -> None:
-        real = os.path.realpath(path)
-        if real in photos:
+    def add(path: Location, folder: Location) -> None:
+        real = str(path) if places.is_url(path) else os.path.realpath(path)
+        if real.startswith(f"{output}/") and places.is_url(output):
+            left_out.append(LeftOut(path, "in the folder of the results"))
+        elif real in photos:
             left_out.append(LeftOut(path, f"the same file as {photos[real].path}"))
         else:
             photos[real] = Place(path, folder)
 
-    tops = _tops([path for path, _ in sources if path.is_dir()])
+    tops = _tops([path for path, _ in sources if _is_folder(path)])
     for source, folder in dict.fromkeys(sources):
-        if source.is_dir():
+        if _is_folder(source):
             below, others = _below(source, output)
             for path in below:
                 add(path, tops[source] / path.relative_to(source).parent)
@@ -120,11 +124,16 @@ def plan(
     return Plan(jobs, left_out)
 
 
-def _tops(folders: list[Path]) -> dict[Path, Path]:
+def _is_folder(path: Location) -> bool:
+    """Of a store, objects alone are named."""
+    return not places.is_url(path) and path.is_dir()
+
+
+def _tops(folders: list[Location]) -> dict[Location, Location]:
     """Where each folder's results go: several keep their names, so that their files do not meet."""
     if len(set(folders)) == 1:
         return {folders[0]: Path()}
-    names: dict[Path, Path] = {}
+    names: dict[Location, Location] = {}
     for folder in dict.fromkeys(folders):
         name = folder.resolve().name
         names[folder] = Path(_free(name, "", {str(top).casefold() for top in names.values()}))
@@ -138,13 +147,13 @@ def _free(stem: str, extension: str, taken: Collection[str]) -> str:
 
 
 def _is_file_name(output: str) -> bool:
-    path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)):
+    path = places.place(output)
+    if _is_folder(path) or output.endswith(("/", os.sep)):
         return False
-    return path.suffix != "" or path.exists()
+    return path.suffix != "" or (not places.is_url(path) and path.exists())
 
 
-def _to_file(source: Path, target: Path, suffix: str, form: str) -> Job:
+def _to_file(source: Location, target: Location, suffix: str, form: str) -> Job:
     kind = kinds.by_extension(target.suffix)
     if suffix:
         raise InputError(f"--suffix is for a folder of results: put it into the name {target}")
@@ -158,11 +167,22 @@ def _to_file(source: Path, target: Path, suffix: str, form: str) -> Job:
     return Job(source, target, kind)
 
 
-def opened(given: str | Path, alone: bool, left_out: list[LeftOut]) -> list[Place]:
+def opened(given: str | Location, alone: bool, left_out: list[LeftOut]) -> list[Place]:
     """What an argument stands for: itself, or all that a pattern matches, whose tree is kept.
 
-    One of many that is not there is a failure of its own, when its turn comes.
+    One of many that is not there is a failure of its own, when its turn comes. A folder of a store
+    stands for all below it.
     """
+    if places.is_url(given):
+        listed, some = shelves.objects(str(given)), []
+        for path, folder in listed:
+            names = (*folder.parts, path.name)
+            reason = next(filter(None, map(passed_by, names)), "") or shelves.not_a_photo(path)
+            if reason and len(listed) > 1:
+                left_out.append(LeftOut(path, reason))
+            else:
+                some.append(Place(path, folder))
+        return some
     path = Path(given)
     if os.path.lexists(path) or not glob.has_magic(str(given)):
         if alone and not os.path.lexists(path):
@@ -172,17 +192,17 @@ def opened(given: str | Path, alone: bool, left_out: list[LeftOut]) -> list[Plac
     if not matches:
         raise InputError(f"{given} matches no file: give a photo file or a folder")
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    places = []
+    chosen = []
     for match in [match for match in matches if match.is_file()] or matches:
         within = match.relative_to(Path(*fixed))
         if reason := next(filter(None, map(passed_by, within.parts)), ""):
             left_out.append(LeftOut(match, reason))
         else:
-            places.append(Place(match, within.parent))
-    return places
+            chosen.append(Place(match, within.parent))
+    return chosen
 
 
-def _below(source: Path, output: Path) -> tuple[list[Path], list[LeftOut]]:
+def _below(source: Location, output: Location) -> tuple[list[Location], list[LeftOut]]:
     """Photographs under a folder in order, links followed but not in a circle, and all else."""
     photos, left_out, been = [], [], set()
     inside = output.resolve()
@@ -218,13 +238,13 @@ def _below(source: Path, output: Path) -> tuple[list[Path], list[LeftOut]]:
     return photos, left_out
 
 
-def head(path: Path) -> bytes:
+def head(path: Location) -> bytes:
     """A file's beginning; raises OSError."""
     with path.open("rb") as file:
         return file.read(HEAD)
 
 
-def is_photo(path: Path) -> bool:
+def is_photo(path: Location) -> bool:
     """Whether a file begins as a photograph does, whatever its name."""
     try:
         return path.is_file() and kinds.recognise(head(path), path.suffix) is not None
@@ -232,7 +252,7 @@ def is_photo(path: Path) -> bool:
         return False
 
 
-def _no_photo(path: Path) -> str:
+def _no_photo(path: Location) -> str:
     """Why a file that was found in a folder is no photograph, '' for one.
 
     One that has a photograph's name is taken for one: if it is not, that is a failure to be named.
@@ -252,15 +272,17 @@ def _no_photo(path: Path) -> str:
     return kinds.described(start) if start else "empty"
 
 
-def _kind(path: Path) -> str | None:
+def _kind(path: Location) -> str | None:
     named = kinds.by_extension(path.suffix)
+    if places.is_url(path):
+        return named
     try:
         return (kinds.recognise(head(path), path.suffix) if path.is_file() else None) or named
     except OSError:
         return named
 
 
-def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> list[Job]:
+def _named(photos, output: Location, suffix: str, kind: str | None, left_out) -> list[Job]:
     """Targets for all, no two alike: with the source's whole name or a number where they would be."""
     wanted: dict[str, list[Job]] = {}
     sources = {path.resolve() for path, _ in photos}
@@ -270,7 +292,7 @@ def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> lis
         keeps = source.suffix.lower() in KINDS[form].extensions
         extension = source.suffix if keeps else KINDS[form].extensions[0]
         stem = source.stem if kinds.by_extension(source.suffix) else source.name
-        target = output / folder / f"{stem}{suffix}{extension}"
+        target = output.joinpath(*folder.parts, f"{stem}{suffix}{extension}")
         if suffix and stem.endswith(suffix) and _is_result(source, stem, suffix, sources):
             left_out.append(LeftOut(source, "a result of before, by its name"))
             continue
@@ -284,7 +306,7 @@ def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> lis
             if len(same) > 1:
                 own = job.source.name if differ else job.target.stem.removesuffix(suffix)
                 stem, extension = str(job.target.with_name(f"{own}{suffix}")), job.target.suffix
-                job = job._replace(target=Path(_free(stem, extension, taken)))
+                job = job._replace(target=places.place(_free(stem, extension, taken)))
                 taken.add(str(job.target).casefold())
             if len(os.fsencode(job.target.name)) > MOST_NAME:
                 left_out.append(LeftOut(job.source, "its result's name would be too long"))
@@ -293,7 +315,7 @@ def _named(photos, output: Path, suffix: str, kind: str | None, left_out) -> lis
     return jobs
 
 
-def _is_result(source: Path, stem: str, suffix: str, sources: set[Path]) -> bool:
+def _is_result(source: Location, stem: str, suffix: str, sources: set[Location]) -> bool:
     """Whether the photograph that a file is the result of lies beside it."""
     before = stem.removesuffix(suffix)
     folder = source.resolve().parent

@@ -2,18 +2,19 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from pdn_jax import places
 from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write, disk_full
 from pdn_jax.photos import exif, iptc, jpeg, kinds, png, tiff, tiff_writer, xmp
 from pdn_jax.photos.kinds import KINDS
 from pdn_jax.photos.record import Metadata, Photo, to_dtype
 from pdn_jax.photos.srgb import converted
+from pdn_jax.places import Location
 
 QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIC": 90}
 """Of formats that lose something, from 1 to 100, unless another is asked for."""
@@ -28,16 +29,23 @@ class Written(NamedTuple):
     lost: tuple[str, ...]
 
 
-def save(path: str | Path, result: Written) -> None:
+def save(path: str | Location, result: Written, *, new: bool = False) -> None:
     """Put a file in its place, whole or not at all.
 
     Args:
         path: where to; what is there is replaced.
         result: of `encoded`.
+        new: in a store, only where there is none, as that can be told in one with the write.
 
     Raises:
-        InputError: where the disk refuses.
+        InputError: where the disk or the store refuses.
     """
+    if new and places.is_url(path):
+        try:
+            places.put(path, result.data, new=True)
+            return
+        except FileExistsError as error:
+            raise InputError(f"{path} exists: choose another name (--overwrite)") from error
     try:
         with atomic_write(path) as file:
             file.write(result.data)

@@ -1,0 +1,77 @@
+"""An S3 server on loopback (moto's), which can be told to be slow, to refuse and to fail."""
+
+import random
+import threading
+import time
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "127.0.0.1",
+}
+
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+BROKEN = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
+
+
+class Server:
+    """Requests are counted; `errors` is the part answered by 500, `delay` in seconds, `denied` the
+    methods answered by 403, `hold` a part of a path whose PUT never ends."""
+
+    def __init__(self):
+        self.genuine = DomainDispatcherApplication(create_backend_app)
+        self.random, self.count = random.Random(0), 0
+        self.well()
+        self.server = make_server("127.0.0.1", 0, self.answer, threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.environment = ENVIRONMENT | {"AWS_ENDPOINT_URL": self.url}
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def well(self):
+        """As a server should be."""
+        self.errors, self.delay, self.denied, self.hold = 0.0, 0.0, (), ""
+        self.held = threading.Event()
+
+    def answer(self, environ, start_response):
+        """The WSGI application."""
+        self.count += 1
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        time.sleep(self.delay)
+        if self.hold and method == "PUT" and self.hold in path:
+            self.held.set()
+            time.sleep(60)
+        for refused, status, body in (
+            (method in self.denied, "403 Forbidden", DENIED),
+            (self.random.random() < self.errors, "500 Internal Server Error", BROKEN),
+        ):
+            if refused:
+                length = int(environ.get("CONTENT_LENGTH") or 0)
+                environ["wsgi.input"].read(length)
+                start_response(status, [("Content-Type", "application/xml")])
+                return [b"" if method == "HEAD" else body]
+        return self.genuine(environ, start_response)
+
+    def client(self):
+        """boto3's own, to look at what is there."""
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    def bucket(self, name):
+        """Make a bucket; its URL."""
+        self.client().create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    def keys(self, name, prefix=""):
+        """Key -> size of what a bucket holds."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
+        return {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", ())}
+
+    def stop(self):
+        """End the server."""
+        self.server.shutdown()

@@ -1,0 +1,202 @@
+"""Object stores: a real S3 server on loopback, photographs and weights in its buckets."""
+
+import io
+import itertools
+import os
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
+pytest.importorskip("s3fs", reason='needs pip install "pdn_jax[stores]"')
+
+from s3_server import Server
+from test_inference import tiny
+
+from pdn_jax import cli, files, places, weights
+from pdn_jax.errors import InputError
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One for all tests; each has buckets of its own."""
+    server = Server()
+    before = dict(os.environ)
+    os.environ.update(server.environment)
+    yield server
+    server.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def bucket(server):
+    """A new one, on a server that is well."""
+    server.well()
+    yield server.bucket(f"bucket-{next(numbers)}")
+    server.well()
+
+
+def name_of(url):
+    return url.removeprefix("s3://").split("/")[0]
+
+
+def picture(seed=0, side=40):
+    """A dark PNG's bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 60, (side, side + 8, 3), np.uint8)
+    data = io.BytesIO()
+    PILImage.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+# --- places ------------------------------------------------------------------------------------
+
+
+def test_paths_of_this_machine_stay_what_they_are(tmp_path):
+    assert places.place("a/b.png") == places.place(files.Path("a/b.png")) == files.Path("a/b.png")
+    assert not places.is_url("C:/a")
+    assert places.fetched(tmp_path) == tmp_path
+    assert places.exists(tmp_path)
+    assert not places.exists(tmp_path / "b")
+
+
+def test_an_object_is_made_only_where_there_is_none(server, bucket):
+    places.put(f"{bucket}/a", b"one", new=True)
+    places.put(f"{bucket}/a", b"one", new=True)  # an answer that was lost: it is ours
+    with pytest.raises(FileExistsError):
+        places.put(f"{bucket}/a", b"two", new=True)
+    assert places.read(f"{bucket}/a") == b"one"
+    places.put(f"{bucket}/a", b"two")
+    assert places.read(f"{bucket}/a") == b"two"
+
+
+def test_a_copy_is_made_once_and_anew_where_something_changed(server, bucket):
+    for name in ("one.txt", "below/two.txt"):
+        places.put(f"{bucket}/folder/{name}", name.encode())
+    first = places.fetched(f"{bucket}/folder")
+    assert (first / "below/two.txt").read_text() == "below/two.txt"
+    before = server.count
+    assert places.fetched(f"{bucket}/folder") == first
+    assert server.count - before <= 2  # it is listed, and nothing is read
+    places.put(f"{bucket}/folder/one.txt", b"another")
+    assert (places.fetched(f"{bucket}/folder") / "one.txt").read_text() == "another"
+
+
+def test_a_draft_that_fails_leaves_the_old_object(server, bucket):
+    files.write_text(f"{bucket}/a.txt", "old")
+
+    def half():
+        with files.atomic_write(f"{bucket}/a.txt") as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert server.keys(name_of(bucket)) == {"a.txt": 3}
+    assert places.read(f"{bucket}/a.txt") == b"old"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (lambda url: places.read(f"{url}/none"), "there is no such object"),
+        (lambda url: places.read("s3://no-such-bucket/a"), "bucket does not exist"),
+        (lambda url: places.objects(places.place("s3://no-such-bucket/")), "bucket does not exist"),
+        (lambda url: places.put("s3://no-such-bucket/a", b""), "bucket does not exist"),
+        (lambda url: places.place("nowhere://a"), "names no store"),
+    ],
+)
+def test_what_is_missing_is_one_line(server, bucket, what, said):
+    with pytest.raises(InputError, match=said) as caught:
+        what(bucket)
+    assert "\n" not in str(caught.value)
+
+
+# --- enhance -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    weights.save(path, tiny())
+    return path
+
+
+def enhance(*argv):
+    return cli.main(["enhance", *map(str, argv)])
+
+
+def test_enhance_from_bucket_to_bucket_is_enhance(server, bucket, own_weights, tmp_path, capsys):
+    there = server.bucket(f"bright-{next(numbers)}")
+    for name, seed in (("a.png", 0), ("album/b.png", 1)):
+        places.put(f"{bucket}/scans/{name}", picture(seed))
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / name).write_bytes(picture(seed))
+    places.put(f"{bucket}/scans/notes.txt", b"no photo")
+    places.put(f"{bucket}/models/w.safetensors", own_weights.read_bytes())
+    stored = ["--weights", f"{bucket}/models/w.safetensors"]
+    assert enhance(f"{bucket}/scans", "-o", there, *stored) == 0
+    assert "notes.txt (its name ends in .txt)" in capsys.readouterr().err
+    assert enhance(tmp_path / "scans", "-o", tmp_path / "out", "--weights", own_weights) == 0
+    assert set(server.keys(name_of(there))) == {"a.png", "album/b.png"}
+    for name in ("a.png", "album/b.png"):
+        assert places.read(f"{there}/{name}") == (tmp_path / "out" / name).read_bytes()
+    # Nothing is replaced unless it may be, and what is there is passed by.
+    assert enhance(f"{bucket}/scans/*.png", "-o", f"{there}/", *stored) == 2
+    assert f"{there}/a.png exists" in capsys.readouterr().err
+    assert enhance(f"{bucket}/scans/**", "-o", there, *stored, "--skip-existing") == 0
+    assert enhance(f"{bucket}/scans/a.png", "-o", f"{there}/a.png", *stored, "--overwrite") == 0
+    # From a store to this machine, and back.
+    assert enhance(f"{bucket}/scans/a.png", "-o", tmp_path / "c.png", *stored) == 0
+    assert enhance(tmp_path / "scans", "-o", f"{there}/more", *stored, "--dry-run") == 0
+    assert f"{there}/more/album/b.png" in capsys.readouterr().out
+    assert (tmp_path / "c.png").read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
+
+
+def test_results_within_the_input_are_no_input(server, bucket, own_weights):
+    places.put(f"{bucket}/a.png", picture())
+    for expected in (0, 0):
+        more = ["--weights", own_weights, "--skip-existing"]
+        assert enhance(f"{bucket}/", "-o", f"{bucket}/bright", *more) == expected
+    assert set(server.keys(name_of(bucket))) == {"a.png", "bright/a.png"}
+
+
+def test_a_store_that_refuses_is_one_line_and_exit_code_2(server, bucket, own_weights, capsys):
+    places.put(f"{bucket}/a.png", picture())
+    server.denied = ("GET", "HEAD")
+    assert enhance(f"{bucket}/", "-o", f"{bucket}/out", "--weights", own_weights) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"cannot read {bucket}/" in said
+    assert "Access Denied" in said
+    server.well()
+    server.denied = ("PUT",)
+    assert enhance(f"{bucket}/a.png", "-o", f"{bucket}/b.png", "--weights", own_weights) == 1
+    assert f"cannot write {bucket}/b.png: Access Denied" in capsys.readouterr().err
+    assert set(server.keys(name_of(bucket))) == {"a.png"}
+
+
+@pytest.mark.slow
+def test_errors_half_of_the_time_are_tried_again(server, bucket, own_weights):
+    for name in "ab":
+        places.put(f"{bucket}/in/{name}.png", picture())
+    server.errors, server.delay = 0.5, 0.05
+    assert enhance(f"{bucket}/in", "-o", f"{bucket}/out", "--weights", own_weights) == 0
+    server.well()
+    results = [places.read(f"{bucket}/out/{name}.png") for name in "ab"]
+    assert results[0] == results[1]
+    assert set(server.keys(name_of(bucket), "out/")) == {"out/a.png", "out/b.png"}
+
+
+@pytest.mark.slow
+def test_a_store_that_never_answers_ends_in_one_line(server, bucket, monkeypatch):
+    places.put(f"{bucket}/a", b"1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    server.errors = 1.0
+    before = server.count
+    with pytest.raises(InputError, match=f"cannot read {bucket}/a: "):
+        places.read(f"{bucket}/a")
+    assert server.count - before > 1
