@@ -105,18 +105,21 @@ def explained(what: str, where: Any) -> Iterator[None]:
 
 
 def read(given: str | Location) -> bytes:
-    """All of an object.
+    """All of an object, or of a file.
 
     Args:
-        given: its URL.
+        given: where it is.
 
     Returns:
         Its content.
 
     Raises:
-        InputError: where there is none, or it cannot be read.
+        InputError: where there is no such object, or it cannot be read.
+        OSError: what the disk says of a file of this machine.
     """
     path = place(given)
+    if not is_url(path):
+        return path.read_bytes()
     with explained("read", path):
         return path.fs.cat_file(path.path)
 
@@ -268,11 +271,17 @@ def fetched(given: str | Location) -> Path:
                 target = draft / kept.name / below if below else draft / kept.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 one.fs.get_file(one.path, str(target))
+                os.utime(target, (_written(listed[one]),) * 2)  # the same wherever it is copied to
         with contextlib.suppress(OSError):  # another was first
             draft.replace(kept.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return kept
+
+
+def _written(about: dict[str, Any]) -> float:
+    when = about.get("LastModified") or about.get("mtime")
+    return when.timestamp() if hasattr(when, "timestamp") else 0.0
 
 
 def _cache() -> Path:

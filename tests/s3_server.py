@@ -1,10 +1,13 @@
 """An S3 server on loopback (moto's), which can be told to be slow, to refuse and to fail."""
 
+import itertools
+import os
 import random
 import threading
 import time
 
 import boto3
+import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -67,11 +70,35 @@ class Server:
         self.client().create_bucket(Bucket=name)
         return f"s3://{name}"
 
-    def keys(self, name, prefix=""):
+    def keys(self, url, prefix=""):
         """Key -> size of what a bucket holds."""
+        name = url.removeprefix("s3://")
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
         return {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", ())}
 
     def stop(self):
         """End the server."""
         self.server.shutdown()
+
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One for all tests of a module; each has buckets of its own."""
+    server = Server()
+    before = dict(os.environ)
+    os.environ.update(server.environment)
+    yield server
+    server.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def bucket(server):
+    """A new one, on a server that is well."""
+    server.well()
+    yield server.bucket(f"bucket-{next(numbers)}")
+    server.well()

@@ -1,8 +1,6 @@
 """Object stores: a real S3 server on loopback, photographs and weights in its buckets."""
 
 import io
-import itertools
-import os
 
 import numpy as np
 import pytest
@@ -11,37 +9,17 @@ from PIL import Image as PILImage
 pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
 pytest.importorskip("s3fs", reason='needs pip install "pdn_jax[stores]"')
 
-from s3_server import Server
+from rich.console import Console
 from test_inference import tiny
 
 from pdn_jax import cli, files, places, weights
 from pdn_jax.errors import InputError
+from train import evaluate
+from train.data import calibrated_camera, store
+from train.data.prepare import install
+from train.tools import prepare
 
-numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server():
-    """One for all tests; each has buckets of its own."""
-    server = Server()
-    before = dict(os.environ)
-    os.environ.update(server.environment)
-    yield server
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def bucket(server):
-    """A new one, on a server that is well."""
-    server.well()
-    yield server.bucket(f"bucket-{next(numbers)}")
-    server.well()
-
-
-def name_of(url):
-    return url.removeprefix("s3://").split("/")[0]
+pytest_plugins = ["s3_server"]
 
 
 def picture(seed=0, side=40):
@@ -95,7 +73,7 @@ def test_a_draft_that_fails_leaves_the_old_object(server, bucket):
 
     with pytest.raises(RuntimeError):
         half()
-    assert server.keys(name_of(bucket)) == {"a.txt": 3}
+    assert server.keys(bucket) == {"a.txt": 3}
     assert places.read(f"{bucket}/a.txt") == b"old"
 
 
@@ -130,7 +108,7 @@ def enhance(*argv):
 
 
 def test_enhance_from_bucket_to_bucket_is_enhance(server, bucket, own_weights, tmp_path, capsys):
-    there = server.bucket(f"bright-{next(numbers)}")
+    there = server.bucket(bucket.removeprefix("s3://") + "-bright")
     for name, seed in (("a.png", 0), ("album/b.png", 1)):
         places.put(f"{bucket}/scans/{name}", picture(seed))
         (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +119,7 @@ def test_enhance_from_bucket_to_bucket_is_enhance(server, bucket, own_weights, t
     assert enhance(f"{bucket}/scans", "-o", there, *stored) == 0
     assert "notes.txt (its name ends in .txt)" in capsys.readouterr().err
     assert enhance(tmp_path / "scans", "-o", tmp_path / "out", "--weights", own_weights) == 0
-    assert set(server.keys(name_of(there))) == {"a.png", "album/b.png"}
+    assert set(server.keys(there)) == {"a.png", "album/b.png"}
     for name in ("a.png", "album/b.png"):
         assert places.read(f"{there}/{name}") == (tmp_path / "out" / name).read_bytes()
     # Nothing is replaced unless it may be, and what is there is passed by.
@@ -161,7 +139,7 @@ def test_results_within_the_input_are_no_input(server, bucket, own_weights):
     for expected in (0, 0):
         more = ["--weights", own_weights, "--skip-existing"]
         assert enhance(f"{bucket}/", "-o", f"{bucket}/bright", *more) == expected
-    assert set(server.keys(name_of(bucket))) == {"a.png", "bright/a.png"}
+    assert set(server.keys(bucket)) == {"a.png", "bright/a.png"}
 
 
 def test_a_store_that_refuses_is_one_line_and_exit_code_2(server, bucket, own_weights, capsys):
@@ -176,7 +154,7 @@ def test_a_store_that_refuses_is_one_line_and_exit_code_2(server, bucket, own_we
     server.denied = ("PUT",)
     assert enhance(f"{bucket}/a.png", "-o", f"{bucket}/b.png", "--weights", own_weights) == 1
     assert f"cannot write {bucket}/b.png: Access Denied" in capsys.readouterr().err
-    assert set(server.keys(name_of(bucket))) == {"a.png"}
+    assert set(server.keys(bucket)) == {"a.png"}
 
 
 @pytest.mark.slow
@@ -188,7 +166,7 @@ def test_errors_half_of_the_time_are_tried_again(server, bucket, own_weights):
     server.well()
     results = [places.read(f"{bucket}/out/{name}.png") for name in "ab"]
     assert results[0] == results[1]
-    assert set(server.keys(name_of(bucket), "out/")) == {"out/a.png", "out/b.png"}
+    assert set(server.keys(bucket, "out/")) == {"out/a.png", "out/b.png"}
 
 
 @pytest.mark.slow
@@ -200,3 +178,74 @@ def test_a_store_that_never_answers_ends_in_one_line(server, bucket, monkeypatch
     with pytest.raises(InputError, match=f"cannot read {bucket}/a: "):
         places.read(f"{bucket}/a")
     assert server.count - before > 1
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+def prepared(*argv):
+    return prepare.prepare(prepare.options_of([*map(str, argv)]), Console(quiet=True))
+
+
+def test_data_sets_are_built_from_a_store_into_one(server, bucket, tmp_path, monkeypatch):
+    for split, name in (("train", "a"), ("train", "b"), ("dev", "c")):
+        places.put(f"{bucket}/photographs/{split}/{name}.png", picture(ord(name)))
+    made = ["photos", "--source", f"{bucket}/photographs", "--name", "three"]
+    into = ["--data-dir", f"{bucket}/data"]
+    plan = prepared(*made, *into)
+    assert {split: len(some) for split, some in plan["examples"].items()} == {"train": 2, "dev": 1}
+    here = prepared(*made, "--data-dir", tmp_path)
+    stored, local = (store.Split("three", "train", where) for where in (into[1], tmp_path))
+    np.testing.assert_array_equal(stored.frame(0, -1), local.frame(0, -1))
+    assert stored.examples == local.examples
+    assert store.names(into[1]) == ["three"]
+    # Nothing is done a second time, wherever it is asked for: the copy has the times of the store.
+    monkeypatch.setenv("PDN_JAX_CACHE", str(tmp_path / "another host"))
+    before = server.keys(bucket)
+    assert prepared(*made, *into)["fingerprint"] == plan["fingerprint"] == here["fingerprint"]
+    assert server.keys(bucket) == before
+    places.put(f"{bucket}/photographs/train/d.png", picture(9))
+    with pytest.raises(InputError, match="built from something else"):
+        prepared(*made, *into)
+    assert len(prepared(*made, *into, "--rebuild")["examples"]["train"]) == 3
+
+
+def test_a_data_set_without_its_last_file_is_none(server, bucket, tmp_path):
+    root = places.place(f"{bucket}/data")
+
+    def built(staging):
+        folder = staging / "photos" / "three" / store.VERSION
+        folder.mkdir(parents=True)
+        for name in ("metadata.json", "dataset_info.json", "photos-train.array_record"):
+            (folder / name).write_text("{}")
+        return folder
+
+    genuine, sent = places.send, []
+
+    def fails(file, given, **more):
+        sent.append(file.name)
+        if len(sent) == 3:
+            raise InputError("the store is gone")
+        genuine(file, given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "send", fails)
+        with pytest.raises(InputError, match="the store is gone"):
+            install.install(built, root)
+    assert sent[-1] == "metadata.json"
+    assert store.find("three", root) is None
+    assert install.install(built, root) == store.find("three", root)
+
+
+def test_tables_and_calibrations_may_be_there(server, bucket):
+    scores = evaluate.Scores(("a",), np.ones((1, 4)), (0,))
+    out = places.place(f"{bucket}/run/evaluation.csv")
+    evaluate.check_table(out, overwrite=False)
+    evaluate.write_table(out, {"this model": scores})
+    assert places.read(out).startswith(b"method,photograph")
+    with pytest.raises(InputError, match="exists"):
+        evaluate.check_table(out, overwrite=False)
+    assert str(evaluate.folder_of(f"{bucket}/run")) == f"{bucket}/run"
+    places.put(f"{bucket}/calibrated.json", b"{}")
+    with pytest.raises(InputError, match="is no calibration"):
+        calibrated_camera.load_calibration(f"{bucket}/calibrated.json")

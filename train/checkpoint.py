@@ -39,6 +39,9 @@ ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 """Orbax waits for no other process: what fails on process 0 is then heard of at once."""
 
 
+NOBODY = distributed.Silent()
+
+
 class Damaged(Exception):
     """A checkpoint that is not what was written."""
 
@@ -67,8 +70,18 @@ class Checkpoints:
     more.
     """
 
-    def __init__(self, folder: Path, *, keep: int, keep_every: int = 0, console: Console):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        keep_every: int = 0,
+        console: Console,
+        carrier: Any = NOBODY,
+    ):
+        """carrier: a `mirror.Mirror` that carries to a store what is written to the folder."""
         self.folder, self.console = (folder / run_dir.CHECKPOINTS).resolve(), console
+        self._carrier = carrier
         self._psnr: dict[int, float] = {}
         self._manager: Manager | None = None
         if not distributed.is_first():
@@ -139,6 +152,7 @@ class Checkpoints:
         }
         write_checksums(draft, {"files": digests, "layout": described, "psnr": psnr})
         files.sync_all([*draft.rglob("*"), draft, self.folder, *beside])
+        self._carrier.put(draft, step)
 
     def wait(self) -> None:
         """Until every write is done; raises what one of them raised."""
@@ -168,6 +182,7 @@ class Checkpoints:
         if self._manager is not None:
             folder = self.folder / str(step)
             write_checksums(folder, read_checksums(folder) | {"psnr": psnr})
+            self._carrier.judged(step)
             self._manager.reload()
 
     def steps(self) -> list[int]:
@@ -190,6 +205,7 @@ class Checkpoints:
     def _newest_sound(self, like: Any) -> tuple[int, Any] | None:
         steps = self.steps()
         for index, step in reversed(list(enumerate(steps))):
+            self._carrier.fetch(step)
             try:
                 state = read_state(self.folder / str(step), like)
             except Damaged as error:
@@ -213,6 +229,7 @@ class Checkpoints:
         if aside.exists():
             shutil.rmtree(aside)
         (self.folder / str(step)).rename(aside)
+        self._carrier.set_aside(step)
         self._psnr.pop(step, None)
         self._manager.reload()
 

@@ -26,9 +26,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, files, inference, metrics, photo
+from pdn_jax import cli, files, inference, metrics, photo, places
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
+from pdn_jax.places import Location
 from pdn_jax.types import InputError
 from train import properties
 from train.data import store, synthesis
@@ -128,7 +129,7 @@ def scores_table(scores: Scores, title: str) -> Table:
     return table
 
 
-def write_table(path: Path, results: dict[str, Scores]) -> None:
+def write_table(path: Location, results: dict[str, Scores]) -> None:
     """A csv with a row per method and image, then the means and the intervals."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -157,12 +158,14 @@ def read_pairs(low: Path, normal: Path) -> Iterable[synthesis.Pair]:
         yield path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
 
 
-def check_table(out: Path, overwrite: bool) -> None:
+def check_table(out: Location, overwrite: bool) -> None:
     """Raise InputError unless a csv can be written there, before any work is done for it."""
-    if out.is_dir():
+    if not places.is_url(out) and out.is_dir():
         raise InputError(f"{out} is a folder; name a csv file with --out")
-    if out.exists() and not overwrite:
+    if not overwrite and places.exists(out):
         raise InputError(f"{out} exists; choose another --out or add --overwrite")
+    if places.is_url(out):
+        return
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
@@ -178,23 +181,25 @@ def options_of(argv: list[str]):
     parser.add_argument("--weights", help="tiny, small, base, a file, a run folder")
     parser.add_argument(
         "--restored",
-        type=Path,
+        type=places.place,
         help="or: folder of other software's results, named like the inputs",
     )
     parser.add_argument("--data", help="a built data set (see train.tools.prepare)")
     parser.add_argument("--split", default="test", help="its split (default: test)")
     parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
-    parser.add_argument("--low", type=Path, help="or: folder of dark photographs")
-    parser.add_argument("--normal", type=Path, help="folder of the truth, same names")
+    parser.add_argument("--low", type=places.place, help="or: folder of dark photographs")
+    parser.add_argument("--normal", type=places.place, help="folder of the truth, same names")
     parser.add_argument(
         "--properties", action="store_true", help="restraint, twice = once, turns, black, letterbox"
     )
     parser.add_argument(
-        "--inputs", type=Path, help="folder to write what --properties needs to be run on, and end"
+        "--inputs",
+        type=places.place,
+        help="folder to write what --properties needs to be run on, and end",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=places.place,
         help="csv to write (default: evaluation-NAME.csv beside the weights, if these are yours)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")
@@ -213,14 +218,17 @@ def options_of(argv: list[str]):
 def pairs_of(options) -> tuple[str, Iterable[synthesis.Pair]]:
     """(what to call them, the pairs) that the command line asks for."""
     if options.data is None:
-        return options.low.resolve().name, read_pairs(options.low, options.normal)
+        low, normal = places.fetched(options.low), places.fetched(options.normal)
+        return low.resolve().name, read_pairs(low, normal)
     split = store.Split(options.data, options.split, options.data_dir)
     return f"{split.name}-{split.split}", synthesis.whole_pairs(split)
 
 
-def folder_of(weights: str) -> Path:
+def folder_of(weights: str) -> Location:
     """Where a table goes that no --out names: beside the weights, here for bundled ones."""
-    path = Path(weights)
+    path = places.place(weights)
+    if places.is_url(path):
+        return path.parent if path.suffix == ".safetensors" else path
     if weights in weight_files.SHIPPED or weight_files.FOLDER in path.resolve().parents:
         return Path()
     return path if path.is_dir() else path.parent
@@ -234,8 +242,9 @@ def run(argv: list[str]) -> None:
         print(f"{count} photographs written to {options.inputs}")
         return
     if options.restored:
-        what, folder = options.restored.resolve().name, Path()
-        method = properties.restored_in(options.restored)
+        restored = places.fetched(options.restored)
+        what, folder = restored.resolve().name, Path()
+        method = properties.restored_in(restored)
     else:
         weights = weight_files.load(options.weights)
         what, folder = weights.variant, folder_of(options.weights)

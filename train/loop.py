@@ -11,6 +11,8 @@ import numpy as np
 
 from pdn_jax import __version__, files, photo
 from pdn_jax import weights as weight_files
+from pdn_jax.places import Location
+from pdn_jax.places import place as located
 from pdn_jax.types import InputError
 from train import (
     build,
@@ -18,6 +20,7 @@ from train import (
     distributed,
     evaluate,
     metrics,
+    mirror,
     nan_debug,
     parallel,
     progress,
@@ -35,7 +38,7 @@ class Diverged(InputError):
     """A loss that is not finite: the run stops with the step, the terms and the last checkpoint."""
 
 
-def train(config, preemption: Preemption | None = None) -> Path:
+def train(config, preemption: Preemption | None = None) -> Location:
     """Run a config to its end, or on from its newest checkpoint; returns the run folder.
 
     With `config.parallel.distributed`, within `distributed.joined`. Raises InputError for what cannot
@@ -72,17 +75,17 @@ def train(config, preemption: Preemption | None = None) -> Path:
     mapped = parallel.STRATEGIES[config.parallel.strategy](make_step, devices)
     rate, total = build.rate(config), config.train.steps
 
-    # The run folder, held against others.
-    folder, used = Path(config.run_dir), run_dir.used(config, [*splits, *judged])
+    # The run folder, held against others; one in a store is worked on here.
+    place, used = located(config.run_dir), run_dir.used(config, [*splits, *judged])
     distributed.check_same("data", used, "prepare the same for all")
     distributed.first(lambda: run_dir.make(config, used))
-    run_dir.check_shared(folder)
+    run_dir.check_shared(place)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run_dir.disk_full_explained(folder))
-        stack.enter_context(distributed.first(lambda: run_dir.held(folder)) or distributed.Silent())
+        folder, carrier = mirror.opened(place, stack, console)
         preemption = preemption or stack.enter_context(Preemption(console))
         keep = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
-        checkpoints = stack.enter_context(checkpoint.Checkpoints(folder, **keep, console=console))
+        keep |= {"console": console, "carrier": carrier}
+        checkpoints = stack.enter_context(checkpoint.Checkpoints(folder, **keep))
         start, state = checkpoints.restore(state) or (0, state)
         if start == 0:
             distributed.first(lambda: run_dir.set_aside(folder, console))
@@ -154,7 +157,7 @@ def train(config, preemption: Preemption | None = None) -> Path:
             raise preemption.stopped(f"after step {step} of {total}, with a checkpoint")
         if distributed.is_first():
             finish(folder, weights, pairs, preemption, console, recorder.flush(step))
-    return folder
+    return place
 
 
 def chosen_devices(config) -> list[jax.Device]:

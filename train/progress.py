@@ -36,7 +36,16 @@ PICTURED = 8
 
 class Log(Console):
     """Where a training says what it does. It goes on where nobody reads any more: `| head`, a closed
-    terminal."""
+    terminal. Where it is to say one text `instead` of another, it does."""
+
+    instead = ("", "")
+
+    def print(self, *objects: Any, **keywords: Any) -> None:
+        """As rich's."""
+        here, there = self.instead
+        if here:
+            objects = [o.replace(here, there) if isinstance(o, str) else o for o in objects]
+        super().print(*objects, **keywords)
 
     def on_broken_pipe(self) -> None:
         """Rich's hook."""

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from pdn_jax import files, metrics, photo
+from pdn_jax import files, metrics, photo, places
+from pdn_jax.places import Location
 from pdn_jax.types import InputError
 from train.data.synthesis import Pair
 
@@ -135,7 +136,7 @@ def table(properties: Properties, title: str) -> Table:
     return shown
 
 
-def write_table(path: Path, properties: Properties) -> None:
+def write_table(path: Location, properties: Properties) -> None:
     """A csv with a row per photograph, then the means and the intervals."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -154,13 +155,14 @@ def write_table(path: Path, properties: Properties) -> None:
 # --- other software's results ----------------------------------------------------------------
 
 
-def write_inputs(folder: Path, pairs: Iterable[Pair]) -> int:
+def write_inputs(folder: Location, pairs: Iterable[Pair]) -> int:
     """Write what a method is to be run on, NAME-low.png and so on; returns how many files.
 
     Its results, under the same names, go into a folder for `restored_in`; those of its own NAME-low
     once more, into `twice` there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if not places.is_url(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     count = 0
     of_pairs = (inputs(file_name(name), low, normal) for name, low, normal in pairs)
     for given in itertools.chain([{"black": black_frame()}], of_pairs):

@@ -14,9 +14,10 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from pdn_jax import files
+from pdn_jax import files, places
+from pdn_jax.places import Location
 from pdn_jax.types import InputError
-from train import distributed
+from train import distributed, leases
 from train.config import differences
 from train.data import store
 from train.locks import locked
@@ -40,7 +41,7 @@ def check(config) -> None:
     With config.resume a folder that does not exist is a run that has yet to begin, so that the
     same command starts and goes on. So is an empty one, and one that a kill left without options.
     """
-    run_dir = Path(config.run_dir)
+    run_dir = places.place(config.run_dir)
     path = run_dir / OPTIONS
     if _has_not_begun(run_dir):
         return
@@ -61,18 +62,18 @@ def used(config, splits: Sequence[store.Split]) -> dict[str, str]:
     """Fingerprints by name of the splits that a run uses, and of its calibrated camera."""
     known = {f"{split.name}/{split.split}": fingerprint(split) for split in splits}
     physics = config.data.physics
-    return known | ({"data.physics": digest(Path(physics).read_bytes())} if physics else {})
+    return known | ({"data.physics": digest(places.read(physics))} if physics else {})
 
 
-def make(config, data: dict[str, str]) -> Path:
+def make(config, data: dict[str, str]) -> Location:
     """Make the run folder, with config.json, and what it uses (`used`) in data.json.
 
     What a kill left half written there is removed. Raises InputError where that cannot be, where
     another training holds it, and where the data is no longer what it was when the run began.
     """
-    run_dir = Path(config.run_dir)
+    run_dir = places.place(config.run_dir)
     known = run_dir / DATA
-    before = _read(known) if known.exists() else data
+    before = _read(known) if places.exists(known) else data
     changed = [name for name in data if before.get(name, data[name]) != data[name]]
     if changed:
         raise InputError(
@@ -81,12 +82,13 @@ def make(config, data: dict[str, str]) -> Path:
         )
     try:
         with disk_full_explained(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
+            if not places.is_url(run_dir):
+                run_dir.mkdir(parents=True, exist_ok=True)
             with held(run_dir):
                 files.remove_drafts(run_dir)
                 for path, content in ((known, data), (run_dir / OPTIONS, config.to_dict())):
                     text = json.dumps(content, indent=2) + "\n"
-                    if not path.exists() or path.read_text() != text:
+                    if not places.exists(path) or places.read(path) != text.encode():
                         files.write_text(path, text)
     except OSError as error:
         raise InputError(
@@ -96,21 +98,28 @@ def make(config, data: dict[str, str]) -> Path:
     return run_dir
 
 
-def _has_not_begun(run_dir: Path) -> bool:
+def _has_not_begun(run_dir: Location) -> bool:
     """Whether there is no folder, or an empty one, but for what `make` leaves where it is killed."""
-    names = [path.name for path in run_dir.glob("*")]
-    return not run_dir.is_file() and all(n == DATA or n.startswith(files.DRAFT) for n in names)
+    if places.is_url(run_dir):
+        names = [str(p.relative_to(run_dir)) for p in places.objects(run_dir)]
+    else:
+        names = [path.name for path in run_dir.glob("*")]
+    return not (names == [] and run_dir.is_file()) and all(
+        n == DATA or n.startswith(files.DRAFT) for n in names
+    )
 
 
-def held(run_dir: Path) -> contextlib.ExitStack:
+def held(run_dir: Location) -> contextlib.AbstractContextManager:
     """Hold a run folder until this is closed; raises InputError where another training does.
 
-    Where system or disk know no locks nothing is held.
+    Where system or disk know no locks nothing is held; in a store it is held by a lease.
     """
     until = contextlib.ExitStack()
     try:
+        if places.is_url(run_dir):
+            return leases.Lease(run_dir)
         until.enter_context(locked(run_dir, wait=False))
-    except BlockingIOError as error:
+    except (BlockingIOError, leases.Held) as error:
         raise InputError(
             f"another training is at work in run folder {run_dir}; let it end, "
             "or name another with --config.run_dir=…"
@@ -142,7 +151,7 @@ def set_aside(run_dir: Path, console: Console) -> None:
     )
 
 
-def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
+def check_shared(run_dir: Location, seconds: float = 30.0) -> None:
     """Raise InputError on every process where one does not see what process 0 puts into a folder.
 
     seconds: for disks that take a while to show what another host has written.
@@ -153,7 +162,7 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
 
     def put():
         try:
-            sign.touch()
+            places.put(sign, b"") if places.is_url(sign) else sign.touch()
         except OSError as error:
             raise InputError(f"{sign} cannot be written ({error.strerror})") from error
 
@@ -161,7 +170,7 @@ def check_shared(run_dir: Path, seconds: float = 30.0) -> None:
     try:
         with distributed.same_outcome():
             until = time.monotonic() + seconds
-            while not sign.exists():
+            while not places.exists(sign):
                 if time.monotonic() > until:
                     raise InputError(
                         f"process {jax.process_index()} does not see the run folder {run_dir} that "
@@ -223,9 +232,9 @@ def digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _read(path: Path) -> dict:
+def _read(path: Location) -> dict:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(places.read(path)))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read, so {path.parent} is no run to resume; "

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdn_jax import files
+from pdn_jax import files, places
 from pdn_jax.calibration import Calibration, calibrate
 from pdn_jax.types import InputError, Physics
 
@@ -83,10 +83,10 @@ def load_calibration(path: str | Path) -> tuple[Calibration, dict[str, Physics]]
     Pairs left out of the distribution have their θ in the second all the same. Raises InputError
     for a missing or damaged file, or one that holds something else.
     """
-    path = Path(path)
+    path = places.place(path)
     remedy = "write it anew with python -m train.tools.calibrate_camera"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(places.read(path))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; {remedy}") from error
     except OSError as error:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as PILImage
 
+from pdn_jax import places
+from pdn_jax.places import Location
 from pdn_jax.types import InputError
 
 KINDS = {
@@ -30,30 +32,33 @@ VERSION = "1.0.0"
 FIELDS = {"paired": ("low", "normal"), "brackets": ("image",), "photos": ("image",)}
 
 
-def data_dir(directory: str | Path = "") -> Path:
+def data_dir(directory: str | Location = "") -> Location:
     """The folder of built data sets: as given, or as TFDS has it."""
-    return Path(
-        directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    folder = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return places.place(folder) if places.is_url(folder) else Path(folder).expanduser()
 
 
-def find(name: str, directory: str | Path = "") -> Path | None:
+def find(name: str, directory: str | Location = "") -> Location | None:
     """Folder of the built data set of that name, or None."""
     for folder in KINDS.values():
         path = data_dir(directory) / folder / name / VERSION
-        if (path / "dataset_info.json").is_file() and (path / "metadata.json").is_file():
+        if all(places.exists(path / needed) for needed in ("dataset_info.json", "metadata.json")):
             return path
     return None
 
 
-def names(directory: str | Path = "") -> list[str]:
+def names(directory: str | Location = "") -> list[str]:
     """Every data set built there."""
     root = data_dir(directory)
-    paths = [path for folder in KINDS.values() for path in root.glob(f"{folder}/*/{VERSION}")]
+    if places.is_url(root):
+        written = {path.parent for path in places.objects(root) if path.name == "metadata.json"}
+        paths = [path for path in written if path.parents[1].name in KINDS.values()]
+    else:
+        paths = [path for folder in KINDS.values() for path in root.glob(f"{folder}/*/{VERSION}")]
     return sorted(name for name in {path.parent.name for path in paths} if find(name, directory))
 
 
-def plan(name: str, directory: str | Path = "") -> dict:
+def plan(name: str, directory: str | Location = "") -> dict:
     """What `survey` planned when that data set was built; builds `packaged` where it is not there.
 
     Raises InputError for a name that was not built.
@@ -74,7 +79,7 @@ def plan(name: str, directory: str | Path = "") -> dict:
             f"python -m train.tools.prepare, or name another --data-dir (config.data.directory)"
         )
     try:
-        content = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
+        content = json.loads(places.read(path / "metadata.json"))
         return content | {"path": str(path)}
     except (OSError, ValueError) as error:
         raise InputError(
@@ -98,7 +103,7 @@ class Split:
     Raises InputError for one that there is not, and says which there are.
     """
 
-    def __init__(self, name: str, split: str, directory: str | Path = ""):
+    def __init__(self, name: str, split: str, directory: str | Location = ""):
         content = plan(name, directory)
         if split not in content["examples"]:
             there = ", ".join(content["examples"])
@@ -111,11 +116,12 @@ class Split:
 
     @functools.cached_property
     def records(self) -> Sequence[dict]:
-        """TFDS's random access to the records, images still encoded."""
+        """TFDS's random access to the records, images still encoded; from a store, to a copy."""
         import tensorflow_datasets as tfds
 
         skip = {field: tfds.decode.SkipDecoding() for field in FIELDS[self.kind]}
-        return tfds.builder_from_directory(self.path).as_data_source(self.split, decoders=skip)
+        path = places.fetched(self.path)
+        return tfds.builder_from_directory(path).as_data_source(self.split, decoders=skip)
 
     def __getstate__(self) -> dict:
         """Without the open file, which another process opens for itself."""

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pdn_jax import cli
+from pdn_jax import cli, places
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import folders, listing
@@ -41,17 +41,19 @@ def options_of(argv: list[str]):
     common.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     common.add_argument("--all", action="store_true", help="print every line of long lists")
     add = built.add_argument
-    add("--source", required=True, type=Path, help="folder to read; never changed")
+    add("--source", required=True, type=places.place, help="folder to read; never changed")
     add("--name", required=True, help="what to call it: letters, digits, _ and -")
     add("--seed", type=int, default=0, help="of the split, where the source has none")
     add("--held-out", type=float, default=0.1, help="part of the scenes for dev, and for test")
     add("--rebuild", action="store_true", help="replace one built of something else")
-    table.add_argument("--csv", type=Path, help="table of the files, paths relative to --source")
+    table.add_argument(
+        "--csv", type=places.place, help="table of the files, paths relative to --source"
+    )
     kind, several = kinds.add_parser, {"nargs": "+", "default": []}
     pairs = kind("paired", parents=[common, built, table], help="dark and normal pairs")
     pairs.add_argument("--only", **several, metavar="COLUMN=VALUE", help="rows of the csv")
     scenes = kind("brackets", parents=[common, built, table], help="scenes in several exposures")
-    scenes.add_argument("--splits", type=Path, help="csv with the columns scene and split")
+    scenes.add_argument("--splits", type=places.place, help="csv with the columns scene and split")
     kind("photos", parents=[common, built], help="well-exposed photographs")
     kind("list", parents=[common], help="the data sets that were built")
     return parser.parse_args(argv)
@@ -73,7 +75,10 @@ def check(options) -> None:
     for condition in getattr(options, "only", []):
         if "=" not in condition:
             raise InputError(f"--only {condition}: expected COLUMN=VALUE")
-    where = store.data_dir(options.data_dir).resolve()
+    where = store.data_dir(options.data_dir)
+    if places.is_url(where) or places.is_url(options.source):
+        return
+    where = where.resolve()
     if where.is_relative_to(options.source.resolve()):
         raise InputError(
             f"{where} lies in the source, which is only read; name another folder with --data-dir"
@@ -138,6 +143,9 @@ def built(options, wanted: str) -> dict | None:
 def prepare(options, console: Console) -> dict:
     """Build the data set that the options ask for, or find it built; its plan."""
     check(options)
+    for name in ("source", "csv", "splits"):
+        if given := getattr(options, name, None):
+            setattr(options, name, places.fetched(given))
     source = listed(options)
     wanted = fingerprint(source, options)
     plan = built(options, wanted)

@@ -1,0 +1,259 @@
+"""A training whose folder is in a store: killed, damaged, held, refused; what docs/surviving.md promises."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
+pytest.importorskip("s3fs", reason='needs pip install "pdn_jax[stores]"')
+
+from rich.console import Console
+from test_inference import tiny
+from test_survive import NETWORK
+
+from benchmarks import survive
+from configs import debug
+from pdn_jax import places, weights
+from pdn_jax.types import InputError
+from train import checkpoint, leases, loop, mirror, run_dir
+
+pytest_plugins = ["s3_server"]
+
+# --- held by one ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Signs of life ten times as often."""
+    monkeypatch.setattr(leases, "BEAT", 0.2)
+    monkeypatch.setattr(leases, "SILENCE", 2.0)
+
+
+def test_a_folder_is_held_by_one(server, bucket, quick):
+    folder = places.place(f"{bucket}/run")
+    with leases.Lease(folder):
+        before = server.count
+        with pytest.raises(InputError, match="another training is at work in run folder"):
+            run_dir.held(folder)
+        assert server.count > before
+    with leases.Lease(folder):
+        pass
+    assert server.keys(bucket) == {}
+
+
+def test_a_holder_that_is_silent_loses_it_and_sees_it(server, bucket, quick, monkeypatch):
+    folder = places.place(f"{bucket}/run")
+    with leases.Lease(folder) as asleep:
+        monkeypatch.setattr(places, "put", lambda *_, **__: None)  # its signs do not arrive
+        time.sleep(0.5)
+        monkeypatch.undo()
+        monkeypatch.setattr(leases, "SILENCE", 0.3)
+        monkeypatch.setattr(leases, "_is_dead", lambda _: True)
+        with leases.Lease(folder) as awake:
+            until = time.monotonic() + 10
+            while not asleep._lost and time.monotonic() < until:
+                time.sleep(0.05)
+            with pytest.raises(InputError, match="has taken over"):
+                asleep.check()
+            awake.check()
+
+
+def test_one_that_is_dead_is_not_waited_for(server, bucket):
+    code = (
+        "import os, sys; from pdn_jax import places; from train import leases;"
+        "leases.Lease(places.place(sys.argv[1])); os._exit(9)"
+    )
+    argv = [sys.executable, "-c", code, f"{bucket}/run"]
+    assert subprocess.run(argv, env=os.environ).returncode == 9
+    assert len(server.keys(bucket)) == 1
+    begun = time.monotonic()
+    with leases.Lease(places.place(f"{bucket}/run")):
+        assert time.monotonic() - begun < leases.SILENCE / 2
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def state(number):
+    return {"params": {"a": np.full(3, number, np.float32)}, "step": np.asarray(number, np.int32)}
+
+
+@contextlib.contextmanager
+def opened(url, keep=2):
+    """The checkpoints of a run in a store."""
+    console = Console(quiet=True)
+    console.said = []
+    console.print = lambda text, **_: console.said.append(text)
+    with contextlib.ExitStack() as stack:
+        folder, carrier = mirror.opened(places.place(url), stack, console)
+        keep = {"keep": keep, "console": console, "carrier": carrier}
+        checkpoints = stack.enter_context(checkpoint.Checkpoints(folder, **keep))
+        checkpoints.folder_here = folder
+        yield checkpoints
+
+
+def steps_in(server, bucket):
+    keys = server.keys(bucket)
+    places_of = {key.split("/")[2] for key in keys if key.endswith("checksums.json")}
+    return sorted(int(step) for step in places_of if step.isdigit())
+
+
+def test_checkpoints_go_there_and_come_back(server, bucket):
+    with opened(f"{bucket}/run") as checkpoints:
+        for step in (1, 2, 3):
+            (checkpoints.folder_here / "metrics.csv").write_text(f"step\n{step}\n")
+            checkpoints.save(step, state(step), tiny(), psnr=10.0 if step == 1 else 5.0)
+    assert steps_in(server, bucket) == [1, 2, 3]  # 1 is the best one
+    assert places.read(f"{bucket}/run/metrics.csv") == b"step\n3\n"
+    assert not checkpoints.folder_here.exists()
+    with opened(f"{bucket}/run") as checkpoints:
+        step, restored = checkpoints.restore(state(0))
+        assert step == 3
+        np.testing.assert_array_equal(restored["params"]["a"], state(3)["params"]["a"])
+        assert checkpoints.best() == 10.0
+        checkpoints.save(4, state(4), tiny(), psnr=11.0)
+    assert steps_in(server, bucket) == [3, 4]
+    assert weights.load(f"{bucket}/run/checkpoints/4").variant == tiny().variant
+
+
+def test_a_damaged_one_is_set_aside_and_the_one_before_taken(server, bucket):
+    with opened(f"{bucket}/run") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), tiny())
+    keys = server.keys(bucket, "run/checkpoints/2/state/")
+    places.put(f"{bucket}/{max(keys)}", b"not what was written")
+    with opened(f"{bucket}/run") as checkpoints:
+        assert checkpoints.restore(state(0))[0] == 1
+        said = checkpoints.console.said[0]
+    assert "is damaged" in said
+    assert not server.keys(bucket, "run/checkpoints/2/")
+    aside = server.keys(bucket, "run/checkpoints/damaged-2/")
+    assert max(keys).replace("/2/", "/damaged-2/") in aside
+    assert steps_in(server, bucket) == [1]
+
+
+def test_half_a_checkpoint_does_not_count_and_goes(server, bucket):
+    with opened(f"{bucket}/run") as checkpoints:
+        checkpoints.save(1, state(1), tiny())
+    for key in server.keys(bucket, "run/checkpoints/1/state/"):
+        places.put(f"{bucket}/{key.replace('/1/', '/2/')}", b"half")
+    with opened(f"{bucket}/run") as checkpoints:
+        assert checkpoints.restore(state(0))[0] == 1
+    assert not server.keys(bucket, "run/checkpoints/2/")
+
+
+def test_a_store_that_fails_in_a_write_is_one_line(server, bucket):
+    with opened(f"{bucket}/run") as checkpoints:
+        checkpoints.save(1, state(1), tiny())
+
+    def fails():
+        with opened(f"{bucket}/run") as checkpoints:
+            server.denied = ("PUT",)
+            checkpoints.save(2, state(2), tiny())
+            checkpoints.wait()
+
+    with pytest.raises(InputError, match=r"Access Denied; go on with --config\.resume=true"):
+        fails()
+    server.well()
+    assert steps_in(server, bucket) == [1]
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two, one of them to judge by."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for split in ("train", "dev"):
+        (folder / split).mkdir()
+        pixels = np.linspace(0, 255, 48 * 48 * 3).reshape(48, 48, 3).astype(np.uint8)
+        PILImage.fromarray(pixels).save(folder / split / "a.png")
+    return folder
+
+
+def options(run, photographs, steps=40):
+    settings = {
+        "run_dir": run,
+        "resume": "true",
+        "train.steps": steps,
+        "checkpoint.every": 10,
+        "eval.every": steps,
+        "log.every": 1,
+        "log.images": "false",
+        "parallel.devices": 1,
+        "data.crop_size": 32,
+        "model.change": NETWORK,
+        "data.sources": (("photos", "stored", str(photographs)),),
+    }
+    return [f"--config.{name}={value}" for name, value in settings.items()]
+
+
+def command(*given):
+    return [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *options(*given)]
+
+
+def trained(*given):
+    return subprocess.run(command(*given), env=os.environ, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_write_it_ends_as_if_it_were_not(
+    server,
+    bucket,
+    photographs,
+    tmp_path,
+):
+    """40 steps into a bucket, killed as the second checkpoint goes there, against 40 on this disk."""
+    run = f"{bucket}/run"
+    server.hold = "/run/checkpoints/20/"
+    killed = subprocess.Popen(command(run, photographs), env=os.environ)
+    assert server.held.wait(300)
+    with pytest.raises(InputError, match="another training is at work"):
+        loop.train(config_of(run, photographs))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    server.well()
+    assert steps_in(server, bucket) == [10]
+    done = trained(run, photographs)
+    assert done.returncode == 0, done.stderr
+    assert "resumed at step 10" in " ".join(done.stdout.split())
+    assert run in done.stdout
+    done = trained(tmp_path / "run", photographs)
+    assert done.returncode == 0, done.stderr
+    assert survive.losses(places.fetched(run)) == survive.losses(tmp_path / "run")
+    one, two = survive.last_state(places.fetched(run)), survive.last_state(tmp_path / "run")
+    assert one.keys() == two.keys()
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    names = {key.split("/")[1] for key in server.keys(bucket)}
+    assert names == {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def config_of(run, photographs):
+    config = debug.get_config()
+    changes = {"run_dir": run, "resume": True, "train.steps": 40, "checkpoint.every": 10}
+    changes |= {"eval.every": 40, "log.every": 1, "log.images": False, "parallel.devices": 1}
+    changes |= {"data.crop_size": 32, "model.change": NETWORK}
+    changes |= {"data.sources": (("photos", "stored", str(photographs)),)}
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.slow
+def test_missing_buckets_and_rights_are_one_line(server, bucket, photographs):
+    done = trained("s3://no-such-bucket/run", photographs)
+    assert done.returncode == 2, done.stderr
+    assert "bucket does not exist" in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    server.denied = ("PUT",)
+    done = trained(f"{bucket}/run", photographs)
+    assert done.returncode == 2, done.stderr
+    assert f"cannot write {bucket}/run" in done.stderr
+    assert "Access Denied" in done.stderr
