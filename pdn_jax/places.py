@@ -76,7 +76,7 @@ def _options(url: str) -> dict[str, Any]:
     """Nothing is remembered of listings, as others write too."""
     options: dict[str, Any] = {"use_listings_cache": False}
     if url.lower().startswith(("s3:", "s3a:")) and "AWS_MAX_ATTEMPTS" not in os.environ:
-        options["config_kwargs"] = {"retries": {"mode": "standard", "max_attempts": ATTEMPTS}}
+        options["config_kwargs"] = {"retries": {"mode": "standard", "total_max_attempts": ATTEMPTS}}
     return options
 
 
@@ -233,6 +233,22 @@ def copied(given: str | Location) -> Iterator[Path]:
             yield copy
         except InputError as error:
             raise InputError(str(error).replace(str(copy), str(path))) from error
+
+
+def names(folder: Location) -> dict[str, Location]:
+    """All that lies below a place in a store, by the rest of its name.
+
+    Args:
+        folder: the place.
+
+    Returns:
+        'a/b.png' -> object.
+
+    Raises:
+        InputError: where it cannot be listed.
+    """
+    root = str(folder).rstrip("/") + "/"
+    return {str(path).removeprefix(root): path for path in objects(folder)}
 
 
 def fetched(given: str | Location) -> Path:

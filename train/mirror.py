@@ -83,7 +83,7 @@ class Mirror:
         self._pull()
 
     def _pull(self) -> None:
-        there = self._there()
+        there = places.names(self.place)
         for name in there:
             step = self._step(name)
             if step is None and not name.startswith((f"{leases.FOLDER}/", run_dir.CHECKPOINTS)):
@@ -93,10 +93,6 @@ class Mirror:
                 self._remove(name)
             elif step and name == f"{step}/{CHECKSUMS}":
                 self._get(name)
-
-    def _there(self) -> dict[str, Location]:
-        root = str(self.place).rstrip("/") + "/"
-        return {str(path).removeprefix(root): path for path in places.objects(self.place)}
 
     def _step(self, name: str) -> str | None:
         """'checkpoints/STEP' of what belongs to one."""
@@ -145,10 +141,9 @@ class Mirror:
     def fetch(self, step: int) -> None:
         """Bring all files of a checkpoint that are there."""
         folder = f"{run_dir.CHECKPOINTS}/{step}"
-        for path in places.objects(self.place / folder):
-            name = str(path).removeprefix(str(self.place)).strip("/")
-            if not (self.folder / name).exists():
-                self._get(name)
+        for name in places.names(self.place / folder):
+            if not (self.folder / folder / name).exists():
+                self._get(f"{folder}/{name}")
 
     def put(self, draft: Path, step: int) -> None:
         """Carry a checkpoint there that orbax has written; what it goes on from, before it."""
@@ -176,13 +171,13 @@ class Mirror:
     def prune(self, *writing: int) -> None:
         """Remove checkpoints that are not kept here any more."""
         kept = {*run_dir.numbered(self.folder / run_dir.CHECKPOINTS), *writing}
-        steps = {self._step(name) for name in self._there()} - {None}
+        steps = {self._step(name) for name in places.names(self.place)} - {None}
         for step in steps - {f"{run_dir.CHECKPOINTS}/{number}" for number in kept}:
             self._drop(step)
 
     def _drop(self, step: str) -> None:
         """The checksums first: from then on it does not count."""
-        names = [name for name in self._there() if self._step(name) == step]
+        names = [name for name in places.names(self.place) if self._step(name) == step]
         for name in sorted(names, key=lambda name: not name.endswith(CHECKSUMS)):
             self._remove(name)
 

@@ -101,7 +101,7 @@ def make(config, data: dict[str, str]) -> Location:
 def _has_not_begun(run_dir: Location) -> bool:
     """Whether there is no folder, or an empty one, but for what `make` leaves where it is killed."""
     if places.is_url(run_dir):
-        names = [str(p.relative_to(run_dir)) for p in places.objects(run_dir)]
+        names = list(places.names(run_dir))
     else:
         names = [path.name for path in run_dir.glob("*")]
     return not (names == [] and run_dir.is_file()) and all(

@@ -1,0 +1,262 @@
+"""Archives: photographs/s of one process and of Ray, workers and a node killed, memory of the names.
+
+    python -m benchmarks.archive --photographs 2000 --names 10000000
+
+makes small photographs, then prints
+ - photographs/s of the plain pipeline (as `enhance` runs it), of `train.archive` in one process, and
+   on Ray with one and two nodes of one core, from the first finished part on, so without the start;
+ - what became of a run on two nodes in which a worker was killed twice and a node once, against
+   what `python -m pdn_jax enhance` makes of the same photographs;
+ - the most memory that listing so many names takes.
+Needs `pip install -e ".[archive]"`. Exit code 1 where a photograph is missing or differs.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from pdn_jax.cli import Parser, explained
+from pdn_jax.types import InputError
+from train import archive, archive_lists
+from train.archive_lists import Entry, Lists
+
+SIDES = ((120, 160), (160, 120))
+PART = 25
+MARK = "PDN_ARCHIVE_BENCHMARK"
+"""Environment variable by which the processes of this run are known."""
+
+PATIENCE = 900.0
+"""Seconds without a new result after which the kill test is given up."""
+
+
+def make(folder: Path, count: int) -> None:
+    """Small dark JPEGs of two shapes, in folders of a hundred."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number // 100:03}" / f"{number:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        low = rng.integers(0, 60, (8, 8, 3), np.uint8)
+        height, width = SIDES[number % 2]
+        exif = Image.Exif()
+        exif[0x010F] = f"camera {number}"
+        Image.fromarray(low).resize((width, height)).save(path, quality=92, exif=exif)
+
+
+def asked_of(source: Path, out: Path, options) -> archive.Asked:
+    """What the workers are told."""
+    return archive.Asked(str(source), str(out), options.weights, 1.0, 1.0, "same", None, False, 4)
+
+
+def listed(source: Path, out: Path) -> int:
+    """Write the lists; how many parts."""
+    return Lists(str(out)).write(archive_lists.names(source, "", out), PART)[0]
+
+
+# --- rates ---------------------------------------------------------------------------------------
+
+
+def rate(counts: Iterator[archive.Counts]) -> float:
+    """Photographs/s from the first finished part on."""
+    next(counts)
+    begun, written = time.perf_counter(), 0
+    for one in counts:
+        written += one.written
+    return written / (time.perf_counter() - begun)
+
+
+def plain(source: Path, out: Path, options) -> float:
+    """Photographs/s of the pipeline in one go, once a few have been enhanced."""
+    worker = archive.Worker(asked_of(source, out, options))
+    entries: list[Entry] = list(archive_lists.names(source, "", out))
+    list(worker.enhanced(entries[:PART]))
+    begun = time.perf_counter()
+    list(worker.enhanced(entries[PART:]))
+    return len(entries[PART:]) / (time.perf_counter() - begun)
+
+
+@contextlib.contextmanager
+def cluster(nodes: int):
+    """A Ray cluster on this machine of so many nodes of one core."""
+    utils, ray = importlib.import_module("ray.cluster_utils"), importlib.import_module("ray")
+    os.environ[MARK] = secrets.token_hex(8)
+    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        for _ in range(nodes - 1):
+            made.add_node(num_cpus=1)
+        made.wait_for_nodes()
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def on_ray(source: Path, out: Path, nodes: int, options) -> float:
+    """Photographs/s of as many workers as nodes."""
+    asked = asked_of(source, out, options)
+    with cluster(nodes) as made:
+        given = argparse.Namespace(workers=nodes, address=made.address, cpus=1.0, gpus=0.0)
+        return rate(archive.on_ray(asked, listed(source, out), given))
+
+
+def rates(folder: Path, options, console: Console) -> None:
+    """The table of rates."""
+    source = folder / "scans"
+
+    def one_process(out: Path) -> float:
+        return rate(archive.here(asked_of(source, out, options), listed(source, out)))
+
+    ways: dict[str, Callable[[Path], float]] = {
+        "plain pipeline": lambda out: plain(source, out, options),
+        "one process": one_process,
+        "Ray, one node": lambda out: on_ray(source, out, 1, options),
+        "Ray, two nodes": lambda out: on_ray(source, out, 2, options),
+    }
+    table = Table("", "photographs/s", "of the plain pipeline")
+    measured: dict[str, float] = {}
+    for number, (name, way) in enumerate(ways.items()):
+        measured[name] = way(folder / f"rate-{number}")
+        share = measured[name] / measured["plain pipeline"]
+        table.add_row(name, f"{measured[name]:.2f}", f"{share:.2f}")
+        console.print(f"{name}: {measured[name]:.2f}/s", highlight=False)
+    console.print(table)
+
+
+# --- kills ---------------------------------------------------------------------------------------
+
+
+def workers() -> list[int]:
+    """The actors of this run, by process."""
+    mark, pids = f"{MARK}={os.environ[MARK]}".encode(), []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            called = (path / "cmdline").read_bytes()
+            if called.startswith(b"ray::MapWorker") and mark in (path / "environ").read_bytes():
+                pids.append(int(path.name))
+    return pids
+
+
+def kills(folder: Path, options, console: Console) -> bool:
+    """A run with two workers and a node killed; whether every photograph is there and as it should be."""
+    source, out = folder / "scans", folder / "killed"
+    table = Table("when", "killed", "results then")
+    with cluster(2) as made:
+        argv = ["--input", source, "--output", out, "--weights", options.weights]
+        argv += ["--workers", 2, "--part", PART, "--address", made.address]
+        driver = subprocess.Popen([sys.executable, "-m", "train.archive", *map(str, argv)])
+        begun = time.monotonic()
+        for share, what in ((0.2, "worker"), (0.4, "node"), (0.7, "worker")):
+            if not _waited(out, round(share * options.photographs), driver):
+                break
+            if what == "worker":
+                os.kill(workers()[0], signal.SIGKILL)
+            else:
+                made.remove_node(max(made.worker_nodes, key=id), allow_graceful=False)
+                made.add_node(num_cpus=1)
+            when = f"{time.monotonic() - begun:.0f} s"
+            table.add_row(when, what, str(_count(out)))
+        code = driver.wait()
+    console.print(table)
+    console.print(f"the driver ended with {code} after {time.monotonic() - begun:.0f} s")
+    return code == 0 and same(source, out, folder / "plain", options, console)
+
+
+def _count(out: Path) -> int:
+    return sum(1 for _ in out.glob("*/*.jpg"))
+
+
+def _waited(out: Path, count: int, driver: subprocess.Popen) -> bool:
+    """Until so many results are there; False where the driver has ended."""
+    until, before = time.monotonic() + PATIENCE, 0
+    while (now := _count(out)) < count:
+        if now > before:
+            until, before = time.monotonic() + PATIENCE, now
+        if driver.poll() is not None:
+            return False
+        if time.monotonic() > until:
+            driver.kill()
+            raise InputError(f"no new result in {PATIENCE:.0f} s")
+        time.sleep(0.2)
+    return True
+
+
+def same(source: Path, out: Path, there: Path, options, console: Console) -> bool:
+    """Whether a run has left what `enhance` makes, every photograph once and nothing else."""
+    argv = [sys.executable, "-m", "pdn_jax", "enhance", str(source), "-o", str(there)]
+    subprocess.run([*argv, "--weights", options.weights], check=True, stderr=subprocess.DEVNULL)
+    ours, theirs = (
+        {path.relative_to(root).as_posix(): path for path in root.glob("[0-9]*/**/*")}
+        for root in (out, there)
+    )
+    equal = sum(
+        ours[name].read_bytes() == theirs[name].read_bytes() for name in ours & theirs.keys()
+    )
+    console.print(
+        f"{len(theirs)} photographs: {len(ours & theirs.keys())} there once, {equal} equal to "
+        f"enhance's, {len(ours.keys() - theirs.keys())} other files"
+    )
+    return ours.keys() == theirs.keys() and equal == len(theirs)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def memory(count: int, console: Console) -> None:
+    """Most memory of a process that lists so many names, which no folder holds."""
+    before, begun = _resident(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        entries = (
+            Entry(f"{n // 1000:07}/scan-{n:09}.jpg", 2_000_000 + n % 1000) for n in range(count)
+        )
+        parts, _ = Lists(folder).write(entries, 256)
+    console.print(
+        f"{count} names in {parts} parts: {_resident():.0f} MB at most ({before:.0f} MB before), "
+        f"{time.perf_counter() - begun:.0f} s"
+    )
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def run(argv: list[str]) -> int:
+    """The command line."""
+    parser = Parser(prog="python -m benchmarks.archive", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--photographs", type=int, default=2000, help="of the runs (default 2000)")
+    add("--names", type=int, default=10_000_000, help="to list (default 10000000)")
+    add("--weights", default="tiny", help="of the runs (default tiny)")
+    parts = ("rates", "kills", "memory")
+    add("--only", choices=parts, nargs="+", default=parts, help="(default all)")
+    options = parser.parse_args(argv)
+    console, good = Console(soft_wrap=True, highlight=False), True
+    if "memory" in options.only:
+        memory(options.names, console)
+    with tempfile.TemporaryDirectory(prefix="archive-") as folder:
+        make(Path(folder, "scans"), options.photographs)
+        if "rates" in options.only:
+            rates(Path(folder), options, console)
+        if "kills" in options.only:
+            good = kills(Path(folder), options, console)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(explained(lambda: run(sys.argv[1:])))

@@ -1,0 +1,201 @@
+"""Archives: the same results as `enhance`, once each, whatever stops on the way; memory of the lists."""
+
+import csv
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+from test_inference import tiny
+
+from pdn_jax import cli, weights
+from pdn_jax.errors import InputError
+from train import archive, archive_lists
+from train.archive_lists import Entry
+
+NAMES = ("a.png", "album/b.jpg", "album/c.png", "d.gif")
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    weights.save(path, tiny())
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Four dark photographs of two sizes."""
+    for seed, name in enumerate(NAMES):
+        path = tmp_path / "scans" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 60, (32 + 8 * (seed % 2), 40, 3), np.uint8)
+        PILImage.fromarray(pixels).save(path)
+    return tmp_path / "scans"
+
+
+def archived(source, out, own_weights, *more):
+    argv = ["--input", source, "--output", out, "--weights", own_weights, "--part", 2, *more]
+    return archive.run([*map(str, argv)])
+
+
+def results(out):
+    """Name -> content of all that is there but the lists."""
+    paths = [path for path in out.rglob("*") if path.is_file() and ".pdn-archive" not in path.parts]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_results_are_those_of_enhance(scans, tmp_path, own_weights, capsys):
+    assert archived(scans, tmp_path / "out", own_weights) == 0
+    assert "4 written, 0 were there, 0 failed" in capsys.readouterr().err
+    argv = ["enhance", scans, "-o", tmp_path / "plain", "--weights", own_weights]
+    assert cli.main([*map(str, argv)]) == 0
+    plain, here = results(tmp_path / "plain"), results(tmp_path / "out")
+    assert here.pop("failures.csv") == b"photograph,reason\r\n"
+    here["d.png"] = here.pop("d.gif.png")  # a whole name where another format's is put behind it
+    assert here == plain
+
+
+def test_what_is_there_by_name_and_size_is_passed_by(scans, tmp_path, own_weights, capsys):
+    out = tmp_path / "out"
+    assert archived(scans, out, own_weights) == 0
+    before, times = results(out), {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
+    (out / "album" / "c.png").unlink()
+    (out / "a.png").write_bytes(b"cut short")
+    assert archived(scans, out, own_weights) == 0
+    assert "2 written, 2 were there" in capsys.readouterr().err
+    assert results(out) == before
+    assert out.joinpath("d.gif.png").stat().st_mtime_ns == times[out / "d.gif.png"]
+
+
+def test_results_without_a_record_count_where_they_are_there(scans, tmp_path, own_weights, capsys):
+    """As a kill leaves them between a photograph and the end of its part."""
+    out = tmp_path / "out"
+    assert archived(scans, out, own_weights) == 0
+    for part in (out / ".pdn-archive" / "parts").iterdir():
+        part.unlink()
+    assert archived(scans, out, own_weights) == 0
+    assert "0 written, 4 were there" in capsys.readouterr().err
+
+
+def test_failures_are_in_one_table_and_tried_again(scans, tmp_path, own_weights, capsys):
+    sound = (scans / "a.png").read_bytes()
+    (scans / "a.png").write_bytes(sound[: len(sound) // 2])
+    out = tmp_path / "out"
+    assert archived(scans, out, own_weights) == 1
+    assert "3 written, 0 were there, 1 failed" in capsys.readouterr().err
+    with (out / "failures.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["photograph"] == "a.png"
+    assert "damaged" in row["reason"]
+    assert not (out / "a.png").exists()
+    (scans / "a.png").write_bytes(sound)
+    assert archived(scans, out, own_weights) == 0
+    assert results(out)["failures.csv"] == b"photograph,reason\r\n"
+
+
+def test_a_dry_run_counts_and_writes_nothing(scans, tmp_path, own_weights, capsys):
+    more = ["--dry-run", "--workers", 4, "--price", 2]
+    assert archived(scans / "**", tmp_path / "out", own_weights, *more) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("4 photographs, 0.000 GB; a sample of 4 took")
+    assert "4 worker(s)" in said
+    assert "at 2 an hour" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_within_the_input_are_no_input(scans, own_weights):
+    for _ in range(2):
+        assert archived(scans, scans / "bright", own_weights) == 0
+    assert not (scans / "bright" / "bright").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("", list(NAMES)),
+        ("/**", list(NAMES)),
+        ("/*.png", ["a.png"]),
+        ("/**/*.png", ["a.png", "album/c.png"]),
+        ("/album/*", ["b.jpg", "c.png"]),
+    ],
+)
+def test_patterns(scans, pattern, wanted):
+    root, below = archive_lists.root_of(f"{scans}{pattern}")
+    listed = archive_lists.names(root, below, scans / "out")
+    assert sorted(entry.name for entry in listed) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--jobs", "0"], "--jobs 0"),
+        (["--quality", "101"], "--quality 101"),
+        (["--exposure", "-1"], "exposure"),
+    ],
+)
+def test_bad_options_are_one_line(scans, tmp_path, own_weights, more, said):
+    with pytest.raises(InputError, match=said):
+        archived(scans, tmp_path / "out", own_weights, *more)
+
+
+def test_an_input_without_photographs_is_refused(tmp_path, own_weights):
+    with pytest.raises(InputError, match="is not a folder"):
+        archived(tmp_path / "none", tmp_path / "out", own_weights)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no photographs"):
+        archived(tmp_path / "empty", tmp_path / "out", own_weights)
+
+
+def test_listing_takes_no_more_memory_for_more_names(tmp_path):
+    def peak(count):
+        entries = (Entry(f"{n // 1000:06}/{n:09}.jpg", n) for n in range(count))
+        tracemalloc.start()
+        parts, listed = archive_lists.Lists(str(tmp_path / str(count))).write(entries, 100)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (parts, listed) == (count // 100, count)
+        return size
+
+    assert peak(8000) < 1.5 * peak(1000)
+
+
+def test_samples_are_of_all(tmp_path):
+    count, size, sample = archive_lists.counted((Entry(str(n), 2) for n in range(1000)), 10)
+    assert (count, size, len(sample)) == (1000, 2000, 10)
+    assert 100 < np.mean([int(entry.name) for entry in sample]) < 900
+
+
+@pytest.mark.slow
+def test_from_bucket_to_bucket(scans, own_weights, tmp_path):
+    pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
+    from s3_server import Server
+
+    from pdn_jax import places
+
+    server, before = Server(), dict(os.environ)
+    os.environ.update(server.environment)
+    try:
+        scanned, bright = server.bucket("scans"), server.bucket("bright")
+        for name in NAMES:
+            places.put(f"{scanned}/{name}", (scans / name).read_bytes())
+        assert archived(f"{scanned}/**", f"{bright}/", own_weights) == 0
+        assert archived(scans, tmp_path / "out", own_weights) == 0
+        for name, content in results(tmp_path / "out").items():
+            assert places.read(f"{bright}/{name}") == content
+    finally:
+        server.stop()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.mark.slow
+def test_on_ray_it_is_the_same(scans, own_weights, tmp_path):
+    ray = pytest.importorskip("ray", reason='needs pip install "pdn_jax[archive]"')
+    assert archived(scans, tmp_path / "out", own_weights) == 0
+    try:
+        assert archived(scans, tmp_path / "ray", own_weights, "--workers", 1, "--cpus", 0.5) == 0
+    finally:
+        ray.shutdown()
+    assert results(tmp_path / "ray") == results(tmp_path / "out")
