@@ -443,6 +443,34 @@ def test_flat_photographs_look_like_nothing(tmp_path):
     assert not list(duplicates.alike(["", ""]))
 
 
+def test_near_hashes_are_those_of_an_all_pairs_comparison():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**63, 300, dtype=np.uint64)
+    for place in range(200, 300):  # from 1 to 10 bits off another, anywhere
+        bits[place] = bits[place - 200]
+        for bit in rng.choice(64, place % 10 + 1, replace=False):
+            bits[place] ^= np.uint64(1) << np.uint64(bit)
+    apart = np.bitwise_count(bits[:, None] ^ bits)
+    naive = {(a, b) for a, b in np.argwhere(apart <= duplicates.ALIKE).tolist() if a > b}
+    assert {tuple(pair) for pair in duplicates.near(bits).tolist()} == naive
+    assert len(naive) >= 60
+
+
+def test_far_fewer_hashes_are_compared_than_there_are_pairs(monkeypatch):
+    compared = []
+
+    def counted(bits):
+        compared.append(len(bits))
+        return np.bitwise_count(bits)
+
+    fake = type("numpy", (), {"__getattr__": lambda _, name: getattr(np, name)})()
+    fake.bitwise_count = counted
+    monkeypatch.setattr(duplicates, "np", fake)
+    count = 5000
+    duplicates.near(np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64))
+    assert sum(compared) < count * count / 2 / 500
+
+
 def test_edges_agree_for_one_scene_however_dark_and_not_for_two():
     one = scene(1, 96, 128)
     dark = (one * 0.1 + RANDOM.normal(0, 1, one.shape)).clip(0, 255).astype(np.uint8)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import test_distributed
 from PIL import Image as PILImage
 
 pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
@@ -165,6 +166,17 @@ def test_a_store_that_fails_in_a_write_is_one_line(server, bucket):
     assert steps_in(server, bucket) == [1]
 
 
+@pytest.mark.slow
+def test_errors_half_of_the_time_lose_no_checkpoint(server, bucket):
+    server.errors = 0.5
+    with opened(f"{bucket}/run") as checkpoints:
+        checkpoints.save(1, state(1), tiny())
+    with opened(f"{bucket}/run") as checkpoints:
+        step, restored = checkpoints.restore(state(0))
+    assert step == 1
+    np.testing.assert_array_equal(restored["params"]["a"], state(1)["params"]["a"])
+
+
 # --- whole runs ----------------------------------------------------------------------------------
 
 
@@ -257,3 +269,27 @@ def test_missing_buckets_and_rights_are_one_line(server, bucket, photographs):
     assert done.returncode == 2, done.stderr
     assert f"cannot write {bucket}/run" in done.stderr
     assert "Access Denied" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_share_nothing_but_the_bucket(
+    server, bucket, photographs, tmp_path, monkeypatch
+):
+    """Each with a cache and data sets of its own, as two hosts have them."""
+    given = {
+        name.removeprefix("--config."): value
+        for name, value in (
+            option.split("=", 1) for option in options(f"{bucket}/run", photographs, steps=8)
+        )
+    }
+    given |= {"parallel.devices": 0, "checkpoint.every": 4}
+    processes, port = [], test_distributed.free_port()
+    for number in (0, 1):
+        monkeypatch.setenv("PDN_JAX_CACHE", str(tmp_path / f"cache-{number}"))
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / f"data-{number}"))
+        processes.append(test_distributed.start(number, port, given))
+    ended = [test_distributed.ended(process) for process in processes]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert steps_in(server, bucket) == [4, 8]
+    assert f"into {bucket}/run" in ended[0][1]
+    assert len(survive.losses(places.fetched(f"{bucket}/run"))) == 8

@@ -162,8 +162,9 @@ def here(asked: Asked, parts: int) -> Iterator[Counts]:
 def on_ray(asked: Asked, parts: int, options) -> Iterator[Counts]:
     """Parts spread over actors of Ray Data, in whatever order they are done.
 
-    An actor or node that is lost is replaced, and its part begun once more; raises InputError where
-    Ray is missing or no cluster answers.
+    Ray replaces an actor or node that is lost, without end, and has its part begun once more; as
+    many actors work as there is room for, at most `--workers`. Raises InputError where Ray is missing
+    or no cluster answers.
     """
     try:
         ray = importlib.import_module("ray")
@@ -186,11 +187,9 @@ def on_ray(asked: Asked, parts: int, options) -> Iterator[Counts]:
         Worker,
         fn_constructor_args=(asked,),
         batch_size=1,
-        concurrency=min(options.workers, parts),
+        compute=data.ActorPoolStrategy(min_size=1, max_size=min(options.workers, parts)),
         num_cpus=options.cpus,
-        num_gpus=options.gpus,
-        max_restarts=-1,
-        max_task_retries=-1,
+        num_gpus=options.gpus or None,
     )
     for batch in done.iter_batches(batch_size=None):
         for row in zip(*(batch[name] for name in Counts._fields), strict=True):

@@ -20,9 +20,31 @@ def alike(looks: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Every two different perceptual hashes of these, in hexadecimal, that are of one picture."""
     names = sorted(set(looks) - {""})
     bits = np.array([int(look, 16) for look in names], np.uint64)
-    for place, look in enumerate(names):
-        for other in np.flatnonzero(np.bitwise_count(bits[:place] ^ bits[place]) <= ALIKE):
-            yield names[other], look
+    for place, other in near(bits).tolist():
+        yield names[other], names[place]
+
+
+def near(bits: np.ndarray) -> np.ndarray:
+    """[pairs, 2]: places (later, earlier) of different uint64 that differ in at most `ALIKE` bits.
+
+    Not all are compared with all: `ALIKE` = 6 bits lie in at most 6 of 8 bytes, so that two bytes at
+    least are the same, and only what shares two bytes, at the same places, is compared.
+    """
+    octets = bits[:, None] >> np.arange(0, 64, 8, dtype=np.uint64) & np.uint64(255)
+    pairs = [np.empty((0, 2), np.int64)]
+    for one, two in itertools.combinations(range(8), 2):
+        keys = (octets[:, one] << np.uint64(8)) | octets[:, two]
+        rank = np.argsort(keys, kind="stable")
+        keys, starts = keys[rank], np.arange(len(rank))
+        for distance in range(1, len(rank)):
+            starts = starts[starts + distance < len(rank)]
+            starts = starts[keys[starts] == keys[starts + distance]]
+            if not len(starts):
+                break
+            both = np.stack([rank[starts + distance], rank[starts]], axis=1)
+            close = np.bitwise_count(bits[both[:, 0]] ^ bits[both[:, 1]]) <= ALIKE
+            pairs.append(both[close])
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def scene_groups(examples: list[Surveyed]) -> list[int]:
