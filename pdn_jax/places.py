@@ -275,7 +275,7 @@ def fetched(given: str | Location) -> Path:
     facts = [[str(p), a.get("size"), str(a.get("ETag") or a.get("mtime") or a.get("LastModified"))]
              for p, a in listed.items()]  # fmt: skip
     key = hashlib.sha256(json.dumps([str(path), facts]).encode()).hexdigest()[:32]
-    kept = _cache() / COPIES / key / (path.name or "bucket")
+    kept = cache() / COPIES / key / (path.name or "bucket")
     if kept.exists():
         return kept
     kept.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -300,7 +300,8 @@ def _written(about: dict[str, Any]) -> float:
     return when.timestamp() if hasattr(when, "timestamp") else 0.0
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """The user's folder for what can be had anew."""
     import platformdirs
 
     named = os.environ.get("PDN_JAX_CACHE", "")

@@ -12,13 +12,10 @@ What a kill has left of a checkpoint has no checksums.json, and is removed by th
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from pdn_jax import places
 from pdn_jax.places import Location
@@ -50,9 +47,11 @@ def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[
 
 def scratch(place: Location) -> Path:
     """Where a run in a store is worked on; always the same, so that no kill leaves another."""
-    named = os.environ.get("PDN_JAX_CACHE", "")
-    cache = Path(named if named not in ("", "off") else platformdirs.user_cache_dir("pdn_jax"))
-    return cache / "runs" / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    return (
+        places.cache()
+        / "runs"
+        / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,9 @@ from train.data import store
 from train.data.prepare import folders, listing
 from train.data.prepare.install import install
 
+SURVEYED = "surveyed"
+"""Folder of the cache that keeps what was read, until a data set is built of it."""
+
 SHOWN = 20
 """Lines of a long list that are printed without --all."""
 
@@ -153,6 +156,7 @@ def prepare(options, console: Console) -> dict:
         console.print(f"{options.name} is built already: nothing to do", highlight=False)
         return plan
     from train.data.prepare import builders
+    from train.data.prepare.journal import Journal
     from train.data.prepare.plan import make_plan
 
     shown = (
@@ -167,8 +171,9 @@ def prepare(options, console: Console) -> dict:
         def build(staging: Path) -> Path:
             reading = bar.add_task("reading", total=len(source.records))
             drawn = {"seed": options.seed, "held_out": options.held_out}
-            advance = functools.partial(bar.advance, reading)
-            plan = make_plan(options.kind, options.source, source, **drawn, advance=advance)
+            drawn["advance"] = functools.partial(bar.advance, reading)
+            with Journal(kept) as journal:
+                plan = make_plan(options.kind, options.source, source, **drawn, journal=journal)
             plan["fingerprint"] = wanted
             writing = bar.add_task("writing", total=sum(map(len, plan["examples"].values())))
             made = {"name": options.name, "plan": plan, "source": options.source}
@@ -176,7 +181,10 @@ def prepare(options, console: Console) -> dict:
             builder = functools.partial(builders.BUILDERS[options.kind], **made, advance=advance)
             return builders.build(lambda: builder(data_dir=staging))
 
+        source_key = hashlib.sha256(str(options.source.absolute()).encode()).hexdigest()[:12]
+        kept = places.cache() / SURVEYED / f"{options.kind}-{options.name}-{source_key}.jsonl"
         install(build, store.data_dir(options.data_dir), replace=options.rebuild)
+        kept.unlink(missing_ok=True)
     options.rebuild = False  # what another process has built meanwhile stays, and is said
     return built(options, wanted)
 

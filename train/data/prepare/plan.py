@@ -10,8 +10,9 @@ from pathlib import Path
 from pdn_jax.types import InputError
 from train.data.prepare.duplicates import across, draw_splits, order, scene_groups
 from train.data.prepare.image_stats import Surveyed
+from train.data.prepare.journal import Journal
 from train.data.prepare.listing import Listing, Record
-from train.data.prepare.survey import survey_all
+from train.data.prepare.survey import NOWHERE, survey_all
 
 DISAGREE = 0.25
 """Correlation of two photographs' edges below which a pair may not show the same scene.
@@ -28,15 +29,16 @@ def make_plan(
     seed: int,
     held_out: float,
     advance: Callable[[], None] = lambda: None,
+    journal: Journal = NOWHERE,
 ) -> dict:
     """The plan of a data set: read every record and put each into a split.
 
     Where no record says its split, `held_out` of the scenes go to dev and as many to test, chosen
     by `seed`; where some do, the others go to train. Photographs that look alike count as one
-    scene. advance() is called after every record. Raises InputError where nothing is left.
+    scene. advance() is called after every record. journal: what was seen before. Raises InputError where nothing is left.
     """
     refused, surveyed = list(listing.refused), []
-    for example, left_out in survey_all(kind, source, listing.records):
+    for example, left_out in survey_all(kind, source, listing.records, journal):
         refused += left_out
         surveyed += [example] if example else []
         advance()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from pdn_jax.types import InputError
 from train.data.prepare.image_stats import Surveyed, edge_agreement, facts
+from train.data.prepare.journal import Journal, Result
 from train.data.prepare.listing import Record, Refused
 
 WELL_EXPOSED, CLIPPED = 0.48, 0.5
 """The best-exposed frame of a bracket has the least |mean − 0.48| + 0.5·(part black or white)."""
 
 THREADS = min(8, os.cpu_count() or 1)
+AT_ONCE = 256
+NOWHERE = Journal(None)
 
 
 def survey_pair(source: Path, record: Record) -> tuple[Surveyed | None, list[Refused]]:
@@ -70,10 +73,23 @@ def _read(source: Path, paths: Iterable[Path], pixels: bool = False):
 SURVEYS = {"paired": survey_pair, "brackets": survey_bracket, "photos": survey_photo}
 
 
-def survey_all(kind: str, source: Path, records: Sequence[Record]) -> Iterator[tuple]:
-    """(`Surveyed` or None, refused) of every record, in order, several at a time."""
+def survey_all(
+    kind: str, source: Path, records: Sequence[Record], journal: Journal = NOWHERE
+) -> Iterator[Result]:
+    """(`Surveyed` or None, refused) of every record, in order, several at a time.
+
+    What is in the journal is not read, and what is read comes into it, `AT_ONCE` by `AT_ONCE`.
+    """
     # Pillow's warnings are switched off for all threads at once: each for itself, while decoding,
     # would restore what another has set.
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")
-        yield from pool.map(lambda record: SURVEYS[kind](source, record), records)
+        for start in range(0, len(records), AT_ONCE):
+            some = records[start : start + AT_ONCE]
+            results = [journal.known(kind, record) for record in some]
+            left = [place for place, result in enumerate(results) if result is None]
+            read = pool.map(lambda place, of=some: SURVEYS[kind](source, of[place]), left)
+            for place, result in zip(left, read, strict=True):
+                results[place] = result
+                journal.keep(kind, some[place], result)
+            yield from results
