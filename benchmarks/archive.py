@@ -7,7 +7,9 @@ makes small photographs, then prints
    on Ray with one and two nodes of one core, from the first finished part on, so without the start;
  - what became of a run on two nodes in which a worker was killed twice and a node once, against
    what `python -m pdn_jax enhance` makes of the same photographs;
- - the most memory that listing so many names takes.
+ - the most memory that listing so many names takes,
+ - with `--only build --photographs 50000`, what a data set of as many to train on takes to build, and
+   crops/s of one thread that reads it.
 Needs `pip install -e ".[archive]"`. Exit code 1 where a photograph is missing or differs.
 """
 
@@ -30,10 +32,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import data
 from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
 from train import archive, archive_lists
 from train.archive_lists import Entry, Lists
+from train.data import store
 
 SIDES = ((120, 160), (160, 120))
 PART = 25
@@ -233,6 +237,33 @@ def _resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+# --- a data set ----------------------------------------------------------------------------------
+
+
+def build(folder: Path, count: int, console: Console) -> None:
+    """Prepare the photographs as a data set in a process of its own, and read crops of it."""
+    argv = ["-m", "train.tools.prepare", "photos", "--source", str(folder / "scans")]
+    argv += ["--name", "many", "--data-dir", str(folder / "data")]
+    for what in ("build", "the same again"):
+        begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
+        took, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        console.print(
+            f"{what} of {count}: {took:.0f} s, {cpu:.0f} s of a processor, {count / cpu:.0f}/s of it, "
+            f"{after.ru_maxrss / 1024:.0f} MB at most"
+        )
+    begun = time.perf_counter()
+    split = store.Split("many", "train", folder / "data")
+    _, _, rate, _ = data.reading(
+        [split], batch=8, crop=64, budget=0, threads=1, workers=0, seconds=10.0
+    )
+    console.print(
+        f"read: opened and {rate:.0f} crops/s of 64×64 by one thread, "
+        f"{time.perf_counter() - begun:.0f} s, {_resident():.0f} MB at most"
+    )
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -243,14 +274,16 @@ def run(argv: list[str]) -> int:
     add("--photographs", type=int, default=2000, help="of the runs (default 2000)")
     add("--names", type=int, default=10_000_000, help="to list (default 10000000)")
     add("--weights", default="tiny", help="of the runs (default tiny)")
-    parts = ("rates", "kills", "memory")
-    add("--only", choices=parts, nargs="+", default=parts, help="(default all)")
+    parts = ("rates", "kills", "memory", "build")
+    add("--only", choices=parts, nargs="+", default=parts[:3], help="(default all but build)")
     options = parser.parse_args(argv)
     console, good = Console(soft_wrap=True, highlight=False), True
     if "memory" in options.only:
         memory(options.names, console)
     with tempfile.TemporaryDirectory(prefix="archive-") as folder:
         make(Path(folder, "scans"), options.photographs)
+        if "build" in options.only:
+            build(Path(folder), options.photographs, console)
         if "rates" in options.only:
             rates(Path(folder), options, console)
         if "kills" in options.only:
