@@ -6,7 +6,7 @@ makes small photographs, then prints
  - photographs/s of the plain pipeline (as `enhance` runs it), of `train.archive` in one process, and
    on Ray with one and two nodes of one core, from the first finished part on, so without the start;
  - what became of a run on two nodes in which a worker was killed twice and a node once, against
-   what `python -m pdn_jax enhance` makes of the same photographs;
+   what `enhance` makes of the same photographs;
  - the most memory that listing so many names takes,
  - with `--only build --photographs 50000`, what a data set of as many to train on takes to build, and
    crops/s of one thread that reads it.
@@ -96,9 +96,9 @@ def plain(source: Path, out: Path, options) -> float:
 @contextlib.contextmanager
 def cluster(nodes: int):
     """A Ray cluster on this machine of so many nodes of one core."""
-    utils, ray = importlib.import_module("ray.cluster_utils"), importlib.import_module("ray")
+    simulated, ray = importlib.import_module("ray.cluster_utils"), importlib.import_module("ray")
     os.environ[MARK] = secrets.token_hex(8)
-    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made = simulated.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         for _ in range(nodes - 1):
             made.add_node(num_cpus=1)

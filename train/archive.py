@@ -4,7 +4,7 @@
     python -m train.archive --input scans --output bright               # in this process, without Ray
     python -m train.archive --input 's3://scans/**' --output s3://bright/ --workers 32 --price 0.8 --dry-run
 
-Each result is what `python -m pdn_jax enhance` makes of its photograph. The names are listed in
+Each result is what `enhance` makes of its photograph. The names are listed in
 parts of `--part` photographs (`archive_lists`), never all in memory; a worker (an actor of Ray Data that
 holds the compiled network, or this process) takes a part and reads, decodes, enhances, encodes and
 writes its photographs, several at once. Results are put whole; what is there, by name and size, is
@@ -262,8 +262,8 @@ def run(argv: list[str]) -> int:
     output, weights = (str(p if places.is_url(p) else p.absolute()) for p in given)
     if options.weights in archive_lists.SHIPPED:
         weights = options.weights
-    told = (options.exposure, options.denoise, options.format, options.quality, options.strip)
-    asked = Asked(str(root), output, weights, *told, options.jobs)
+    choices = (options.exposure, options.denoise, options.format, options.quality, options.strip)
+    asked = Asked(str(root), output, weights, *choices, options.jobs)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     names = archive_lists.names(root, pattern, places.place(output))
     if options.dry_run:

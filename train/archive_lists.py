@@ -75,8 +75,8 @@ def names(root: Location, pattern: str, output: Location) -> Iterator[Entry]:
 def _matcher(pattern: str):
     if not pattern:
         return lambda path: True
-    utils = importlib.import_module("fsspec.utils")
-    translate = getattr(utils, "glob_translate", fnmatch.translate)
+    globbing = importlib.import_module("fsspec.utils")
+    translate = getattr(globbing, "glob_translate", fnmatch.translate)
     return re.compile(translate(pattern)).match
 
 
