@@ -72,9 +72,9 @@ def run(films: Sequence[Location], arguments: argparse.Namespace) -> int:
     output, several = places.place(arguments.output), len(films) > 1 or bool(arguments.input)
     ends = str(arguments.output).endswith(("/", os.sep))
     stored = places.is_url(output)
-    is_folder = not is_film(output) if stored else output.is_dir()
+    is_folder = not is_film(str(output)) if stored else output.is_dir()
     into = is_folder or ends or several
-    called_a_film = is_film(output) and not is_folder and not ends
+    called_a_film = is_film(str(output)) and not is_folder and not ends
     if into and (called_a_film or (not stored and output.exists() and not is_folder)):
         raise InputError(f"{output} is a file: with several films or photos -o names a folder")
     pairs = [

@@ -8,6 +8,7 @@ import time
 
 import boto3
 import pytest
+import s3fs
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -30,6 +31,7 @@ class Server:
     def __init__(self):
         self.genuine = DomainDispatcherApplication(create_backend_app)
         self.random, self.count = random.Random(0), 0
+        s3fs.S3FileSystem.clear_instance_cache()  # which would go on asking the server before
         self.well()
         self.server = make_server("127.0.0.1", 0, self.answer, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}"

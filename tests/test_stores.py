@@ -249,3 +249,20 @@ def test_tables_and_calibrations_may_be_there(server, bucket):
     places.put(f"{bucket}/calibrated.json", b"{}")
     with pytest.raises(InputError, match="is no calibration"):
         calibrated_camera.load_calibration(f"{bucket}/calibrated.json")
+
+
+def test_films_are_copied_here_and_put_whole(server, bucket, own_weights, monkeypatch):
+    from pdn_jax import video
+
+    def doubled(source, target, enhancer, **_):
+        target.write_bytes(2 * source.read_bytes())
+        return type("Done", (), {"notes": ()})
+
+    monkeypatch.setattr(video, "enhance_film", doubled)
+    places.put(f"{bucket}/in/a.mp4", b"film")
+    more = ["--weights", own_weights]
+    assert enhance(f"{bucket}/in/a.mp4", "-o", f"{bucket}/b.mp4", *more) == 0
+    assert places.read(f"{bucket}/b.mp4") == b"filmfilm"
+    assert enhance(f"{bucket}/in/a.mp4", "-o", f"{bucket}/b.mp4", *more) == 2
+    assert enhance(f"{bucket}/in/a.mp4", "-o", f"{bucket}/out/", *more) == 0
+    assert set(server.keys(bucket)) == {"in/a.mp4", "b.mp4", "out/a.mp4"}
