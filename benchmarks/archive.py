@@ -4,7 +4,7 @@
 
 makes small photographs, then prints
  - photographs/s of the plain pipeline (as `enhance` runs it), of `train.archive` in one process, and
-   on Ray with one and two nodes of one core, from the first finished part on, so without the start;
+   on Ray with one and two nodes of one core, of the last two thirds, so without the start;
  - what became of a run on two nodes in which a worker was killed twice and a node once, against
    what `enhance` makes of the same photographs;
  - the most memory that listing so many names takes,
@@ -74,9 +74,10 @@ def listed(source: Path, out: Path) -> int:
 # --- rates ---------------------------------------------------------------------------------------
 
 
-def rate(counts: Iterator[archive.Counts]) -> float:
-    """Photographs/s from the first finished part on."""
-    next(counts)
+def rate(counts: Iterator[archive.Counts], parts: int) -> float:
+    """Photographs/s of the last two thirds of the parts."""
+    for _ in range(max(1, parts // 3)):
+        next(counts)
     begun, written = time.perf_counter(), 0
     for one in counts:
         written += one.written
@@ -114,15 +115,17 @@ def on_ray(source: Path, out: Path, nodes: int, options) -> float:
     asked = asked_of(source, out, options)
     with cluster(nodes) as made:
         given = argparse.Namespace(workers=nodes, address=made.address, cpus=1.0, gpus=0.0)
-        return rate(archive.on_ray(asked, listed(source, out), given))
+        parts = listed(source, out)
+        return rate(archive.on_ray(asked, parts, given), parts)
 
 
 def rates(folder: Path, options, console: Console) -> None:
-    """The table of rates."""
+    """The table of rates: medians of `--rounds`, in which all ways take turns."""
     source = folder / "scans"
 
     def one_process(out: Path) -> float:
-        return rate(archive.here(asked_of(source, out, options), listed(source, out)))
+        parts = listed(source, out)
+        return rate(archive.here(asked_of(source, out, options), parts), parts)
 
     ways: dict[str, Callable[[Path], float]] = {
         "plain pipeline": lambda out: plain(source, out, options),
@@ -130,13 +133,16 @@ def rates(folder: Path, options, console: Console) -> None:
         "Ray, one node": lambda out: on_ray(source, out, 1, options),
         "Ray, two nodes": lambda out: on_ray(source, out, 2, options),
     }
-    table = Table("", "photographs/s", "of the plain pipeline")
-    measured: dict[str, float] = {}
-    for number, (name, way) in enumerate(ways.items()):
-        measured[name] = way(folder / f"rate-{number}")
-        share = measured[name] / measured["plain pipeline"]
-        table.add_row(name, f"{measured[name]:.2f}", f"{share:.2f}")
-        console.print(f"{name}: {measured[name]:.2f}/s", highlight=False)
+    table = Table("", "photographs/s", "least to most", "of the plain pipeline")
+    measured: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(options.rounds):
+        for number, (name, way) in enumerate(ways.items()):
+            measured[name].append(way(folder / f"rate-{turn}-{number}"))
+            console.print(f"{name}: {measured[name][-1]:.1f}/s")
+    for name, values in measured.items():
+        share = np.median(values) / np.median(measured["plain pipeline"])
+        span = f"{min(values):.1f}–{max(values):.1f}"
+        table.add_row(name, f"{np.median(values):.1f}", span, f"{share:.2f}")
     console.print(table)
 
 
@@ -273,6 +279,7 @@ def run(argv: list[str]) -> int:
     add = parser.add_argument
     add("--photographs", type=int, default=2000, help="of the runs (default 2000)")
     add("--names", type=int, default=10_000_000, help="to list (default 10000000)")
+    add("--rounds", type=int, default=3, help="of the rates (default 3)")
     add("--weights", default="tiny", help="of the runs (default tiny)")
     parts = ("rates", "kills", "memory", "build")
     add("--only", choices=parts, nargs="+", default=parts[:3], help="(default all but build)")

@@ -138,6 +138,7 @@ def test_patterns(scans, pattern, wanted):
         (["--jobs", "0"], "--jobs 0"),
         (["--quality", "101"], "--quality 101"),
         (["--exposure", "-1"], "exposure"),
+        (["--workers", "-1"], "--workers -1"),
     ],
 )
 def test_bad_options_are_one_line(scans, tmp_path, own_weights, more, said):
@@ -207,3 +208,9 @@ def test_on_ray_it_is_the_same(scans, own_weights, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0
     assert results(tmp_path / "ray") == results(tmp_path / "out")
+
+
+def test_weights_that_are_missing_are_said_before_any_worker_starts(scans, tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        archived(scans, tmp_path / "out", tmp_path / "none.safetensors", "--workers", 2)
+    assert not (tmp_path / "out").exists()

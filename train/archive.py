@@ -93,7 +93,7 @@ class Worker:
                 sizes[entry.name] = 0
         for entry in left:
             if entry.name in sizes:
-                sizes[entry.name] = archive_lists.size_of(self.target(entry))
+                sizes[entry.name] = archive_lists.size_of(self.named(entry)[0])
         self.lists.finish(entries, sizes, failures)
         written = len(left) - len(failures)
         return Counts(written, there, len(failures), time.perf_counter() - begun)
@@ -139,13 +139,9 @@ class Worker:
         name, kind = archive_lists.result_name(entry.name, self.asked.form)
         return archive_lists.below(places.place(self.asked.output), name), kind
 
-    def target(self, entry: Entry) -> Location:
-        """Where the result goes."""
-        return self.named(entry)[0]
-
     def _is_there(self, entry: Entry, size: int | None) -> bool:
         """By name, and by the size that it was written with where that is known."""
-        now = archive_lists.size_of(self.target(entry))
+        now = archive_lists.size_of(self.named(entry)[0])
         return now > 0 if size is None else now == size
 
 
@@ -191,9 +187,17 @@ def on_ray(asked: Asked, parts: int, options) -> Iterator[Counts]:
         num_cpus=options.cpus,
         num_gpus=options.gpus or None,
     )
-    for batch in done.iter_batches(batch_size=None):
-        for row in zip(*(batch[name] for name in Counts._fields), strict=True):
-            yield Counts(*(value.item() for value in row))
+    try:
+        for batch in done.iter_batches(batch_size=None):
+            for row in zip(*(batch[name] for name in Counts._fields), strict=True):
+                yield Counts(*(value.item() for value in row))
+    except Exception as error:  # a worker's, in one or more of Ray's own
+        cause: BaseException | None = error
+        while cause and type(cause) is not InputError:
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def sampled(asked: Asked, entries: list[Entry]) -> float:
@@ -243,8 +247,10 @@ def options_of(argv: list[str]):
 
 def check(options) -> None:
     """Raise InputError for options that cannot be."""
+    from pdn_jax import weights
     from pdn_jax.checks import check_dials
 
+    weights.load(options.weights)
     check_dials(options.exposure, options.denoise)
     for name, least in (("part", 1), ("jobs", 1), ("workers", 0)):
         if getattr(options, name) < least:

@@ -75,7 +75,10 @@ class Mirror:
         self.folder, self.place, self._held = folder, place, held
         self._open = contextlib.ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
-        self._open.enter_context(locked(folder, wait=False))
+        try:
+            self._open.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise InputError(f"another process of this machine works on {folder}") from error
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._known: dict[str, tuple[int, int]] = {}
