@@ -60,6 +60,8 @@ def place(given: str | Location) -> Location:
     """
     if not isinstance(given, str) or not is_url(given):
         return Path(given) if isinstance(given, str) else given
+    if given.lower().startswith(("file:", "local:")):
+        raise InputError(f"{given} is no store: name a path of this machine as it is, without ://")
     try:
         upath = importlib.import_module("upath")
         path = upath.UPath(given, **_options(given))

@@ -85,6 +85,7 @@ def test_a_draft_that_fails_leaves_the_old_object(server, bucket):
         (lambda url: places.objects(places.place("s3://no-such-bucket/")), "bucket does not exist"),
         (lambda url: places.put("s3://no-such-bucket/a", b""), "bucket does not exist"),
         (lambda url: places.place("nowhere://a"), "names no store"),
+        (lambda url: places.place("file:///tmp/a"), "is no store"),
     ],
 )
 def test_what_is_missing_is_one_line(server, bucket, what, said):
@@ -155,6 +156,16 @@ def test_a_store_that_refuses_is_one_line_and_exit_code_2(server, bucket, own_we
     assert enhance(f"{bucket}/a.png", "-o", f"{bucket}/b.png", "--weights", own_weights) == 1
     assert f"cannot write {bucket}/b.png: Access Denied" in capsys.readouterr().err
     assert set(server.keys(bucket)) == {"a.png"}
+
+
+def test_other_stores_of_fsspec_will_do(own_weights, capsys):
+    places.put("memory://shelf/in/a.png", picture())
+    assert enhance("memory://shelf/in", "-o", "memory://shelf/out", "--weights", own_weights) == 0
+    names = places.names(places.place("memory://shelf"))
+    assert set(names) == {"in/a.png", "out/a.png"}
+    assert places.read(names["out/a.png"]).startswith(b"\x89PNG")
+    assert enhance("memory://shelf/in", "-o", "memory://shelf/out", "--weights", own_weights) == 2
+    assert "out/a.png exists" in capsys.readouterr().err
 
 
 @pytest.mark.slow
