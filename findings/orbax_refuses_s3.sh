@@ -10,7 +10,7 @@ set -euo pipefail
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q --disable-pip-version-check orbax-checkpoint==0.12.8 gcsfs s3fs
+"$folder/venv/bin/pip" install -q --disable-pip-version-check orbax-checkpoint==0.12.8
 cd "$folder"
 "$folder/venv/bin/python" - <<'PYTHON' | tee seen.txt
 import logging

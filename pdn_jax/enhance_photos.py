@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         report.left_out(path, reason)
     jobs = plan.jobs
     if arguments.skip_existing:
-        done = {job for job in jobs if places.exists(job.target)}
+        done = _done(jobs, arguments.output)
         for job in filter(done.__contains__, jobs):
             report.left_out(job.source, "its result exists")
         jobs = [job for job in jobs if job not in done]
@@ -139,6 +139,14 @@ def run(arguments: argparse.Namespace) -> int:
         _each(jobs, enhancer, arguments, report)
     report.summary(len(jobs))
     return 1 if report.failed or code else 0
+
+
+def _done(jobs: list["Job"], output: str) -> set["Job"]:
+    """Those whose results exist; a store is asked for the names of all at once."""
+    if len(jobs) == 1 or not places.is_url(output):
+        return {job for job in jobs if places.exists(job.target)}
+    there = {str(path) for path in places.objects(places.place(output))}
+    return {job for job in jobs if str(job.target) in there}
 
 
 def _planned(jobs: list["Job"], overwrite: bool, report: Report) -> int:
