@@ -23,8 +23,8 @@ def test_memory_is_the_commands_own(tmp_path):
 
 
 def test_a_command_that_ends_otherwise_is_named(tmp_path):
+    code = "import sys; print('said it'); sys.exit(3)"
     with pytest.raises(InputError, match=r"ended with 3, not 0: said it"):
-        code = "import sys; print('said it'); sys.exit(3)"
         prompt.timed([sys.executable, "-c", code], tmp_path)
 
 
