@@ -1,0 +1,42 @@
+"""The `page` command: a folder of files for any web server, which runs the networks in the browser."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command.
+
+    Args:
+        parser: gets them.
+    """
+    add = parser.add_argument
+    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="made, or renewed")
+    add(
+        "--weights",
+        nargs="+",
+        default=["small", "tiny"],
+        help="what the page offers, the first chosen at first (default small tiny)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder.
+
+    Args:
+        arguments: what a parser with `add_options` gives.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: for weights that cannot be used, where npm or onnx is missing, or the disk refuses.
+    """
+    from pdn_jax.page import folder
+
+    size = folder.write(arguments.output, arguments.weights)
+    print(
+        f"{arguments.output}: {size / 1e6:.1f} MB; put it on any web server, or look at it with\n"
+        f"python -m http.server --bind 127.0.0.1 --directory {arguments.output}"
+    )
+    return 0
