@@ -16,7 +16,7 @@ from pdn_jax.files import atomic_write
 from pdn_jax.page import npm
 
 RUNTIMES = {
-    f"package/dist/{name}": f"runtime-{name}"
+    f"package/dist/{name}": f"runtime-{npm.RUNTIME.version}-{name}"
     for name in (
         "ort.wasm.min.mjs",
         "ort-wasm-simd-threaded.mjs",
@@ -104,6 +104,7 @@ def variant(name: str) -> tuple[dict, dict[str, bytes]]:
     described = {
         "name": called,
         "files": list(contents),
+        "runtime": npm.RUNTIME.version,
         "levels": len(model["blocks"]),
         "overlap": layout.margin(model["depths"], model["blocks"]),
         "texture": model.get("texture", "both"),

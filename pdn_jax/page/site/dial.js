@@ -113,8 +113,10 @@ export class Quick {
     }
     this.least = least;
     this.step = (most - least) / (BINS - 1) || 1;
-    this.bins = Uint16Array.from(made.shares, (share) => 256 * Math.round((share - least) / this.step));
-    delete made.shares;
+    this.bins = new Uint32Array(made.shares.length);
+    for (let i = 0; i < this.bins.length; i++) {
+      this.bins[i] = 256 * Math.round((made.shares[i] - least) / this.step);
+    }
   }
 
   apply(target, { exposure, denoise }) {
