@@ -1,6 +1,6 @@
 """The page as a folder of files: the networks and what runs them in a browser lie beside it.
 
-    folder.write("public", ["tiny", "small"])
+folder.write("public", ["tiny", "small"])
 """
 
 import hashlib

@@ -138,7 +138,9 @@ class _Routes:
         try:
             await self._written(request, name, path)
             # Looking at the header is quick, and nobody's turn.
-            return JSONResponse(await anyio.to_thread.run_sync(self.desk.take, key, name, path), 201)
+            return JSONResponse(
+                await anyio.to_thread.run_sync(self.desk.take, key, name, path), 201
+            )
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -198,4 +200,6 @@ def _number(request: Request, name: str) -> float:
 
 def _once(path: Path, headers: dict[str, str]) -> Response:
     """A file that is removed once it was sent."""
-    return FileResponse(path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True))
+    return FileResponse(
+        path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True)
+    )

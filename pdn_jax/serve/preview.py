@@ -72,7 +72,7 @@ def packed(facts: Mapping[str, Any], shown: np.ndarray, enhancer: Enhancer) -> b
         "brightened": brightened.transpose(2, 0, 1),
         "restored": restored.transpose(2, 0, 1),
         "path": np.float32(path).transpose(2, 0, 1),
-        **{label: image for label, image in strip},
+        **dict(strip),
     }
     described = [
         {"name": label, "shape": list(array.shape), "type": array.dtype.name}
@@ -89,7 +89,7 @@ def _region(shown: np.ndarray, low: np.ndarray) -> list[int]:
     if low.shape == shown.shape:
         return [0, 0, *shown.shape[:2]]
     rows, columns = presence.place(photo.Photo(shown, None, 8, "PNG")).inside
-    return [rows.start, columns.start, *low.shape[:2]]
+    return [int(rows.start), int(columns.start), *low.shape[:2]]
 
 
 def _strip(low: np.ndarray, stages: Any) -> list[tuple[str, np.ndarray]]:

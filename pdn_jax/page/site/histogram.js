@@ -42,7 +42,7 @@ export function histogram(canvas, data) {
   const sum = counts.flatMap((channel) => [...channel]).reduce((a, count, i) => a + count * (i % 256), 0);
   const white = counts.reduce((a, channel) => a + channel[255], 0);
   const mean = Math.round((100 * sum) / (255 * total));
-  const words = `mean ${mean} %, white ${Math.round((100 * white) / total)} %`;
+  const words = `mean ${mean}\u00a0%, white ${Math.round((100 * white) / total)}\u00a0%`;
   canvas.setAttribute("aria-label", `Histogram: ${words}`);
   canvas.parentElement.querySelector(".words").textContent = words;
 }

@@ -144,7 +144,7 @@ async function show(photo) {
   setDials();
   zoom(view.full);
   histogram(one("histogram-before"), photo.preview.image.before.data);
-  redial();
+  histogram(one("histogram-after"), photo.preview.image.after.data);
   say(`${photo.name} is brightened`);
 }
 
@@ -266,7 +266,7 @@ async function download(wanted) {
   }
   const notes = new Set(results.flatMap((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]));
   say([`${files.length} downloaded`, ...notes].join("; "));
-  one("where").textContent = [...notes].join("; ") || one("where").textContent;
+  one("note").textContent = notes.size ? `The last download is ${[...notes].join(", ")}.` : "";
   if (faults.length) complain(faults.join(" "));
 }
 

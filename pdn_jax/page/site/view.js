@@ -22,6 +22,7 @@ export class View {
   /** The photograph's own size in pixels. */
   set photograph(size) {
     this.size = size;
+    this.root.style.setProperty("--ratio", `${size[0]} / ${size[1]}`);
     this.fit();
   }
 
