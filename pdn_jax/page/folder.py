@@ -50,6 +50,8 @@ def write(folder: str | Path, names: Sequence[str], *, cache: Path | None = None
     variants, models = [], {}
     for name in names:
         described, contents = variant(name)
+        if described["name"] in [each["name"] for each in variants]:
+            raise InputError(f"{described['name']} is named twice: a page has one of each name")
         variants.append(described)
         models |= contents
     archive = npm.archive(npm.RUNTIME, cache or npm.cache())
