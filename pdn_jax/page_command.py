@@ -1,4 +1,4 @@
-"""The `page` command: a folder of files for any web server, which runs the networks in the browser."""
+"""The `page` command: a folder for any web server, or one file, that runs the networks in the browser."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser: gets them.
     """
     add = parser.add_argument
-    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="made, or renewed")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="or FILE.html for all in one",
+    )
     add(
         "--weights",
         nargs="+",
@@ -21,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder.
+    """Write the folder or the file.
 
     Args:
         arguments: what a parser with `add_options` gives.
@@ -35,8 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     from pdn_jax.page import folder
 
     size = folder.write(arguments.output, arguments.weights)
-    print(
-        f"{arguments.output}: {size / 1e6:.1f} MB; put it on any web server, or look at it with\n"
-        f"python -m http.server --bind 127.0.0.1 --directory {arguments.output}"
-    )
+    print(f"{arguments.output}: {size / 1e6:.1f} MB")
     return 0

@@ -82,6 +82,14 @@ def test_two_weights_of_one_name(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path):
+    (tmp_path / "a.html").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, reason in (("a.html", "is a folder: give the name of a file"), ("file", "is a file")):
+        with pytest.raises(InputError, match=reason):
+            folder.write(tmp_path / name, ["tiny"])
+
+
 # --- the browser ---------------------------------------------------------------------------------
 
 
@@ -315,6 +323,20 @@ def test_as_files_and_without_a_network(opened, files, tmp_path, enhanced):
     tab.screenshot(path=tmp_path / "5-offline.png")
     assert {method for method, _ in asked} == {"GET"}  # nothing is uploaded
     assert [url for _, url in asked if not url.startswith((files, "blob:"))] == []
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_single_file_from_the_disk(opened, tmp_path, enhanced):
+    try:
+        folder.write(tmp_path / "page.html", ["tiny"])
+    except InputError as error:
+        pytest.skip(f"{error} (apt-get install npm)")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    tab = opened((tmp_path / "page.html").as_uri(), offline=True)
+    name, data = walk_through(tab, tmp_path, enhanced)
+    assert name == "dark.png"
+    assert abs(pixels(data) - enhanced(PHOTOGRAPH, **DIALS)).max() <= 2
 
 
 @BROWSER

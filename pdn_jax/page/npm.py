@@ -1,7 +1,6 @@
 """Packages of JavaScript that are not ours: one version each, checked, kept in the user's cache."""
 
 import base64
-import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pdn_jax.errors import InputError
-from pdn_jax.files import atomic_write
 
 
 class Package(NamedTuple):
@@ -85,19 +83,15 @@ def digest(path: Path) -> str:
         return base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
-def unpack(path: Path, members: Mapping[str, str], folder: Path) -> None:
+def unpacked(path: Path, members: Mapping[str, str]) -> dict[str, bytes]:
     """Files of an archive.
 
     Args:
         path: of the archive.
-        members: name in it -> name in the folder.
-        folder: which is there.
+        members: name in it -> name to give it.
 
-    Raises:
-        OSError: what the disk says.
+    Returns:
+        What they hold, by the names given.
     """
     with tarfile.open(path) as package:
-        for member, name in members.items():
-            source = package.extractfile(member)
-            with contextlib.closing(source), atomic_write(folder / name) as file:
-                shutil.copyfileobj(source, file)
+        return {name: package.extractfile(member).read() for member, name in members.items()}

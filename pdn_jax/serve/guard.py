@@ -76,8 +76,9 @@ class Guard:
             receive: likewise.
             send: likewise.
         """
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # the start and the end of the process
+            await self.app(scope, receive, send)
+            return
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         refusal = self.refusal(scope["path"], headers)
 
@@ -92,12 +93,13 @@ class Guard:
             await send(message)
 
         if refusal is None:
-            return await self.app(scope, receive, marked)
-        status, sentence = refusal
-        body = json.dumps({"error": sentence}).encode()
-        kind = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await marked({"type": "http.response.start", "status": status, "headers": kind})
-        await marked({"type": "http.response.body", "body": body})
+            await self.app(scope, receive, marked)
+        else:
+            status, sentence = refusal
+            body = json.dumps({"error": sentence}).encode()
+            kind = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            await marked({"type": "http.response.start", "status": status, "headers": kind})
+            await marked({"type": "http.response.body", "body": body})
 
     def refusal(self, path: str, headers: MutableMapping[str, bytes]) -> tuple[int, str] | None:
         """Why a request is refused.

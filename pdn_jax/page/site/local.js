@@ -4,12 +4,14 @@ const TYPES = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"
 const SMALLEST = 16;
 
 export class Engine {
-  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  #worker;
+  #broken;
   #waiting = new Map();
   #count = 0;
 
   constructor(config) {
     this.config = config;
+    this.#worker = new Worker(this.#url("worker.js"), { type: "module" });
     this.#worker.onmessage = ({ data }) => {
       const task = this.#waiting.get(data.id);
       if (!task) return;
@@ -19,9 +21,8 @@ export class Engine {
       else task.resolve(data.result);
     };
     this.#worker.onerror = (event) => {
-      for (const task of this.#waiting.values()) {
-        task.reject(new Error(`The network could not be started (${event.message}): load the page again.`));
-      }
+      this.#broken = new Error(`The network could not be started (${event.message ?? "no worker"}): load the page again.`);
+      for (const task of this.#waiting.values()) task.reject(this.#broken);
       this.#waiting.clear();
     };
     if ("serviceWorker" in navigator) navigator.serviceWorker.register("worker-offline.js").catch(() => {});
@@ -30,6 +31,7 @@ export class Engine {
   #ask(task, report, signal) {
     const id = ++this.#count;
     return new Promise((resolve, reject) => {
+      if (this.#broken) return reject(this.#broken);
       this.#waiting.set(id, { resolve, reject, report });
       signal?.addEventListener("abort", () => {
         this.#waiting.delete(id);
@@ -40,8 +42,14 @@ export class Engine {
     });
   }
 
+  /** Where a file of the page is: beside it, or in it, where it is a single file. */
+  #url = (name) => this.config.urls?.[name] ?? new URL(name, import.meta.url).href;
+
   #network(variant) {
-    return this.config.networks[variant];
+    const { runtime, networks } = this.config;
+    const kinds = Object.entries(runtime).map(([kind, names]) => [kind, names.map(this.#url)]);
+    const network = networks[variant];
+    return { ...network, files: network.files.map(this.#url), runtime: Object.fromEntries(kinds) };
   }
 
   async add(file) {

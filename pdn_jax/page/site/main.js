@@ -313,8 +313,8 @@ function look(theme) {
 async function begin() {
   const theme = localStorage.getItem("theme");
   if (theme) look(theme);
-  config = await (await fetch("config.json")).json();
-  const { Engine } = await import(`./${config.engine}.js`);
+  config = globalThis.pdn_jax ?? (await (await fetch("config.json")).json()); // see single.js
+  const { Engine } = await import(config.urls?.["local.js"] ?? `./${config.engine}.js`);
   engine = new Engine(config);
   for (const name of config.variants) one("variant").add(new Option(name, name, false, name === config.chosen));
   const nowhere = "They stay in this browser: nothing is uploaded.";

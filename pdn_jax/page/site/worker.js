@@ -1,29 +1,27 @@
 // One photograph after the other through a network, by ONNX Runtime, beside the page: as enhancer.py.
 // The whole photograph is looked at on its 1/8 grid; what is full-size is made in tiles that overlap.
 
-import { CURVE_A, CURVE_B, FLOOR, apply, meanPath, shares } from "./dial.js";
+import { apply, meanPath, shares } from "./dial.js";
+import { CELL, decoded, levels, mirrored, observe, pixels, planesOf, up } from "./pictures.js";
+import { stripOf } from "./strip.js";
 
-const CELL = 8;
 const SCREEN = 1280;
 const TILE = 1024;
-const THUMBNAIL = 120;
 
 let started;
 const networks = new Map();
 const cancelled = new Set();
 
 /** ONNX Runtime: the small one, or the one that has WebGPU where there is such a device. */
-async function start(version) {
-  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  const url = (name) => new URL(`runtime-${version}-${name}`, import.meta.url).href;
-  const main = url(adapter ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs");
-  const stem = url(`ort-wasm-simd-threaded${adapter ? ".asyncify" : ""}`);
-  const wasmPaths = { mjs: `${stem}.mjs`, wasm: `${stem}.wasm` };
+async function start({ wasm, webgpu }) {
+  const adapter = webgpu && (await navigator.gpu?.requestAdapter().catch(() => null));
+  const urls = adapter ? webgpu : wasm;
+  const [main, glue, binary] = urls;
   const ort = await import(main);
   const numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-  Object.assign(ort.env.wasm, { wasmPaths, numThreads });
+  Object.assign(ort.env.wasm, { wasmPaths: { mjs: glue, wasm: binary }, numThreads });
   ort.env.logLevel = "error";
-  keep([main, ...Object.values(wasmPaths)]).catch(() => {}); // then it needs the network next time
+  keep(urls).catch(() => {}); // then it needs the network next time
   return { ort, executionProviders: adapter ? ["webgpu", "wasm"] : ["wasm"] };
 }
 
@@ -34,11 +32,11 @@ async function keep(urls) {
   for (const url of urls) if (!(await cache.match(url))) await cache.add(url);
 }
 
-async function session(file, version) {
-  started ??= start(version);
+async function session(url, runtime) {
+  started ??= start(runtime);
   const { ort, executionProviders } = await started;
-  const answer = await fetch(new URL(file, import.meta.url));
-  if (!answer.ok) throw new Error(`${file} is missing beside the page: write the folder anew.`);
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url} is missing beside the page: write the folder anew.`);
   const data = new Uint8Array(await answer.arrayBuffer());
   return await ort.InferenceSession.create(data, { executionProviders });
 }
@@ -66,70 +64,7 @@ async function run(model, values) {
   return await model.run(feeds);
 }
 
-// --- photographs ---------------------------------------------------------------------------------
-
-async function decoded(file) {
-  try {
-    return await createImageBitmap(file);
-  } catch {
-    const what = /\.(hei[cf]|hif)$/i.test(file.name) ? "is HEIC, which this browser does not read" : "";
-    throw new Error(
-      `${file.name} ${what || "is no photograph that this browser can read"}: ` +
-        "take a JPEG, PNG, WebP or AVIF, or use pdn_jax serve.",
-    );
-  }
-}
-
-function pixels(bitmap, width, height) {
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("This browser has no room for that photograph: scale it down.");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, width, height);
-  bitmap.close();
-  return context.getImageData(0, 0, width, height);
-}
-
-const up = (length) => Math.ceil(length / CELL) * CELL;
-
-/** Indices of pixels, mirrored beyond the last. */
-function mirrored(begin, end, length) {
-  return Int32Array.from({ length: end - begin }, (_, i) => {
-    return begin + i < length ? begin + i : 2 * length - 1 - begin - i;
-  });
-}
-
-/** Means and textures of 8×8 pixels, planes: as layout.observe. */
-function observe({ data, width, height }, texture) {
-  const [columns, rows] = [up(width) / CELL, up(height) / CELL];
-  const xs = mirrored(0, up(width), width);
-  const ys = mirrored(0, up(height), height);
-  const small = new Float32Array(3 * rows * columns);
-  const grain = new Float32Array(3 * rows * columns);
-  const down = texture === "both";
-  const scale = 1 / (CELL * CELL * 255);
-  for (let y = 0; y < ys.length; y++) {
-    const line = ys[y] * width;
-    const next = ys[y + 1 < ys.length ? y + 1 : y - 1] * width; // the last as the one before
-    const cells = (y >> 3) * columns;
-    for (let x = 0; x < xs.length; x++) {
-      const here = 4 * (line + xs[x]);
-      const right = 4 * (line + xs[x + 1 < xs.length ? x + 1 : x - 1]);
-      const below = 4 * (next + xs[x]);
-      for (let channel = 0; channel < 3; channel++) {
-        const value = data[here + channel];
-        const cell = channel * rows * columns + cells + (x >> 3);
-        const across = Math.abs(data[right + channel] - value);
-        small[cell] += value;
-        grain[cell] += down ? 0.5 * (across + Math.abs(data[below + channel] - value)) : across;
-      }
-    }
-  }
-  for (let i = 0; i < small.length; i++) {
-    small[i] *= scale;
-    grain[i] *= scale;
-  }
-  return { rows, columns, small, texture: grain };
-}
+// --- a photograph through it ---------------------------------------------------------------------
 
 /** What the network estimates from the whole of it. */
 async function estimated(image, network) {
@@ -203,83 +138,6 @@ async function rendered(image, estimate, tile, network) {
     values[name] = cut(estimate[name], columns, planes, tile);
   }
   return await run(model, values);
-}
-
-/** A part of planes that are padded on the right and below, as 8 bits. */
-function levels(planes, padded, width, height) {
-  const result = new Uint8ClampedArray(3 * width * height);
-  const rows = planes.length / 3 / padded;
-  for (let line = 0, to = 0; line < 3 * height; line++) {
-    const from = (Math.floor(line / height) * rows + (line % height)) * padded;
-    for (let x = 0; x < width; x++, to++) result[to] = 255 * planes[from + x];
-  }
-  return new Uint8Array(result.buffer);
-}
-
-function planesOf({ data, width, height }) {
-  const count = width * height;
-  const planes = new Uint8Array(3 * count);
-  for (let i = 0; i < count; i++) {
-    for (let channel = 0; channel < 3; channel++) planes[channel * count + i] = data[4 * i + channel];
-  }
-  return planes;
-}
-
-// --- the strip of stages -------------------------------------------------------------------------
-
-/** Planes of 8 bits as a small picture. */
-function thumbnail(name, planes, width, height) {
-  const image = new ImageData(width, height);
-  const count = width * height;
-  for (let i = 0; i < count; i++) {
-    for (let channel = 0; channel < 3; channel++) image.data[4 * i + channel] = planes[channel * count + i];
-    image.data[4 * i + 3] = 255;
-  }
-  const scale = Math.min(1, THUMBNAIL / height);
-  const canvas = new OffscreenCanvas(width, height);
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  const small = new OffscreenCanvas(Math.max(1, Math.round(scale * width)), Math.max(1, Math.round(scale * height)));
-  const context = small.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(canvas, 0, 0, small.width, small.height);
-  const rgba = context.getImageData(0, 0, small.width, small.height).data;
-  return { name, width: small.width, height: small.height, rgba };
-}
-
-/** The photograph after the stage whose path is `totals`, as a small picture. */
-function stage(name, { planes, width, height }, estimate, totals) {
-  const { rows, columns, black } = estimate;
-  const step = Math.max(1, Math.floor(height / (2 * THUMBNAIL)));
-  const [w, h] = [Math.floor(width / step), Math.floor(height / step)];
-  const image = new Uint8ClampedArray(3 * w * h);
-  for (let channel = 0, to = 0; channel < 3; channel++) {
-    for (let y = 0; y < h; y++) {
-      for (let x = 0; x < w; x++, to++) {
-        const low = planes[(channel * height + y * step) * width + x * step] / 255 - black[channel];
-        const cell = (channel * rows + ((y * step) >> 3)) * columns + ((x * step) >> 3);
-        const exponent = Math.exp(CURVE_A * totals[cell]);
-        image[to] = 255 * Math.exp(CURVE_B + exponent * (Math.log(Math.max(low, FLOOR)) - CURVE_B));
-      }
-    }
-  }
-  return thumbnail(name, image, w, h);
-}
-
-function stripOf(before, width, height, estimate, made, network) {
-  const low = { planes: before, width, height };
-  const size = 3 * estimate.rows * estimate.columns;
-  const strip = [thumbnail("dark", before, width, height)];
-  for (let begin = 0; begin < estimate.stages.length; begin += size) {
-    const totals = estimate.stages.subarray(begin, begin + size);
-    strip.push(stage(`brighter ${begin / size + 1}`, low, estimate, totals));
-  }
-  for (let level = network.levels - 1; level >= 0; level--) {
-    const { data, dims } = made[level ? `level${level}` : "restored"];
-    const [w, h] = [Math.ceil(width / 2 ** level), Math.ceil(height / 2 ** level)];
-    const name = level ? `denoised 1/${2 ** level}` : "denoised";
-    strip.push(thumbnail(name, levels(data, dims[3], w, h), w, h));
-  }
-  return strip;
 }
 
 // --- tasks ---------------------------------------------------------------------------------------
