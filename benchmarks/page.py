@@ -12,6 +12,7 @@ are from the event to the frame after it.
 """
 
 import argparse
+import io
 import shutil
 import statistics
 import tempfile
@@ -20,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -164,16 +164,16 @@ def measured(browser, address: str, name: str, low: np.ndarray, repeats: int):
 
 
 def _shown(tab, address: str, name: str, low: np.ndarray) -> None:
-    with tempfile.TemporaryDirectory(prefix="pdn-jax-page-") as place:
-        path = Path(place) / "dark.png"
-        Image.fromarray(low).save(path)
-        tab.goto(address)
-        tab.wait_for_selector("body[data-ready]")
-        if name:
-            tab.select_option("#variant", name)
-        tab.set_input_files("#files", path)
-        tab.wait_for_selector("#look:not([hidden])", timeout=600_000)
-        tab.wait_for_selector("#busy", state="hidden")
+    data = io.BytesIO()
+    Image.fromarray(low).save(data, "PNG")
+    tab.goto(address)
+    tab.wait_for_selector("body[data-ready]")
+    if name:
+        tab.select_option("#variant", name)
+    file = {"name": "dark.png", "mimeType": "image/png", "buffer": data.getvalue()}
+    tab.set_input_files("#files", file)
+    tab.wait_for_selector("#look:not([hidden])", timeout=600_000)
+    tab.wait_for_selector("#busy", state="hidden")
 
 
 def native(name: str, low: np.ndarray, repeats: int):

@@ -41,10 +41,15 @@ async function session(url, runtime) {
   return await ort.InferenceSession.create(data, { executionProviders });
 }
 
+/** Its two parts, one after the other: WebGPU takes no two at once. */
+async function opened({ files, runtime }) {
+  const sessions = [];
+  for (const file of files) sessions.push(await session(file, runtime));
+  return sessions;
+}
+
 async function loaded(network) {
-  if (!networks.has(network.name)) {
-    networks.set(network.name, Promise.all(network.files.map((file) => session(file, network.runtime))));
-  }
+  if (!networks.has(network.name)) networks.set(network.name, opened(network));
   try {
     return await networks.get(network.name);
   } catch (error) {
