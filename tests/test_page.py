@@ -353,6 +353,29 @@ def test_tiles_are_one_photograph(opened, files, enhanced):
 
 @BROWSER
 @pytest.mark.slow
+def test_webgpu_where_there_is_one(files, browser, enhanced):
+    flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", *flags]}
+    started = browser.browser_type.launch(**options)
+    try:
+        tab = started.new_page()
+        tab.set_default_timeout(600_000)  # it is a processor that plays a graphics card
+        tab.goto(files)
+        if not tab.evaluate("navigator.gpu?.requestAdapter().then((one) => one !== null)"):
+            pytest.skip("this Chromium has no WebGPU")
+        with tab.expect_request("**/*.asyncify.wasm"):
+            tab.select_option("#variant", "tiny")
+            give(tab, ("dark.png", png_bytes(PHOTOGRAPH[:96, :128])))
+        dial(tab)
+        _, data = downloaded(tab)
+        wanted = enhanced(np.ascontiguousarray(PHOTOGRAPH[:96, :128]), **DIALS)
+        assert abs(pixels(data) - wanted).max() <= 2
+    finally:
+        started.close()
+
+
+@BROWSER
+@pytest.mark.slow
 def test_the_dials_answer_at_once(opened, served):
     tab = opened(served)
     low = darkened(np.asarray(Image.fromarray(skimage.data.coffee()).resize((1280, 853))))

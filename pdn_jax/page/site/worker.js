@@ -32,20 +32,22 @@ async function keep(urls) {
   for (const url of urls) if (!(await cache.match(url))) await cache.add(url);
 }
 
-async function session(url, runtime) {
-  started ??= start(runtime);
-  const { ort, executionProviders } = await started;
+async function session(url, executionProviders) {
+  const { ort } = await started;
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url} is missing beside the page: write the folder anew.`);
   const data = new Uint8Array(await answer.arrayBuffer());
   return await ort.InferenceSession.create(data, { executionProviders });
 }
 
-/** Its two parts, one after the other: WebGPU takes no two at once. */
-async function opened({ files, runtime }) {
-  const sessions = [];
-  for (const file of files) sessions.push(await session(file, runtime));
-  return sessions;
+/**
+ * Its two parts, one after the other: WebGPU takes no two at once. The one for the whole is small, and
+ * comes out wrong there (ONNX Runtime Web 1.30), so it is a processor's; tiles come out right.
+ */
+async function opened({ files: [whole, tile], runtime }) {
+  started ??= start(runtime);
+  const { executionProviders } = await started;
+  return [await session(whole, ["wasm"]), await session(tile, executionProviders)];
 }
 
 async function loaded(network) {
