@@ -39,7 +39,10 @@ def run(session, values):
     return dict(zip(names, session.run(None, given), strict=True))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "smallest")) for name in MODELS],
+)
 def test_the_parts_make_the_whole(name):
     model = MODELS[name]
     params = engines.parameters(engines.Task("made", model, 16, 16))
