@@ -159,6 +159,9 @@ def files(tmp_path_factory):
 
 
 EVENT = """([target, kind, files]) => {
+  globalThis.wasBusy = false;  // it may be so for less than a frame
+  const seen = new MutationObserver(() => { globalThis.wasBusy = true; });
+  seen.observe(document.querySelector("#busy"), { attributes: true });
   const data = new DataTransfer();
   for (const [name, type, text] of files) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -178,7 +181,7 @@ def give(tab, *files, kind="drop"):
         for name, data in files
     ]
     tab.evaluate(EVENT, ["#drop", kind, sent])
-    tab.wait_for_function("!document.querySelector('#busy').hidden || !fault.hidden")
+    tab.wait_for_function("globalThis.wasBusy || !fault.hidden")
     settled(tab)
 
 
