@@ -44,8 +44,12 @@ def as_rest(app, what, name, obj, options, lines):
         if all(inside):  # an equation or an example
             if not re.match(r"\s+\*{0,2}\w+:", rows[0]):
                 rows = ["::", "", *rows]
-        elif any(inside) and not re.fullmatch(r"[A-Z]\w+:", rows[0]):  # name(…) -> …, over more lines
-            rows = ["  " + plain(row.strip()) if row[:1] == " " else "| " + plain(row) for row in rows]
+        elif any(inside) and not re.fullmatch(
+            r"[A-Z]\w+:", rows[0]
+        ):  # name(…) -> …, over more lines
+            rows = [
+                "  " + plain(row.strip()) if row[:1] == " " else "| " + plain(row) for row in rows
+            ]
         else:
             rows = [plain(row) for row in rows]
         chunks.append("\n".join(rows))
@@ -55,7 +59,9 @@ def as_rest(app, what, name, obj, options, lines):
 def plain(row):
     """A line without markup, but for `code` and the stars that begin the name of an argument."""
     parts = re.split(r"(`+[^`]*`+)", row)
-    parts[::2] = [re.sub(r"\||(?<=[^\s*])\*|\*(?=\s)|(?<=\w)_(?!\w)", r"\\\g<0>", p) for p in parts[::2]]
+    parts[::2] = [
+        re.sub(r"\||(?<=[^\s*])\*|\*(?=\s)|(?<=\w)_(?!\w)", r"\\\g<0>", p) for p in parts[::2]
+    ]
     return "".join(parts)
 
 
