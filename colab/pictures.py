@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 from pdn_jax import sheet
 
-QUALITY = 70
+QUALITY = 65
 """Of the JPEG files that a notebook keeps."""
 
 

@@ -3,9 +3,13 @@
 Notebooks are shown as they were stored, with their pictures; `tests/test_colab.py` executes them.
 """
 
+import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
+
+from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -28,7 +32,7 @@ html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2}
 html_show_sourcelink = False
 
 default_role = "code"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes stand under Args and Returns
 autodoc_preserve_defaults = True
@@ -41,16 +45,12 @@ def as_rest(app, what, name, obj, options, lines):
     for chunk in re.split(r"\n\s*\n", "\n".join(lines)):
         rows = chunk.strip("\n").split("\n")
         inside = [row.startswith(" ") for row in rows]
-        if all(inside):  # an equation or an example
-            if not re.match(r"\s+\*{0,2}\w+:", rows[0]):
-                rows = ["::", "", *rows]
-        elif any(inside) and not re.fullmatch(
-            r"[A-Z]\w+:", rows[0]
-        ):  # name(…) -> …, over more lines
-            rows = [
-                "  " + plain(row.strip()) if row[:1] == " " else "| " + plain(row) for row in rows
-            ]
-        else:
+        section = re.fullmatch(r"[A-Z]\w+:", rows[0])
+        if all(inside) and not re.match(r"\s+\*{0,2}\w+:", rows[0]):  # an equation or an example
+            rows = ["::", "", *rows]
+        elif any(inside) and not all(inside) and not section:  # name(…) -> …, each over some lines
+            rows = [("  " if row[:1] == " " else "| ") + plain(row.strip()) for row in rows]
+        elif not all(inside):
             rows = [plain(row) for row in rows]
         chunks.append("\n".join(rows))
     lines[:] = "\n\n".join(chunks).split("\n")
@@ -65,6 +65,18 @@ def plain(row):
     return "".join(parts)
 
 
+def complete(app, env):
+    """A warning for each public function or class of the library that no page has."""
+    domain = env.get_domain("py")
+    there = {name for name, *_ in domain.get_objects()}
+    for module in domain.modules:
+        for name, value in vars(importlib.import_module(module)).items():
+            own = (inspect.isclass(value) or inspect.isfunction(value)) and not name.startswith("_")
+            if own and value.__module__ == module and f"{module}.{name}" not in there:
+                logging.getLogger(__name__).warning("%s.%s is on no page", module, name)
+
+
 def setup(app):
-    """Before napoleon reads a docstring."""
+    """Docstrings are changed before napoleon reads them."""
     app.connect("autodoc-process-docstring", as_rest, priority=400)
+    app.connect("env-check-consistency", complete)
