@@ -28,7 +28,9 @@ suppress_warnings = ["misc.highlighting_failure"]  # IPython's own lines in note
 
 html_theme = "sphinx_book_theme"
 html_title = "pdn_jax"
-html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2}
+html_theme_options = {"show_navbar_depth": 1, "show_toc_level": 2, "navbar_persistent": []}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 
 default_role = "code"
@@ -65,6 +67,11 @@ def plain(row):
     return "".join(parts)
 
 
+def skipped(app, what, name, obj, skip, options):
+    """Fields of a named tuple stand in the docstring of their class."""
+    return skip or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
+
+
 def complete(app, env):
     """A warning for each public function or class of the library that no page has."""
     domain = env.get_domain("py")
@@ -79,4 +86,5 @@ def complete(app, env):
 def setup(app):
     """Docstrings are changed before napoleon reads them."""
     app.connect("autodoc-process-docstring", as_rest, priority=400)
+    app.connect("autodoc-skip-member", skipped)
     app.connect("env-check-consistency", complete)

@@ -28,6 +28,7 @@ from pdn_jax.weights import Weights
 from pdn_jax.ycbcr import Coding
 
 Planes = tuple[np.ndarray, ...]
+"""The planes of a frame: luma, then the two of colour where there are any."""
 
 SHORTEST = 1e-3
 """Seconds between two frames at least, whatever a file says."""
