@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 from pdn_jax import sheet
 
-QUALITY = 65
+QUALITY = 60
 """Of the JPEG files that a notebook keeps."""
 
 
@@ -34,10 +34,26 @@ def show(columns: dict, names: Sequence[str] = ("",), height: int = 180) -> None
     """Display {title: picture}, or {title: one picture for each name}, as one small JPEG."""
     cells = [list(c) if isinstance(c, (list, tuple)) else [c] for c in columns.values()]
     rows = [[to_photo(cell) for cell in row] for row in zip(*cells, strict=True)]
-    file = io.BytesIO()
     page = PILImage.fromarray(sheet.contact_sheet(rows, list(columns), list(names), height))
+    _display(page, ", ".join(columns))
+
+
+def show_drawing(drawing, width: int = 560) -> None:
+    """Display a figure of matplotlib, or the bytes of a PNG file, so many pixels wide at most."""
+    if not isinstance(drawing, bytes):
+        file = io.BytesIO()
+        drawing.savefig(file, format="png", dpi=150)
+        drawing = file.getvalue()
+    page = PILImage.open(io.BytesIO(drawing)).convert("RGB")
+    page.thumbnail((width, page.height))
+    _display(page, "a drawing")
+
+
+def _display(page: PILImage.Image, text: str) -> None:
+    # Not SVG: a notebook that is not trusted does not show it.
+    file = io.BytesIO()
     page.save(file, "JPEG", quality=QUALITY, optimize=True)
-    display(Image(data=file.getvalue(), format="jpeg", alt=", ".join(columns)))
+    display(Image(data=file.getvalue(), format="jpeg", alt=text))
 
 
 def table(rows: dict[str, dict[str, str]]) -> None:

@@ -39,5 +39,6 @@ def store(name):
 
 
 if __name__ == "__main__":
+    cli.silence_compiler()
     for each in options_of(sys.argv[1:]).names:
         store(each)
