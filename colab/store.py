@@ -5,11 +5,14 @@
 Cells tagged `live` are run, but keep no output: what they show ends with the notebook.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from tensorboard import manager
 
 from pdn_jax import cli
 
@@ -25,12 +28,16 @@ def options_of(argv):
 
 
 def store(name):
-    """Run one notebook and write it back."""
+    """Run one notebook and write it back; the TensorBoard that it has started is ended."""
+    before = {info.pid for info in manager.get_all()}
     path = FOLDER / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(FOLDER)}}
     options = {"timeout": None, "kernel_name": "python3", "record_timing": False}
     NotebookClient(notebook, resources=resources, **options).execute()
+    for info in manager.get_all():
+        if info.pid not in before:
+            os.kill(info.pid, signal.SIGTERM)
     for cell in notebook.cells:
         if "live" in cell.metadata.get("tags", []):
             cell.outputs = []

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -211,19 +211,16 @@ def run(own_kernel, tmp_path):
             assert re.search(rf"^{setting}\b", cells["parameters"].source, re.M), setting
             cells["parameters"].source += f"\n{setting} = {value!r}"
         resources = {"metadata": {"path": str(tmp_path)}}
-        client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources)
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
+        begun = []
+        client.on_cell_start = lambda cell, cell_index: begun.append(cell.id)
         try:
             client.execute()
-        except CellExecutionError as error:
-            failed = next(c for c in cells.values() if any(map(is_error, c.get("outputs", []))))
-            pytest.fail(f"{name}.ipynb, cell {failed.id!r}: {error}")
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            pytest.fail(f"{name}.ipynb, cell {begun[-1]!r}: {error}")
         return cells
 
     return execute
-
-
-def is_error(output):
-    return output.output_type == "error"
 
 
 def said(cell):
