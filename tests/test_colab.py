@@ -224,9 +224,9 @@ def run(own_kernel, tmp_path):
 
 
 def said(cell):
-    """All that a cell printed, or displayed as text."""
+    """All that a cell printed, or displayed as text, without colours."""
     texts = [o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in cell.outputs]
-    return "".join(texts)
+    return re.sub(r"\x1b\[[\d;]*m", "", "".join(texts))
 
 
 def test_a_cell_that_fails_is_named(run, monkeypatch):
