@@ -24,10 +24,10 @@ from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 
 Params = Any
+"""A pytree of arrays, as Flax has them."""
 
 FORMAT = "2"
 """Version of the file's layout; another one is refused, not guessed at."""
-
 ENTRY = "pdn_jax"
 """The one entry of the file's metadata."""
 
@@ -47,6 +47,7 @@ DEFAULT = "small"
 """The ones that are used where none are named."""
 
 FOLDER = Path(__file__).with_name("weights")
+"""Where the bundled weights lie."""
 
 
 class Weights(NamedTuple):

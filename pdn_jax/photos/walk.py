@@ -13,6 +13,7 @@ from pdn_jax.photos import kinds
 from pdn_jax.photos.kinds import INSTEAD, KINDS
 
 SAME = "same"
+"""The format of a result that is its photograph's."""
 FORMATS = {SAME: None, "jpg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "avif": "AVIF"}
 """What --format may be -> a format of `kinds.KINDS`, None for the photograph's own."""
 
