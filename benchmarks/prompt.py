@@ -12,7 +12,6 @@ decoded pixels, in this process, with all programs compiled.
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import engines, timing
+from benchmarks.command import Run, timed
 from benchmarks.count import positive_integer
 from pdn_jax.cli import Parser, explained
 from pdn_jax.enhancer import Enhancer
 from pdn_jax.model import VARIANTS
-from pdn_jax.types import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,13 +72,6 @@ Image.fromarray((high.clip(0, 1) * 255).round().astype(np.uint8)).save(target, q
 """Name -> program that takes a file of the network, a photograph and where to put the other."""
 
 
-class Run(NamedTuple):
-    """Wall-clock seconds of a command, and bytes of memory that it held at most."""
-
-    seconds: float
-    memory: int
-
-
 class Side(NamedTuple):
     """A checkout, and the folder in which it may keep what it compiles."""
 
@@ -95,26 +87,6 @@ class Side(NamedTuple):
             "PYTHONPATH": str(self.folder),
         }
         return timed([sys.executable, "-m", "pdn_jax", *arguments], self.folder, environment, code)
-
-
-def timed(command: list, folder: Path, environment: dict | None = None, code: int = 0) -> Run:
-    """Run a command in a folder; raises InputError where it ends with another exit code."""
-    with tempfile.TemporaryFile() as said:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=folder, env=environment, stdout=said, stderr=said
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != code:
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip().splitlines()
-            raise InputError(
-                f"{' '.join(map(str, command[:6]))} … ended with {process.returncode}, not {code}: "
-                f"{words[-1] if words else 'without a word'}"
-            )
-    return Run(seconds, usage.ru_maxrss * 1024)
 
 
 # --- photographs ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from jaxtyping import Array
 from pdn_jax.types import Scalar
 
 TINY = 1e-20
+"""Keeps a quotient of norms finite."""
 
 
 class Weights(NamedTuple):

@@ -26,6 +26,7 @@ LIMIT = 256 * 2**20
 """Bytes of entries that are kept."""
 
 SUFFIX = ".program"
+"""How the names of entries end."""
 
 DIGEST = 16
 """Bytes at the head of an entry that say whether the rest is whole."""
@@ -34,6 +35,7 @@ OPTIONS = ("jax_default_matmul_precision", "jax_enable_x64")
 """Options of jax, also environment variables, that change what is compiled."""
 
 logger = logging.getLogger(__name__)
+"""Says what is kept, and what is not."""
 
 
 class Cache:

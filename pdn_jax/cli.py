@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pdn_jax import __version__, enhance_photos, export_command
+from pdn_jax import __version__, enhance_photos, export_command, page_command, serve_command
 from pdn_jax.errors import InputError
 from pdn_jax.photos.walk import FORMATS
 
@@ -133,6 +133,14 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a network as one file that runs elsewhere")
     export.set_defaults(command=export_command.run)
     export_command.add_options(export)
+
+    serve = commands.add_parser("serve", help="open a page to look through photos with")
+    serve.set_defaults(command=serve_command.run)
+    serve_command.add_options(serve)
+
+    page = commands.add_parser("page", help="write that page as files for any web server")
+    page.set_defaults(command=page_command.run)
+    page_command.add_options(page)
 
     info = commands.add_parser("info", help="say what a photo or a weights file holds")
     info.set_defaults(command=_info)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from pdn_jax.types import Image, Physics, PRNGKey
 
 Reading = Callable[[Image, Physics], Image]
+"""(image, physics) -> image."""
 
 
 class Step(NamedTuple):
@@ -130,3 +131,4 @@ def chain(*steps: Step) -> Step:
 
 
 IDENTITY = step(lambda image, physics: image)
+"""What `chain()` of nothing is."""

@@ -79,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     add("--skip-existing", action="store_true", help="pass by photos whose result exists")
     add("--dry-run", action="store_true", help="say what would be written, and write nothing")
     add("--json", action="store_true", help="print a line of JSON for each photo")
-    add("-j", "--jobs", type=_count, metavar="N", help="photos in flight at most (default 4)")
+    add("-j", "--jobs", type=count, metavar="N", help="photos in flight at most (default 4)")
 
 
 def _quality(text: str) -> int:
@@ -88,7 +88,18 @@ def _quality(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number above 0 from a command line, for argparse.
+
+    Args:
+        text: what was given.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
     return int(text)

@@ -26,10 +26,10 @@ from pdn_jax.weights import Weights
 
 TILE = 1536
 """Pixels that a side of a tile may have on a CPU: bounds the memory, costs little in overlap."""
-
 TILE_OF_ACCELERATOR = 2048
+"""Pixels a side of a tile on a GPU or TPU."""
 BATCH_OF_ACCELERATOR = 8
-"""The same elsewhere, and how many tiles are computed at once at most; on a CPU it is one."""
+"""How many tiles are computed at once at most there; on a CPU it is one."""
 
 
 class Stages(NamedTuple):

@@ -80,7 +80,7 @@ def atomic_write(path: str | Location) -> Iterator[BinaryIO]:
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(4)}.tmp")
     try:
         with draft.open("x+b") as file:
-            _lock(file)
+            lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -117,13 +117,20 @@ def remove_drafts(folder: str | Location, age: float = 0.0) -> None:
         with contextlib.suppress(OSError):  # another may have finished or removed it
             since = time.time() - draft.stat().st_mtime
             with draft.open("rb") as file:
-                free = _lock(file)
+                free = lock(file)
             if since >= age and (since > ABANDONED if free is None else free):
                 draft.unlink()
 
 
-def _lock(file: BinaryIO) -> bool | None:
-    """Lock a file until it is closed: False where another has it, None where there are no locks."""
+def lock(file: BinaryIO) -> bool | None:
+    """Lock a file until it is closed, or its process ends.
+
+    Args:
+        file: open.
+
+    Returns:
+        Whether it is locked now: False where another has it, None where there are no locks.
+    """
     try:
         import fcntl
 

@@ -24,6 +24,7 @@ from pdn_jax.resampling import upsample as upsample
 from pdn_jax.types import Image, PerImage
 
 CURVE_A = -0.3293
+"""a of the curve; see `CURVE_B`."""
 CURVE_B = 1.1258
 """Camera-response constants a and b of Ying et al., BIMEF, arXiv:1711.00591."""
 

@@ -46,6 +46,7 @@ from pdn_jax.positive_direction import stage_targets as stage_targets
 from pdn_jax.types import Batch
 
 Terms = dict[str, Array]
+"""Name -> value of a term."""
 
 
 class Bidirectional(NamedTuple):

@@ -18,6 +18,7 @@ MEMORY = 512 * 2**20
 """Bytes that photographs in flight may weigh; one that weighs more goes alone."""
 
 Job = TypeVar("Job")
+"""Whatever one job is."""
 
 
 class Stopped(Exception):

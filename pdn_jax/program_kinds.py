@@ -16,6 +16,7 @@ class Kind(NamedTuple):
 
 
 PARTS = ("enhancement", "denoising", "none")
+"""Which parameters a program takes: of a module, or none."""
 
 
 @functools.lru_cache(maxsize=8)

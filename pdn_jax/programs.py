@@ -31,6 +31,7 @@ TRACING = threading.Lock()
 """Python traces one program after the other, so that XLA has the first while the next is traced."""
 
 logger = logging.getLogger(__name__)
+"""Says what is compiled."""
 
 
 class Request(NamedTuple):
@@ -107,6 +108,7 @@ class Shelf:
 
 
 SHELF = Shelf()
+"""The programs of this process."""
 
 
 class Programs:

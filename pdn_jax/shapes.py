@@ -7,10 +7,12 @@ from pdn_jax import weights
 from pdn_jax.errors import InputError
 
 REQUIRED = ("stages", "width", "widths", "depths", "blocks")
+"""Keyword arguments of `ProgressiveDualNetwork` that have no default."""
 OPTIONAL = ("noise_map", "texture", "dtype")
 """Keyword arguments of `ProgressiveDualNetwork`."""
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
+"""(name of a parameter, its shape), one after the other."""
 
 
 def parameters(model: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK = (255, 255, 255), (32, 32, 32)
 GAP = 8
+"""Pixels between cells."""
 TEXT = 16
 """Pixels between cells, and the height of letters."""
 

@@ -32,6 +32,7 @@ STEP = 0.1
 frame anyway: `JITTER` times its usual change."""
 
 JITTER = 4.0
+"""How many times the usual change a change must be to be one."""
 
 MOVED = 1.7
 """A cell has moved where its squared change is this many times what noise explains."""

@@ -17,11 +17,17 @@ from jaxtyping import Array, Float, Key
 from pdn_jax.errors import InputError as InputError
 
 Image = Float[Array, "*batch height width channel"]
+"""An image, or a batch of any leading axes; the contract is above."""
 PerImage = Float[Array, "*batch"]
+"""A number for each image."""
 PerChannel = Float[Array, "*batch 3"]
+"""Three numbers for each image."""
 Scalar = Float[Array, ""]
+"""One number."""
 PRNGKey = Key[Array, ""]
+"""A key of `jax.random.key`."""
 Params = Any
+"""A pytree of arrays, as Flax has them."""
 
 Distance = Callable[[Array, Array], Array]
 """(prediction, target) -> elementwise distance; never reduces over the batch."""

@@ -37,6 +37,7 @@ from pdn_jax.weights import Weights
 from pdn_jax.ycbcr import Coding
 
 Planes = tuple[np.ndarray, ...]
+"""The planes of a frame: luma, then the two of colour where there are any."""
 
 CUT_SHORT = 2.0
 """Seconds that may be missing at a film's end, of what its head says: not all streams end together."""

@@ -25,10 +25,10 @@ from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 
 Params = Any
+"""A pytree of arrays, as Flax has them."""
 
 FORMAT = "2"
 """Version of the file's layout; another one is refused, not guessed at."""
-
 ENTRY = "pdn_jax"
 """The one entry of the file's metadata."""
 
@@ -48,6 +48,7 @@ DEFAULT = "small"
 """The ones that are used where none are named."""
 
 FOLDER = Path(__file__).with_name("weights")
+"""Where the bundled weights lie."""
 
 
 class Weights(NamedTuple):
@@ -287,11 +288,10 @@ def check(params: Params, expected: Params) -> None:
 def _file(path: str | places.Location) -> places.Location:
     path = places.place(path)
     stored, within = places.is_url(path), path / "weights" / FILENAME  # as a checkpoint has them
-    if stored and path.suffix == ".safetensors":
-        return path
     if places.exists(within) and not places.exists(path / FILENAME):
         return within
-    return path / FILENAME if stored or path.is_dir() else path
+    is_folder = path.suffix != ".safetensors" if stored else path.is_dir()
+    return path / FILENAME if is_folder else path
 
 
 def _read(path: places.Location) -> tuple[dict[str, str], dict[str, np.ndarray]]:

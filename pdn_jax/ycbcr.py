@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, UInt
 from pdn_jax.types import Image
 
 Plane = UInt[Array | np.ndarray, "_ _"]
+"""One plane of a frame."""
 
 LUMA = {
     1: (0.2126, 0.0722),  # BT.709

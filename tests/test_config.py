@@ -97,6 +97,7 @@ def test_every_option_is_a_name_and_the_defaults_make_sense():
         {"seed": 2**31 - 1},
     ],
 )
+@pytest.mark.slow
 def test_what_is_let_through_can_be_trained(changes):
     """Options at their bounds: nothing further in raises, and the rate of every step is finite."""
     config = base.get_config()

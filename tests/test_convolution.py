@@ -101,6 +101,7 @@ def test_only_the_cpu_sums_image_by_image(monkeypatch):
     assert "while" not in text["cuda"]
 
 
+@pytest.mark.slow
 def test_derivatives_of_derivatives_and_maps_over_them(monkeypatch):
     """A gradient's gradient, of each image by itself, through every fast form."""
     monkeypatch.setattr(convolution, "MANY", 0)
@@ -118,6 +119,7 @@ def test_derivatives_of_derivatives_and_maps_over_them(monkeypatch):
     np.testing.assert_allclose(fast, plain, rtol=1e-3, atol=1e-3 * float(abs(plain).max()))
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_as_exact_as_the_plain_ones(monkeypatch):
     monkeypatch.setattr(convolution, "MANY", 0)
     image, kernel = random(4, 16, 16, 16), random(3, 3, 16, 8, seed=1)

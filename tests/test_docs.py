@@ -27,7 +27,12 @@ from pdn_jax.types import InputError
 from train.config import parse as parse_options
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "reference").glob("*.md")),
+]
 MODULES = [
     path
     for folder in ("pdn_jax", "train", "configs", "benchmarks")
@@ -35,8 +40,8 @@ MODULES = [
 ]
 COMMAND = re.compile(r"python3? -m ((?:pdn_jax|train|benchmarks|colab)\b[\w.]*)([^\n`]*)")
 ENDS = set("&|;<>()")
-LONGEST = 90
-"""Words of a paragraph in the README."""
+LONGEST, LINES = 90, 200
+"""Words of a paragraph in the README, and lines of it at most."""
 
 
 @functools.cache
@@ -274,9 +279,9 @@ def paragraphs(text):
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def test_the_map_of_the_readme_names_every_module_of_the_library():
+def test_the_map_names_every_module_of_the_library():
     """And every command, and nothing that is not there."""
-    text = (ROOT / "README.md").read_text()
+    text = (DOCS / "reference" / "where.md").read_text()
     (block,) = re.findall(r"^```\n(pdn_jax/.*?)^```", text, re.MULTILINE | re.DOTALL)
     library, program = block.split("\ntrain/")
     modules = {path.stem for path in (ROOT / "pdn_jax").glob("[!_]*.py")}
@@ -289,6 +294,38 @@ def test_the_map_of_the_readme_names_every_module_of_the_library():
 def test_no_paragraph_of_the_readme_is_long():
     long = {p[:60]: len(p.split()) for p in paragraphs((ROOT / "README.md").read_text())}
     assert {start: count for start, count in long.items() if count > LONGEST} == {}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= LINES
+
+
+# --- the site --------------------------------------------------------------------------------
+
+
+def test_every_page_and_notebook_is_in_the_contents_once():
+    listed = re.findall(r"^```{toctree}\n(.*?)^```", (DOCS / "index.md").read_text(), re.M | re.S)
+    names = [line for block in listed for line in block.splitlines() if line and line[0] != ":"]
+    pages = [path for path in DOCUMENTS if path.is_relative_to(DOCS)]
+    pages += sorted((DOCS / "notebooks").glob("*.ipynb"))
+    there = {str(path.relative_to(DOCS).with_suffix("")) for path in pages} - {"index"}
+    assert sorted(names) == sorted(there)
+
+
+def test_the_reference_has_every_module():
+    """Each once; Sphinx then lists whatever has a docstring, as all that is public must."""
+    pages = "\n".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    listed = re.findall(r"^\.\. automodule:: ([\w.]+)$", pages, re.M)
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "pdn_jax").rglob("*.py")]
+    modules = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+    assert sorted(listed) == sorted(modules - {"pdn_jax.__main__"})
+
+
+def test_links_lead_somewhere():
+    """Those of README, CONTRIBUTING and every page that are to files, with or without a heading."""
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_paragraphs_are_told_apart():

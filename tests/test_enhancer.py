@@ -14,6 +14,7 @@ from pdn_jax.types import InputError
 from pdn_jax.weights import Weights, load
 
 SMALL = {"stages": 2, "width": 8, "widths": (8, 8), "depths": (1, 2), "blocks": (4, 4)}
+SLOW = pytest.mark.slow
 NETWORKS = {
     "tiny": VARIANTS["tiny"],
     "rows": VARIANTS["tiny"] | {"texture": "rows"},
@@ -75,8 +76,10 @@ def photograph(*shape, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dials", DIALS)
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("size", [(16, 16), (83, 99)])
+@pytest.mark.parametrize(
+    "name", [name if name == "tiny" else pytest.param(name, marks=SLOW) for name in NETWORKS]
+)
+@pytest.mark.parametrize("size", [pytest.param((16, 16), marks=SLOW), (83, 99)])
 def test_any_size_is_what_the_network_gives(name, size, dials):
     photo = photograph(*size)
     wanted = plain(name, photo, **dials)

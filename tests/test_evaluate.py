@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from configs import base
 from pdn_jax.types import InputError
 from train import evaluate
 
@@ -79,6 +80,15 @@ def test_a_photograph_that_belongs_to_none_is_named(tmp_path, side, extra, said)
 
 
 @pytest.mark.slow
+def test_photographs_without_a_partner_are_darkened_as_often_as_a_run_does():
+    given = ["--weights", "tiny", "--data", "packaged", "--split", "dev"]
+    names = [name for name, *_ in evaluate.pairs_of(evaluate.options_of(given))[1]]
+    assert len(names) == 2 * len({name.split(" at ")[0] for name in names})
+    assert base.get_config().eval.draws == 2
+    once = evaluate.pairs_of(evaluate.options_of([*given, "--draws", "1"]))[1]
+    assert len(list(once)) == len(names) // 2
+
+
 def test_two_folders_need_no_file_locks(tmp_path):
     """fcntl is what Windows lacks; data sets lock with it, folders of photographs do not."""
     code = "import sys; sys.modules['fcntl'] = None; from train import evaluate; "

@@ -99,9 +99,13 @@ ARROWS = {
         *("shapes", "weights"),
     },
     "export_command": {"errors", "export", "files", "weights"},
+    "page": {"__init__", "errors", "export", "files", "layout", "weights"},
+    "page_command": {"page"},
+    "serve": {"__init__", "errors", "enhancer", "files", "page", "photo", "photos", "weights"},
+    "serve_command": {"errors", "serve", "weights"},
     "cli": {
         *("__init__", "errors", "enhance_photos", "export_command", "pair_physics"),
-        *("photos", "photo_info"),
+        *("page_command", "photos", "photo_info", "serve_command"),
         "weights",
     },
 }
@@ -188,7 +192,14 @@ def test_arrows_point_one_way():
 def test_library_imports_only_what_it_declares():
     allowed = declared(PROJECT["project"]["dependencies"]) | {"pdn_jax"}
     assert allowed.isdisjoint({"train", "configs", "benchmarks", "absl", "ml_collections"})
-    assert offences(lambda tree: roots(tree) - allowed, LIBRARY) == []
+    # What listens is an extra, imported where it is at work and nowhere else.
+    extra = declared(PROJECT["project"]["optional-dependencies"]["serve"])
+    rooms = {"serve": extra, "serve_command": {"uvicorn"}}
+    assert [
+        f"{path}: {more}"
+        for path, tree in LIBRARY.items()
+        if (more := roots(tree) - allowed - rooms.get(room(path), set()))
+    ] == []
 
 
 def test_program_imports_only_what_it_declares():
@@ -205,6 +216,7 @@ def test_benchmarks_import_only_what_is_declared():
         *(extras[k] for k in ("train", "compare", "photos", "export")),
     )
     allowed = declared(*needed) | {"pdn_jax", "train", "configs", "benchmarks"}
+    allowed |= {"playwright"}  # of the tests, which benchmarks.page asks for
     assert offences(lambda tree: roots(tree) - allowed, sources("benchmarks")) == []
 
 

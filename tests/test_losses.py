@@ -84,6 +84,7 @@ def test_ssim_loss_is_one_minus_ssim(batch):
     np.testing.assert_allclose(ours, 1 - metrics.ssim(batch.low, batch.normal), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_gradients_are_finite_at_the_ends(batch, value):
     flat = Batch(
@@ -140,6 +141,7 @@ def test_the_truth_between_changes_nothing(batch):
         np.testing.assert_allclose(mine, other, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_positive_scores_against_the_frames_between(batch):
     dark = make(batch.normal * 0.5)
     between = jnp.stack([batch.normal[:, ::-1] * 0.5] * 2, axis=1)  # turned over
@@ -176,6 +178,7 @@ def test_positive_counts_each_term_as_weighed(batch):
     assert set(only) == {"restored"}
 
 
+@pytest.mark.slow
 def test_a_new_term_is_one_function(batch):
     """By hand: ½·(mean of x̂ − mean of x)² beside the usual terms, in the total and its gradient."""
 

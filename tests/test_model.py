@@ -28,6 +28,7 @@ PHOTOS = jnp.asarray(
 )
 SMALLEST = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (2,)}
 NETWORKS = VARIANTS | {"smallest": SMALLEST}
+SLOW = pytest.mark.slow
 
 
 def network(name, **options):
@@ -77,7 +78,9 @@ def unchecked():
 
 
 @pytest.mark.parametrize("batch_size", [(1, 16, 16), (3, 17, 31), (1, 50, 37), (3, 27, 43)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(n, marks=SLOW) for n in NETWORKS if n != "smallest"), "smallest"]
+)
 def test_every_stage_comes_back_for_any_size(name, batch_size):
     n, height, width = batch_size
     low = jax.ShapeDtypeStruct((n, height, width, 3), jnp.float32)

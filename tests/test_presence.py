@@ -13,6 +13,8 @@ from pdn_jax import inference, weights
 from pdn_jax.photos import colour, presence
 from pdn_jax.photos.record import to_dtype, to_float
 
+SLOW = pytest.mark.slow
+
 
 def brightened(low, there):
     """A stand-in for the network: what it does hangs on the mean of all that it is given."""
@@ -144,6 +146,7 @@ def test_the_network_is_told_where_the_picture_is():
     np.testing.assert_array_equal(seen[0], alpha[:, :50] > 0)
 
 
+@pytest.mark.slow
 def test_half_a_frame_is_exposed_about_as_the_whole_of_it():
     """Texture that is alike everywhere, cut along a slant: whatever lies beneath what is transparent.
 
@@ -253,7 +256,10 @@ def network(name):
     return lambda low, there: enhancer(low, there=there)
 
 
-@pytest.mark.parametrize("name", ["untrained", *weights.SHIPPED])
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "tiny" else pytest.param(n, marks=SLOW) for n in ("untrained", *weights.SHIPPED)],
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_grey_stays_grey_with_every_weights_file(name, dtype):
     grey = (scene() if dtype == np.uint8 else deep_scene())[..., :1]

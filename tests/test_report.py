@@ -263,6 +263,7 @@ def test_the_balance_is_drawn_over_a_training(run_dir):
     """Both losses, the weight with the ratio, the cosine, above each other; the same from the file."""
     drawn = curves.dynamic_balance(run_dir)
     assert drawn == curves.dynamic_balance(run_dir / "metrics.csv")
+    assert curves.dynamic_balance(run_dir, "png").startswith(b"\x89PNG")
     root = ElementTree.fromstring(drawn)
     assert len(root.findall(".//*[@id='axes_3']")) == 1
     assert not root.findall(".//*[@id='axes_4']")

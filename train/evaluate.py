@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, files, inference, metrics, photo, places
+from pdn_jax import cli, enhance_photos, files, inference, metrics, photo, places
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.places import Location
@@ -187,6 +187,13 @@ def options_of(argv: list[str]):
     parser.add_argument("--data", help="a built data set (see train.tools.prepare)")
     parser.add_argument("--split", default="test", help="its split (default: test)")
     parser.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
+    parser.add_argument(
+        "--draws",
+        type=enhance_photos.count,
+        default=2,
+        metavar="N",
+        help="dark versions of each photograph without a dark partner (default 2, as eval.draws)",
+    )
     parser.add_argument("--low", type=places.place, help="or: folder of dark photographs")
     parser.add_argument("--normal", type=places.place, help="folder of the truth, same names")
     parser.add_argument(
@@ -221,7 +228,7 @@ def pairs_of(options) -> tuple[str, Iterable[synthesis.Pair]]:
         low, normal = places.fetched(options.low), places.fetched(options.normal)
         return low.resolve().name, read_pairs(low, normal)
     split = store.Split(options.data, options.split, options.data_dir)
-    return f"{split.name}-{split.split}", synthesis.whole_pairs(split)
+    return f"{split.name}-{split.split}", synthesis.whole_pairs(split, draws=options.draws)
 
 
 def folder_of(weights: str) -> Location:

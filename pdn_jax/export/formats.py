@@ -44,7 +44,9 @@ DARK = ("pictures/packaged-dev-1.jpg", (104, 152, 264, 256))
 """A picture among the bundled weights, and where in it there is a dark photograph."""
 
 Size = tuple[int, int]
+"""(height, width)."""
 Program = Callable[[np.ndarray, float, float], np.ndarray]
+"""(photographs, exposure, denoise) -> restored photographs."""
 
 
 def check_size(height: int | None, width: int | None) -> Size | None:

@@ -1,12 +1,16 @@
 """Nodes and constants of an ONNX graph, collected one by one."""
 
 import importlib
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from pdn_jax.errors import InputError
+
+OPSET, IR = 18, 9
+"""Versions of the operators and of the file."""
 
 
 def library() -> ModuleType:
@@ -101,3 +105,31 @@ class Builder:
     def _new(self, kind: str) -> str:
         self.count[0] += 1
         return f"{kind}_{self.count[0]}"
+
+
+def file_of(
+    add: Builder, name: str, inputs: Sequence, outputs: Sequence, facts: Mapping[str, str]
+) -> bytes:
+    """A graph as a file.
+
+    Args:
+        add: has the nodes.
+        name: of the graph.
+        inputs: onnx's descriptions of them.
+        outputs: likewise.
+        facts: what the file says of itself.
+
+    Returns:
+        The bytes.
+    """
+    helper = add.onnx.helper
+    graph = helper.make_graph(add.nodes, name, inputs, outputs, list(add.constants.values()))
+    proto = helper.make_model(
+        graph,
+        ir_version=IR,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="pdn_jax",
+    )
+    helper.set_model_props(proto, dict(facts))
+    add.onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString()

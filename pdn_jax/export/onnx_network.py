@@ -12,7 +12,7 @@ import numpy as np
 from pdn_jax import image as im
 from pdn_jax.dial import SOFTENING
 from pdn_jax.enhancement import MAX_BLACK, MAX_BRIGHTENING, QUANTIZATION
-from pdn_jax.export.onnx_builder import Builder, library
+from pdn_jax.export.onnx_builder import Builder, file_of, library
 from pdn_jax.export.onnx_layers import (
     apply_curve,
     differences,
@@ -26,11 +26,76 @@ from pdn_jax.export.onnx_layers import (
 )
 from pdn_jax.layout import REDUCTION, cells
 
-OPSET, IR = 18, 9
-"""Versions of the operators and of the file."""
-
-
 # --- from dark to light ----------------------------------------------------------------------
+
+
+class Estimate:
+    """What the whole photograph is needed for, by the names of its values, as `layout.GlobalPass`.
+
+    black: its black level [n, 3, 1, 1]. increments: δ of each stage. exponent: of the curve of all,
+    and noise: its standard deviation, or "", both [n, 3, h/8, w/8]. context: [n, width, h/8, w/8].
+    """
+
+    def __init__(self, black: str, increments: list[str], exponent: str, noise: str, context: str):
+        self.black, self.increments, self.exponent = black, increments, exponent
+        self.noise, self.context = noise, context
+
+
+def observe(add: Builder, model: Mapping, low: str) -> tuple[str, str]:
+    """As `enhancement.observe`.
+
+    Args:
+        add: gets the nodes.
+        model: keyword arguments of the network.
+        low: [n, 3, h, w].
+
+    Returns:
+        Means and textures of 8×8 pixels [n, 3, h/8, w/8].
+    """
+    small, texture = pool(add, low, REDUCTION), differences(add, low, 3)
+    if model.get("texture", "both") == "both":
+        texture = add("Mul", add("Add", texture, differences(add, low, 2)), 0.5)
+    return small, texture
+
+
+def estimated(add: Builder, tree: Mapping, model: Mapping, small: str, texture: str) -> Estimate:
+    """As `enhancement.Enhancement`, on the grid.
+
+    Args:
+        add: gets the nodes.
+        tree: the enhancement module's parameters.
+        model: keyword arguments of the network.
+        small: of `observe`.
+        texture: of `observe`.
+
+    Returns:
+        `Estimate`.
+    """
+    both = add("Concat", encode(add, small), encode(add, texture), axis=1)
+    observed = layer(add, tree["first"], both)
+    memory = add("Tanh", observed)
+
+    facts = add("Relu", layer(add, tree["facts"], summary(add, memory)))
+    black = add("Mul", add("Sigmoid", layer(add, tree["black"], facts)), MAX_BLACK)
+    logs = add("Sub", layer(add, tree["noise"], facts), np.float32([7.5, 14.0])[:, None, None])
+    least, most = (np.float32(ends)[:, None, None] for ends in ([-14.0, -24.0], [-2.0, -4.0]))
+    sigmas = add("Exp", add("Min", add("Max", logs, least), most))
+    shot, read = add("Split", sigmas, outputs=2, axis=1, num_outputs=2)
+
+    start = floored(add, add("Sub", small, black))
+    total, current, increments = "", start, []
+    for index in range(model["stages"]):
+        increment, memory = stage(add, tree["stage"], observed, current, memory)
+        room = add("Sub", MAX_BRIGHTENING, total) if total else MAX_BRIGHTENING
+        increments.append(add("Min", increment, room))
+        total = add("Add", total, increments[-1]) if total else increments[-1]
+        exponent = add("Exp", add("Mul", total, im.CURVE_A))
+        if index + 1 < model["stages"] or model.get("noise_map", True):
+            current = apply_curve(add, start, exponent)
+    noise = ""
+    if model.get("noise_map", True):
+        noise = amplified_noise(add, small, start, current, exponent, (shot, read))
+    return Estimate(black, increments, exponent, noise, memory)
 
 
 class Brightened:
@@ -44,48 +109,20 @@ class Brightened:
         self.image, self.exponent, self.noise, self.context = image, exponent, noise, context
 
 
-def brighten(add: Builder, tree: Mapping, model: Mapping, low: str) -> Brightened:
-    """As `enhancement.Enhancement` and `enhancement.lift`.
+def lift(add: Builder, low: str, estimate: Estimate) -> Brightened:
+    """As `enhancement.lift`.
 
     Args:
         add: gets the nodes.
-        tree: the enhancement module's parameters.
-        model: keyword arguments of the network.
         low: [n, 3, h, w].
+        estimate: of the whole photograph, its part under this one.
 
     Returns:
         `Brightened`.
     """
-    small, texture = pool(add, low, REDUCTION), differences(add, low, 3)
-    if model.get("texture", "both") == "both":
-        texture = add("Mul", add("Add", texture, differences(add, low, 2)), 0.5)
-    both = add("Concat", encode(add, small), encode(add, texture), axis=1)
-    observed = layer(add, tree["first"], both)
-    memory = add("Tanh", observed)
-
-    facts = add("Relu", layer(add, tree["facts"], summary(add, memory)))
-    black = add("Mul", add("Sigmoid", layer(add, tree["black"], facts)), MAX_BLACK)
-    logs = add("Sub", layer(add, tree["noise"], facts), np.float32([7.5, 14.0])[:, None, None])
-    least, most = (np.float32(ends)[:, None, None] for ends in ([-14.0, -24.0], [-2.0, -4.0]))
-    sigmas = add("Exp", add("Min", add("Max", logs, least), most))
-    shot, read = add("Split", sigmas, outputs=2, axis=1, num_outputs=2)
-
-    start = floored(add, add("Sub", small, black))
-    total, current = "", start
-    for index in range(model["stages"]):
-        increment, memory = stage(add, tree["stage"], observed, current, memory)
-        room = add("Sub", MAX_BRIGHTENING, total) if total else MAX_BRIGHTENING
-        increment = add("Min", increment, room)
-        total = add("Add", total, increment) if total else increment
-        exponent = add("Exp", add("Mul", total, im.CURVE_A))
-        if index + 1 < model["stages"] or model.get("noise_map", True):
-            current = apply_curve(add, start, exponent)
-    noise = ""
-    if model.get("noise_map", True):
-        noise = amplified_noise(add, small, start, current, exponent, (shot, read))
-    exponent = enlarge(add, exponent, REDUCTION)
-    image = apply_curve(add, floored(add, add("Sub", low, black)), exponent)
-    return Brightened(image, exponent, noise, memory)
+    exponent = enlarge(add, estimate.exponent, REDUCTION)
+    image = apply_curve(add, floored(add, add("Sub", low, estimate.black)), exponent)
+    return Brightened(image, exponent, estimate.noise, estimate.context)
 
 
 def stage(add: Builder, tree: Mapping, observed: str, current: str, memory: str) -> tuple[str, str]:
@@ -142,20 +179,22 @@ def amplified_noise(
 # --- from coarse to fine ---------------------------------------------------------------------
 
 
-def denoise(add: Builder, tree: Mapping, model: Mapping, bright: Brightened) -> str:
+def denoise(
+    add: Builder, tree: Mapping, model: Mapping, bright: Brightened
+) -> list[tuple[str, str]]:
     """As `denoising.Denoising`.
 
     Args:
         add: gets the nodes.
         tree: the denoising module's parameters.
         model: keyword arguments of the network.
-        bright: of `brighten`.
+        bright: of `lift`.
 
     Returns:
-        The restored photograph [n, 3, h, w].
+        The brightened photograph and what to add to it at each level, coarse to fine.
     """
     sides, levels = cells(model["blocks"]), len(model["blocks"])
-    images = [bright.image]
+    images, pairs = [bright.image], []
     for _ in range(levels - 1):
         images.append(pool(add, images[-1], 2))
     features, correction, grid = bright.context, "", REDUCTION
@@ -179,7 +218,8 @@ def denoise(add: Builder, tree: Mapping, model: Mapping, bright: Brightened) -> 
         if correction:
             residual = add("Add", enlarge(add, correction, 2), residual)
         features, correction, grid = a, residual, sides[index]
-    return add("Add", bright.image, correction)
+        pairs.append((images[level], correction))
+    return pairs
 
 
 # --- the dials, and the file -----------------------------------------------------------------
@@ -191,7 +231,7 @@ def dialled(add: Builder, restored: str, bright: Brightened, exposure: str, stre
     Args:
         add: gets the nodes.
         restored: [n, 3, h, w].
-        bright: of `brighten`.
+        bright: of `lift`.
         exposure: κ, a scalar.
         strength: of denoising, a scalar.
 
@@ -254,8 +294,9 @@ def model_file(
     helper, kind, tree = onnx.helper, onnx.TensorProto.FLOAT, params["params"]
     add = Builder(onnx, half)
     low = add("Transpose", "photograph", perm=[0, 3, 1, 2])
-    bright = brighten(add, tree["enhancement"], model, low)
-    restored = denoise(add, tree["denoising"], model, bright)
+    estimate = estimated(add, tree["enhancement"], model, *observe(add, model, low))
+    bright = lift(add, low, estimate)
+    restored = add("Add", *denoise(add, tree["denoising"], model, bright)[-1])
     image = dialled(add, restored, bright, "exposure", "denoise")
     image = add("Transpose", add("Clip", image, 0.0, 1.0), perm=[0, 2, 3, 1])
     add.nodes[-1].output[0] = "restored"
@@ -264,13 +305,4 @@ def model_file(
     inputs = [helper.make_tensor_value_info("photograph", kind, shape)]
     inputs += [helper.make_tensor_value_info(name, kind, ()) for name in ("exposure", "denoise")]
     outputs = [helper.make_tensor_value_info("restored", kind, shape)]
-    graph = helper.make_graph(add.nodes, "restore", inputs, outputs, list(add.constants.values()))
-    proto = helper.make_model(
-        graph,
-        ir_version=IR,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        producer_name="pdn_jax",
-    )
-    helper.set_model_props(proto, dict(facts))
-    onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString()
+    return file_of(add, "restore", inputs, outputs, facts)

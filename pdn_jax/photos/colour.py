@@ -35,6 +35,7 @@ class Colour(NamedTuple):
 
 
 SRGB = Colour("sRGB")
+"""What a photograph is taken for that says nothing."""
 
 
 class Unknown(ValueError):
@@ -58,8 +59,11 @@ class Unusable(Unknown):
 # --- what files say ------------------------------------------------------------------------------
 
 WHITE = (0.3127, 0.3290)
+"""D65 in x, y."""
 BT709 = (WHITE, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+"""White, red, green and blue in x, y, of BT.709 and sRGB."""
 ADOBE = (WHITE, (0.640, 0.330), (0.210, 0.710), (0.150, 0.060))
+"""White, red, green and blue in x, y, of Adobe RGB."""
 
 PRIMARIES = {
     1: ("BT.709", BT709),
@@ -87,6 +91,7 @@ TRANSFERS = {
 """TransferCharacteristics of ITU-T H.273 -> encoded to linear light."""
 
 HDR = {16: "PQ", 18: "HLG"}
+"""Code of a tone curve that is refused -> its name."""
 
 
 def from_icc(data: bytes, channels: int) -> Colour:
@@ -141,6 +146,7 @@ def from_gamma(gamma: float, points=BT709, name: str = "stated in the file") -> 
 
 
 ADOBE_NAME = "compatible with Adobe RGB (1998)"
+"""What a profile of Adobe RGB may be called by others."""
 
 
 @functools.lru_cache(maxsize=1)

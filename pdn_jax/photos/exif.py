@@ -22,6 +22,7 @@ MOST = 4096
 """Entries of a directory beyond which it is taken for damaged."""
 
 NAME = "pdn_jax"
+"""What is added to the tag `Software`."""
 
 
 class Damaged(ValueError):

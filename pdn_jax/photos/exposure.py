@@ -9,6 +9,7 @@ DARK = 0.328
 """Brightness under which a photograph is dark; `python -m benchmarks.auto` says how well that parts."""
 
 FLOOR = 1 / 255
+"""The least brightness of a pixel, so that there is a geometric mean."""
 
 
 def brightness(values: np.ndarray, there: np.ndarray | None = None) -> float:

@@ -11,11 +11,13 @@ STEPS = 65536
 """Entries of a tone curve's table: every value of 16 bits."""
 
 GRID = np.linspace(0.0, 1.0, STEPS)
+"""Where tone curves are sampled."""
 
 CURVE_TAGS = {"RGB": (b"rTRC", b"gTRC", b"bTRC"), "GRAY": (b"kTRC",)}
 """Colour space -> where its tone curves are."""
 
 D50 = (0.9642, 1.0, 0.8249)
+"""The white of the profile connection space, XYZ."""
 
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]

@@ -16,6 +16,7 @@ from pdn_jax.photos.walk import Job
 from pdn_jax.places import Location
 
 Restore = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""(photograph, where there is one or None) -> restored photograph."""
 
 LITTER_AGE = 2.0
 """Seconds after which a draft is not being written any more, as a whole file takes less."""
@@ -54,6 +55,7 @@ class Outcome(NamedTuple):
 
 
 PLAIN = Options()
+"""Nothing but the defaults."""
 
 
 class Loaded(NamedTuple):

@@ -9,6 +9,7 @@ from pdn_jax.photos.record import Metadata
 
 SOI, EOI, SOS, COM, APP0 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
+"""Markers without a length."""
 
 EXIF, XMP, EXTENDED = (
     b"Exif\0\0",
@@ -17,6 +18,7 @@ EXIF, XMP, EXTENDED = (
 )
 PHOTOSHOP, ICC, MPF = b"Photoshop 3.0\0", b"ICC_PROFILE\0", b"MPF\0"
 GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
+"""How ISO 21496-1 names a gain map."""
 
 REMADE = ((0xE0, b"JFIF\0"), (0xE0, b"JFXX\0"), (0xEE, b"Adobe"), (0xEC, b"Ducky"), (0xE2, ICC))
 """Segments that say how this very file is coded: not copied, not missed."""

@@ -143,10 +143,11 @@ STARTS = (
 """How the files of a format begin."""
 
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF begins, of either byte order and either offset."""
 
 BRANDS = ((b"crx ", "RAW"), (b"avif", "AVIF"), (b"avis", "AVIF"), (b"heic", "HEIC"))
-BRANDS += ((b"heix", "HEIC"), (b"hevc", "HEIC"), (b"mif1", "HEIC"), (b"msf1", "HEIC"))
 """Brands of ISO base media files (ISO/IEC 14496-12), the telling ones first."""
+BRANDS += ((b"heix", "HEIC"), (b"hevc", "HEIC"), (b"mif1", "HEIC"), (b"msf1", "HEIC"))
 
 OTHERS = (
     (b"%PDF", "a PDF"),

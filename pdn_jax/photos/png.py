@@ -13,6 +13,7 @@ from pdn_jax.photos.colour import Colour
 from pdn_jax.photos.record import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""How a PNG begins."""
 
 PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
 """What decides on pixels; the text around them may be of any size."""
@@ -21,8 +22,11 @@ REMADE = {b"sBIT", b"bKGD", b"hIST", b"sPLT", b"tIME", b"sRGB", b"gAMA", b"cHRM"
 """Chunks that are true of the old pixels only, or said anew."""
 
 TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+"""Chunks of text."""
 XMP_KEY = b"XML:com.adobe.xmp"
+"""The keyword of the text that is XMP."""
 RAW_PROFILE = b"Raw profile type "
+"""How the keywords of ImageMagick's profiles begin."""
 MOST_TEXT = 64 << 20
 """Bytes of one decompressed text that is looked into."""
 

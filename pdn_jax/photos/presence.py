@@ -27,7 +27,9 @@ FAINT, SPARK = 2.5 / 255, 8 / 255
 lens cap's noise."""
 
 BLACK = "nothing in it but black: left as it is"
+"""What is said of a black frame."""
 CLEAR = "all of it is transparent: left as it is"
+"""What is said of a transparent one."""
 
 
 class Developed(NamedTuple):

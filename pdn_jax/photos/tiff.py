@@ -39,8 +39,8 @@ PILLOW_MODES = {
 """PHOTOMETRIC -> Pillow's modes of it that come out right."""
 
 PILLOW_PACKINGS = {"raw", "packbits", "jpeg", "zstd", "lzma", "group3", "group4"}
-PILLOW_PACKINGS |= {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "tiff_ccitt"}
 """Compressions, as Pillow names them, that its libtiff knows as a rule."""
+PILLOW_PACKINGS |= {"tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "tiff_ccitt"}
 
 
 class Refused(ValueError):
@@ -185,10 +185,10 @@ def divided(base: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 # --- what it says --------------------------------------------------------------------------------
 
 STRUCTURE = {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281}
+"""Tags that describe how the pixels lie, or that stand elsewhere in `Metadata`; Photoshop's layers."""
 STRUCTURE |= {284, 288, 289, 290, 291, 292, 293, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325}
 STRUCTURE |= {330, 338, 339, 340, 341, 342, 347, 512, 513, 514, 529, 530, 531, 532}
 STRUCTURE |= {ICC, XMP, IPTC, PHOTOSHOP, 37724}
-"""Tags that describe how the pixels lie, or that stand elsewhere in `Metadata`; Photoshop's layers."""
 
 
 SENSOR = {33421, 33422, 37398, 37399, *range(50706, 51200), *range(52525, 52560)}

@@ -14,11 +14,13 @@ from pdn_jax.photos.exif import LONG, RATIONAL, SHORT, UNDEFINED, Block, Entry
 from pdn_jax.photos.record import Metadata
 
 BYTE = 1
+"""The type of a tag that holds bytes."""
 STRIP = 1 << 20
 """Bytes of a strip before it is packed."""
 
 DEFLATE, PREDICTOR = 8, 2
 LEVEL = 4
+"""How hard zlib tries."""
 
 MOST = (1 << 32) - (1 << 20)
 """Bytes that a TIFF with 32-bit offsets may have."""

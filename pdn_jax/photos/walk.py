@@ -15,6 +15,7 @@ from pdn_jax.photos.kinds import INSTEAD, KINDS
 from pdn_jax.places import Location
 
 SAME = "same"
+"""The format of a result that is its photograph's."""
 FORMATS = {SAME: None, "jpg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "avif": "AVIF"}
 """What --format may be -> a format of `kinds.KINDS`, None for the photograph's own."""
 

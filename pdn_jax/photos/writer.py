@@ -20,6 +20,7 @@ QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIC": 90}
 """Of formats that lose something, from 1 to 100, unless another is asked for."""
 
 THUMBNAIL = 160, 120
+"""Pixels that a thumbnail made anew has at most: width, height."""
 
 
 class Written(NamedTuple):

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 TIFF, EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 NOTE, THUMBNAILS = "http://ns.adobe.com/xmp/note/", "http://ns.adobe.com/xap/1.0/"
 GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
+"""The namespace of Adobe's gain maps."""
 
 PROMISES = {
     GAIN_MAP: "gain map",

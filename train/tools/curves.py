@@ -1,4 +1,4 @@
-"""The curves of a run: what metrics.csv holds, drawn as SVG."""
+"""The curves of a run: what metrics.csv holds, drawn as SVG or PNG."""
 
 import io
 import itertools
@@ -63,8 +63,8 @@ BALANCE = (
 """What the dynamic balance is to be seen by."""
 
 
-def dynamic_balance(metrics: str | Path) -> bytes:
-    """The balance over a training as one drawing, SVG, from its metrics.csv or a run folder.
+def dynamic_balance(metrics: str | Path, kind: str = "svg") -> bytes:
+    """The balance over a training as one drawing, svg or png, from its metrics.csv or a run folder.
 
     Raises InputError where there is no balance: no such file, or one of the positive direction alone.
     """
@@ -73,7 +73,7 @@ def dynamic_balance(metrics: str | Path) -> bytes:
     rows = read_rows(path)
     if not any(row.get("balance/weight") for row in rows):
         raise InputError(f"{path} has no column balance/weight: no run with both directions")
-    return draw(*BALANCE, rows=rows)
+    return draw(*BALANCE, rows=rows, kind=kind)
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, bytes]:
@@ -97,8 +97,8 @@ def thinned(steps: np.ndarray, values: np.ndarray, most: int = POINTS):
     return (*np.asarray(means).reshape(-1, 2).T, *np.asarray(spans).reshape(-1, 2).T)
 
 
-def draw(*several: Panel, rows: Sequence[Row]) -> bytes:
-    """Panels above each other as SVG.
+def draw(*several: Panel, rows: Sequence[Row], kind: str = "svg") -> bytes:
+    """Panels above each other as svg or png.
 
     Letters are drawn as paths, and no date is in it, so that the same rows give the same.
     """
@@ -112,7 +112,8 @@ def draw(*several: Panel, rows: Sequence[Row]) -> bytes:
             _plot(axis, panel, rows)
         axes[-1].set_xlabel("step")
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        undated = {"Date": None, "Creator": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, metadata=undated)
     return buffer.getvalue()
 
 

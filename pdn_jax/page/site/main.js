@@ -1,0 +1,326 @@
+// The page: which photographs there are, what is shown of them, and what its buttons do. What makes
+// pictures is an engine: served.js has a process behind it, local.js the networks in this browser.
+
+import { Quick } from "./dial.js";
+import { histogram } from "./histogram.js";
+import { View, paint } from "./view.js";
+import { distinct, zipped } from "./zip.js";
+
+const one = (id) => document.getElementById(id);
+const SETTLED = 400; // milliseconds until a dial that moved at 100 % is made at full size
+
+const view = new View(one("view"));
+const photos = [];
+let config, engine, current;
+let shown = new AbortController(); // of what is made for the screen
+let timer;
+
+// --- words ---------------------------------------------------------------------------------------
+
+function say(text) {
+  one("status").textContent = text;
+}
+
+function complain(text) {
+  one("fault").textContent = text;
+  one("fault").hidden = !text;
+}
+
+/** Run something that takes a while, and show it; a sentence instead of its result where it fails. */
+async function busy(doing, work) {
+  const report = (text = "", part) => {
+    one("doing").textContent = text ? `${doing} (${text})` : doing;
+    if (part === undefined) one("progress").removeAttribute("value");
+    else one("progress").value = part;
+  };
+  report();
+  one("busy").hidden = false;
+  say(doing);
+  working++;
+  try {
+    return await work(report);
+  } catch (error) {
+    if (error.name !== "AbortError") complain(error.message);
+    return null;
+  } finally {
+    working--;
+    if (working === 0) one("busy").hidden = true;
+  }
+}
+let working = 0;
+
+// --- photographs come and go ---------------------------------------------------------------------
+
+async function take(files) {
+  complain("");
+  const faults = [];
+  for (const file of files) {
+    if (config.bytes && file.size > config.bytes) {
+      faults.push(`${file.name} is too large: at most ${config.bytes / 1e6} MB are taken.`);
+      continue;
+    }
+    await busy(`Taking ${file.name}`, async () => {
+      try {
+        const photo = { ...(await engine.add(file)), dials: { exposure: 1, denoise: 1 }, previews: {} };
+        photos.push(photo);
+        list();
+        await show(photo);
+        if (photo.fault) faults.push(photo.fault);
+      } catch (error) {
+        faults.push(error.message);
+      }
+    });
+  }
+  complain(faults.join(" "));
+}
+
+function list() {
+  document.body.classList.toggle("some", photos.length > 0);
+  one("photos").hidden = photos.length === 0;
+  one("all").hidden = photos.length < 2;
+  one("look").hidden = !current?.preview;
+  const items = photos.map((photo) => {
+    const item = document.createElement("li");
+    const [pick, remove] = [0, 0].map(() => document.createElement("button"));
+    pick.type = remove.type = "button";
+    pick.className = photo.fault ? "pick bad" : "pick";
+    pick.title = photo.fault ?? photo.name;
+    pick.setAttribute("aria-current", photo === current);
+    photo.thumbnail ??= document.createElement("canvas");
+    const name = document.createElement("span");
+    name.textContent = photo.name;
+    pick.append(photo.thumbnail, name);
+    pick.onclick = () => show(photo);
+    remove.className = "remove";
+    remove.textContent = "×";
+    remove.setAttribute("aria-label", `Remove ${photo.name}`);
+    remove.onclick = () => leave(photo);
+    item.append(pick, remove);
+    return item;
+  });
+  one("photos").replaceChildren(...items);
+}
+
+function leave(photo) {
+  engine.remove(photo);
+  photos.splice(photos.indexOf(photo), 1);
+  say(`${photo.name} removed`);
+  if (photo !== current) return list();
+  shown.abort();
+  current = undefined;
+  if (photos.length) show(photos[0]);
+  else list();
+}
+
+// --- what is seen --------------------------------------------------------------------------------
+
+function variant() {
+  return one("variant").value;
+}
+
+async function show(photo) {
+  shown.abort();
+  shown = new AbortController();
+  const { signal } = shown;
+  current = photo;
+  photo.preview = photo.previews[variant()];
+  if (!photo.preview) {
+    list();
+    const made = await busy(`Brightening ${photo.name}`, async (report) => {
+      try {
+        return await engine.preview(photo, variant(), report, signal);
+      } catch (error) {
+        if (error.name !== "AbortError") photo.fault = error.message;
+        throw error;
+      }
+    });
+    if (made) prepare(photo, made);
+    if (signal.aborted) return;
+  }
+  list();
+  if (!photo.preview) return;
+  view.photograph = photo.preview.full;
+  strip(photo.preview.strip);
+  setDials();
+  zoom(view.full);
+  histogram(one("histogram-before"), photo.preview.image.before.data);
+  histogram(one("histogram-after"), photo.preview.image.after.data);
+  say(`${photo.name} is brightened`);
+}
+
+/** A preview as it is painted from: the planes' pictures, and the dials' table. */
+function prepare(photo, made) {
+  const { width, height, before, brightened, restored, shares } = made;
+  const image = { before: new ImageData(width, height), after: new ImageData(width, height) };
+  image.before.data.fill(255);
+  image.after.data.fill(255);
+  const count = width * height;
+  for (let channel = 0; channel < 3; channel++) {
+    for (let i = 0; i < count; i++) image.before.data[4 * i + channel] = before[channel * count + i];
+  }
+  const quick = new Quick({ brightened, restored, shares });
+  delete photo.fault;
+  photo.preview = { full: made.full, strip: made.strip, image, quick };
+  photo.previews = { [variant()]: photo.preview }; // of the variant that is looked at alone, for the memory
+  const { name, ...first } = made.strip[0] ?? { width: 1, height: 1, rgba: new Uint8ClampedArray(4) };
+  paint(photo.thumbnail, new ImageData(first.rgba, first.width, first.height));
+}
+
+function strip(pictures) {
+  const items = pictures.map(({ name, width, height, rgba }) => {
+    const item = document.createElement("li");
+    const canvas = document.createElement("canvas");
+    canvas.role = "img";
+    canvas.ariaLabel = name;
+    paint(canvas, new ImageData(rgba, width, height));
+    item.append(canvas, name);
+    return item;
+  });
+  one("strip").replaceChildren(...items);
+}
+
+// --- dials ---------------------------------------------------------------------------------------
+
+function setDials() {
+  one("exposure").value = Math.log2(current.dials.exposure);
+  one("denoise").value = current.dials.denoise;
+}
+
+function redial() {
+  const stops = Number(one("exposure").value);
+  const denoise = Number(one("denoise").value);
+  current.dials = { exposure: 2 ** stops, denoise };
+  const words = `${stops < 0 ? "−" : "+"}${Math.abs(stops).toFixed(2)} EV`;
+  for (const [id, text] of [["exposure", words], ["denoise", `${Math.round(100 * denoise)} %`]]) {
+    one(id).setAttribute("aria-valuetext", text);
+    one(id).parentElement.querySelector("output").textContent = text;
+  }
+  const begin = performance.now();
+  const { quick, image } = current.preview;
+  quick.apply(image.after.data, current.dials);
+  paint(view.after, image.after);
+  performance.measure("dial", { start: begin });
+  clearTimeout(timer);
+  timer = setTimeout(settle, SETTLED);
+}
+
+/** What may wait until the dial stands: the histogram, and full size where that is looked at. */
+async function settle() {
+  const photo = current;
+  if (!photo?.preview) return;
+  histogram(one("histogram-after"), photo.preview.image.after.data);
+  if (!view.full) return;
+  shown.abort();
+  shown = new AbortController();
+  const { signal } = shown;
+  await busy(`Making ${photo.name} at full size`, async (report) => {
+    const before = await engine.before(photo, signal);
+    const after = await engine.after(photo, variant(), photo.dials, report, signal);
+    if (signal.aborted) return;
+    paint(view.before, before);
+    paint(view.after, after);
+    one("view").dataset.full = photo.name;
+    say(`${photo.name} at 100 %`);
+  });
+}
+
+function zoom(full) {
+  one("fit").setAttribute("aria-pressed", !full);
+  one("full").setAttribute("aria-pressed", full);
+  delete one("view").dataset.full;
+  view.zoom(full);
+  if (!current?.preview) return;
+  paint(view.before, current.preview.image.before);
+  redial();
+}
+
+// --- downloads -----------------------------------------------------------------------------------
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+async function download(wanted) {
+  complain("");
+  const [results, faults] = [[], []];
+  for (const [index, photo] of wanted.entries()) {
+    const count = wanted.length > 1 ? `, ${index + 1} of ${wanted.length}` : "";
+    await busy(`Making ${photo.name} at full size${count}`, async (report) => {
+      try {
+        results.push(await engine.result(photo, variant(), photo.dials, report));
+      } catch (error) {
+        faults.push(error.message);
+      }
+    });
+  }
+  const names = distinct(results.map(({ name }) => name));
+  const files = results.map(({ blob }, index) => ({ blob, name: names[index] }));
+  if (files.length === 1) save(files[0].blob, files[0].name);
+  else if (files.length) {
+    const zip = await busy("Putting them together", () => zipped(files));
+    if (zip) save(zip, "brightened.zip");
+  }
+  const notes = new Set(results.flatMap((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]));
+  say([`${files.length} downloaded`, ...notes].join("; "));
+  one("note").textContent = notes.size ? `The last download is ${[...notes].join(", ")}.` : "";
+  if (faults.length) complain(faults.join(" "));
+}
+
+// --- the page ------------------------------------------------------------------------------------
+
+function listen() {
+  const on = (id, event, act) => one(id).addEventListener(event, act);
+  on("choose", "click", () => one("files").click());
+  on("files", "change", () => {
+    take([...one("files").files]);
+    one("files").value = "";
+  });
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    addEventListener(name, (event) => {
+      event.preventDefault();
+      document.body.classList.toggle("dragging", name === "dragover");
+      if (name === "drop") take([...event.dataTransfer.files]);
+    });
+  }
+  addEventListener("paste", (event) => take([...event.clipboardData.files]));
+  on("variant", "change", () => current && show(current));
+  for (const id of ["exposure", "denoise"]) on(id, "input", redial);
+  on("reset", "click", () => {
+    current.dials = { exposure: 1, denoise: 1 };
+    setDials();
+    redial();
+  });
+  on("fit", "click", () => zoom(false));
+  on("full", "click", () => zoom(true));
+  on("one", "click", () => download([current]));
+  on("all", "click", () => download(photos.filter((photo) => !photo.fault)));
+  on("theme", "click", () => {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+    look(now === "dark" ? "light" : "dark");
+  });
+}
+
+function look(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+}
+
+async function begin() {
+  const theme = localStorage.getItem("theme");
+  if (theme) look(theme);
+  config = globalThis.pdn_jax ?? (await (await fetch("config.json")).json()); // see single.js
+  const { Engine } = await import(config.urls?.["local.js"] ?? `./${config.engine}.js`);
+  engine = new Engine(config);
+  for (const name of config.variants) one("variant").add(new Option(name, name, false, name === config.chosen));
+  const nowhere = "They stay in this browser: nothing is uploaded.";
+  one("where").textContent = config.engine === "local" ? nowhere : "They go to pdn_jax on its own machine, and nowhere else.";
+  listen();
+  document.body.dataset.ready = "";
+}
+
+begin().catch((error) => complain(`The page could not start (${error.message}): load it again.`));

@@ -1,0 +1,46 @@
+"""The `page` command: a folder for any web server, or one file, that runs the networks in the browser."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command.
+
+    Args:
+        parser: gets them.
+    """
+    add = parser.add_argument
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="or FILE.html for all in one",
+    )
+    add(
+        "--weights",
+        nargs="+",
+        default=["small", "tiny"],
+        help="what the page offers, the first chosen at first (default small tiny)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder or the file.
+
+    Args:
+        arguments: what a parser with `add_options` gives.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: for weights that cannot be used, where npm or onnx is missing, or the disk refuses.
+    """
+    from pdn_jax.page import folder
+
+    size = folder.write(arguments.output, arguments.weights)
+    print(f"{arguments.output}: {size / 1e6:.1f} MB")
+    return 0
