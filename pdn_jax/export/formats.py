@@ -40,7 +40,7 @@ DIALS = ((1.0, 1.0), (0.5, 0.6))
 SIZES = ((104, 160), (48, 64), (16, 120))
 """Height and width at which it is compared, where they are open."""
 
-DARK = ("pictures/packaged-dev-1.jpg", (104, 152, 264, 256))
+DARK = ("pictures/packaged-dev-1.jpg", (104, 388, 264, 492))
 """A picture among the bundled weights, and where in it there is a dark photograph."""
 
 Size = tuple[int, int]
