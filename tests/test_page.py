@@ -308,10 +308,6 @@ def test_as_files_and_without_a_network(opened, files, tmp_path, enhanced):
     name, data = walk_through(tab, tmp_path, enhanced)
     assert name == "dark.png"
     assert abs(pixels(data) - enhanced(PHOTOGRAPH, **DIALS)).max() <= 2
-    tab.evaluate("navigator.serviceWorker.ready")
-    tab.wait_for_function(
-        "async () => (await (await caches.open('pdn_jax-runtime')).keys()).length === 3"
-    )
     tab.context.set_offline(True)
     tab.reload()
     tab.wait_for_selector("body[data-ready]")
@@ -326,6 +322,42 @@ def test_as_files_and_without_a_network(opened, files, tmp_path, enhanced):
     tab.screenshot(path=tmp_path / "5-offline.png")
     assert {method for method, _ in asked} == {"GET"}  # nothing is uploaded
     assert [url for _, url in asked if not url.startswith((files, "blob:"))] == []
+
+
+KEPT = "document.querySelector('#where').textContent.includes('without a network')"
+
+
+@BROWSER
+@pytest.mark.slow
+@pytest.mark.parametrize("reloads", [False, True])
+def test_without_a_network_before_any_photograph(opened, files, enhanced, reloads):
+    tab = opened(files)
+    tab.wait_for_function(KEPT)
+    tab.context.set_offline(True)
+    if reloads:
+        tab.reload()
+        tab.wait_for_selector("body[data-ready]")
+    for variant in ("tiny", "small"):
+        tab.select_option("#variant", variant)
+        give(tab, ("dark.png", png_bytes(PHOTOGRAPH)))
+        assert tab.locator("#fault").is_hidden()
+        _, data = downloaded(tab)
+        assert abs(pixels(data) - enhanced(PHOTOGRAPH, variant)).max() <= 2
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_runtime_that_does_not_come_is_told(browser, files):
+    context = browser.new_context(service_workers="block")
+    tab = context.new_page()
+    tab.goto(files)
+    tab.wait_for_selector("body[data-ready]")
+    tab.context.set_offline(True)
+    give(tab, ("dark.png", png_bytes(PHOTOGRAPH)))
+    fault = tab.inner_text("#fault")
+    context.close()
+    assert fault.startswith("The network tiny cannot be loaded (")
+    assert fault.endswith("): see to the connection, and load the page again.")
 
 
 @BROWSER

@@ -11,6 +11,13 @@ export class Engine {
 
   constructor(config) {
     this.config = config;
+    this.#start();
+    /** Whether all of it is kept, for a time without a network. */
+    this.kept = this.#keep().catch(() => false);
+  }
+
+  #start() {
+    this.#worker?.terminate();
     this.#worker = new Worker(this.#url("worker.js"), { type: "module" });
     this.#worker.onmessage = ({ data }) => {
       const task = this.#waiting.get(data.id);
@@ -25,7 +32,20 @@ export class Engine {
       for (const task of this.#waiting.values()) task.reject(this.#broken);
       this.#waiting.clear();
     };
-    if ("serviceWorker" in navigator) navigator.serviceWorker.register("worker-offline.js").catch(() => {});
+  }
+
+  async #keep() {
+    if (this.config.urls || !("serviceWorker" in navigator)) return false;
+    const first = !navigator.serviceWorker.controller;
+    await navigator.serviceWorker.register("worker-offline.js");
+    await Promise.all([navigator.serviceWorker.ready, this.#ask({ task: "keep", runtime: this.#runtime() })]);
+    // A worker that is older than what keeps the files asks the network for them.
+    if (first && this.#idle) this.#start();
+    return true;
+  }
+
+  get #idle() {
+    return this.#waiting.size === 0;
   }
 
   #ask(task, report, signal) {
@@ -45,11 +65,14 @@ export class Engine {
   /** Where a file of the page is: beside it, or in it, where it is a single file. */
   #url = (name) => this.config.urls?.[name] ?? new URL(name, import.meta.url).href;
 
+  #runtime() {
+    const kinds = Object.entries(this.config.runtime).map(([kind, names]) => [kind, names.map(this.#url)]);
+    return Object.fromEntries(kinds);
+  }
+
   #network(variant) {
-    const { runtime, networks } = this.config;
-    const kinds = Object.entries(runtime).map(([kind, names]) => [kind, names.map(this.#url)]);
-    const network = networks[variant];
-    return { ...network, files: network.files.map(this.#url), runtime: Object.fromEntries(kinds) };
+    const network = this.config.networks[variant];
+    return { ...network, files: network.files.map(this.#url), runtime: this.#runtime() };
   }
 
   async add(file) {

@@ -319,6 +319,9 @@ async function begin() {
   for (const name of config.variants) one("variant").add(new Option(name, name, false, name === config.chosen));
   const nowhere = "They stay in this browser: nothing is uploaded.";
   one("where").textContent = config.engine === "local" ? nowhere : "They go to pdn_jax on its own machine, and nowhere else.";
+  engine.kept?.then((kept) => {
+    if (kept) one("where").textContent += " The page is kept here, and works without a network.";
+  });
   listen();
   document.body.dataset.ready = "";
 }

@@ -12,21 +12,25 @@ let started;
 const networks = new Map();
 const cancelled = new Set();
 
-/** ONNX Runtime: the small one, or the one that has WebGPU where there is such a device. */
-async function start({ wasm, webgpu }) {
+async function suited({ wasm, webgpu }) {
   const adapter = webgpu && (await navigator.gpu?.requestAdapter().catch(() => null));
-  const urls = adapter ? webgpu : wasm;
+  return { adapter, urls: adapter ? webgpu : wasm };
+}
+
+/** ONNX Runtime: the small one, or the one that has WebGPU where there is such a device. */
+async function start(runtime) {
+  const { adapter, urls } = await suited(runtime);
   const [main, glue, binary] = urls;
   const ort = await import(main);
   const numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   Object.assign(ort.env.wasm, { wasmPaths: { mjs: glue, wasm: binary }, numThreads });
   ort.env.logLevel = "error";
-  keep(urls).catch(() => {}); // then it needs the network next time
   return { ort, executionProviders: adapter ? ["webgpu", "wasm"] : ["wasm"] };
 }
 
-/** For the next time, without a network; see worker-offline.js. */
-async function keep(urls) {
+/** For a time without a network; see worker-offline.js, which keeps all else. */
+async function keep(runtime) {
+  const { urls } = await suited(runtime);
   const cache = await caches.open("pdn_jax-runtime");
   for (const { url } of await cache.keys()) if (!urls.includes(url)) await cache.delete(url);
   for (const url of urls) if (!(await cache.match(url))) await cache.add(url);
@@ -35,7 +39,7 @@ async function keep(urls) {
 async function session(url, executionProviders) {
   const { ort } = await started;
   const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url} is missing beside the page: write the folder anew.`);
+  if (!answer.ok) throw new Error(`${url} is missing beside the page`);
   const data = new Uint8Array(await answer.arrayBuffer());
   return await ort.InferenceSession.create(data, { executionProviders });
 }
@@ -57,7 +61,9 @@ async function loaded(network) {
   } catch (error) {
     networks.delete(network.name);
     started = undefined;
-    throw error;
+    if (error instanceof RangeError) throw error; // memory
+    const [reason] = error.message.split("\n");
+    throw new Error(`The network ${network.name} cannot be loaded (${reason}): see to the connection, and load the page again.`);
   }
 }
 
@@ -150,6 +156,10 @@ async function rendered(image, estimate, tile, network) {
 // --- tasks ---------------------------------------------------------------------------------------
 
 const tasks = {
+  async keep({ runtime }) {
+    await keep(runtime);
+  },
+
   async size({ file }) {
     const bitmap = await decoded(file);
     const { width, height } = bitmap;
@@ -227,5 +237,6 @@ async function answer(message) {
 
 self.onmessage = ({ data }) => {
   if (data.task === "cancel") cancelled.add(data.id);
+  else if (data.task === "keep") answer(data); // beside the photographs
   else last = last.then(() => answer(data));
 };
