@@ -454,6 +454,21 @@ def test_many_formats_paste_zip_and_what_is_kept(opened, served, tmp_path, monke
     tab.screenshot(path=tmp_path / "6-many.png")
 
 
+@BROWSER
+@pytest.mark.slow
+def test_previews_of_three_photographs_are_held(opened, served):
+    tab = opened(served)
+    asked = []
+    tab.on("request", lambda request: "/preview" in request.url and asked.append(request.url))
+    names = [f"{index}.png" for index in range(4)]
+    give(tab, *((name, png_bytes(PHOTOGRAPH)) for name in names))
+    for name, wanted in (("1.png", 4), ("3.png", 4), ("0.png", 5), ("3.png", 5), ("2.png", 6)):
+        tab.click(f"#photos button[title='{name}']")
+        settled(tab)
+        assert tab.inner_text("#status") == f"{name} is brightened"
+        assert len(asked) == wanted
+
+
 def _written(path, data):
     path.write_bytes(data)
     return path

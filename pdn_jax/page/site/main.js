@@ -7,10 +7,12 @@ import { View, paint } from "./view.js";
 import { distinct, zipped } from "./zip.js";
 
 const one = (id) => document.getElementById(id);
+const PREVIEWS = 3; // how many photographs' previews are held at once, of some 30 MB each
 const SETTLED = 400; // milliseconds until a dial that moved at 100 % is made at full size
 
 const view = new View(one("view"));
 const photos = [];
+const recent = []; // those that have previews, the last first
 let config, engine, current;
 let shown = new AbortController(); // of what is made for the screen
 let timer;
@@ -104,6 +106,7 @@ function list() {
 function leave(photo) {
   engine.remove(photo);
   photos.splice(photos.indexOf(photo), 1);
+  if (recent.includes(photo)) recent.splice(recent.indexOf(photo), 1);
   say(`${photo.name} removed`);
   if (photo !== current) return list();
   shown.abort();
@@ -139,6 +142,7 @@ async function show(photo) {
   }
   list();
   if (!photo.preview) return;
+  remember(photo);
   view.photograph = photo.preview.full;
   strip(photo.preview.strip);
   setDials();
@@ -146,6 +150,13 @@ async function show(photo) {
   histogram(one("histogram-before"), photo.preview.image.before.data);
   histogram(one("histogram-after"), photo.preview.image.after.data);
   say(`${photo.name} is brightened`);
+}
+
+/** Of the photographs seen last alone the previews are held; those of others are made anew. */
+function remember(photo) {
+  if (recent.includes(photo)) recent.splice(recent.indexOf(photo), 1);
+  recent.unshift(photo);
+  for (const old of recent.splice(PREVIEWS)) Object.assign(old, { previews: {}, preview: undefined });
 }
 
 /** A preview as it is painted from: the planes' pictures, and the dials' table. */
