@@ -386,6 +386,50 @@ def test_tiles_are_one_photograph(opened, files, enhanced):
     assert abs(pixels(data) - enhanced(low, **DIALS)).max() <= 2
 
 
+def night():
+    """A quarter without light but for a sensor's noise, a lamp, and no bars."""
+    noise = abs(np.random.default_rng(1).normal(0, 0.5, PHOTOGRAPH.shape))
+    low = PHOTOGRAPH * 1.0
+    low[:, :80] = noise[:, :80]
+    return np.uint8(np.rint(low).clip(0, 255))
+
+
+def barred():
+    low = PHOTOGRAPH.copy()
+    low[:41] = low[-30:] = 0
+    return low
+
+
+BLACKS = {
+    "night": night,
+    "bars": barred,
+    "black": lambda: np.zeros((64, 96, 3), np.uint8),
+    "cap": lambda: np.uint8(np.random.default_rng(0).integers(0, 4, (64, 96, 3))),
+    "grey": lambda: np.repeat(PHOTOGRAPH[..., :1], 3, axis=-1),
+}
+
+
+@BROWSER
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BLACKS)
+@pytest.mark.parametrize("dials", [{}, DIALS])
+def test_black_bars_and_grey_are_as_those_of_enhance(opened, files, case, dials):
+    low = BLACKS[case]()
+    picture, enhancer = photo.Photo(low, None, 8, "PNG"), Enhancer("tiny")
+    made = photo.developed(picture, lambda low, there: enhancer(low, there=there, **dials))
+    tab = opened(files)
+    tab.select_option("#variant", "tiny")
+    give(tab, ("dark.png", png_bytes(low)))
+    if dials:
+        dial(tab)
+    _, data = downloaded(tab)
+    apart = abs(pixels(data) - made.pixels.astype(int))
+    assert (apart.max() <= 4, apart.mean() < 0.3) == (True, True), (apart.max(), apart.mean())
+    assert abs(on_screen(tab, "after") - made.pixels.astype(int)).mean() < 1
+    for note in made.notes:
+        assert note in tab.inner_text("#note")
+
+
 @BROWSER
 @pytest.mark.slow
 def test_webgpu_where_there_is_one(files, browser, enhanced):

@@ -116,10 +116,10 @@ export class Engine {
   async result(photo, variant, dials, report, signal) {
     const { file, type } = photo;
     const task = { task: "result", file, network: this.#network(variant), dials, type };
-    const blob = await this.#ask(task, report, signal);
+    const { blob, notes } = await this.#ask(task, report, signal);
     const lost = ["metadata (EXIF, XMP, IPTC)", "colour profile (now sRGB)", "more than 8 bits"];
-    if (blob.type === photo.file.type) return { name: photo.result, blob, lost, notes: [] };
+    if (blob.type === photo.file.type) return { name: photo.result, blob, lost, notes };
     const name = photo.result.replace(/\.[^.]*$/, TYPES[blob.type]);
-    return { name, blob, lost, notes: [`this browser writes ${name.split(".").pop()} instead`] };
+    return { name, blob, lost, notes: [...notes, `this browser writes ${name.split(".").pop()} instead`] };
   }
 }
