@@ -513,6 +513,91 @@ def test_previews_of_three_photographs_are_held(opened, served):
         assert len(asked) == wanted
 
 
+def current(tab):
+    return tab.locator("#photos .pick[aria-current=true]").inner_text()
+
+
+@BROWSER
+@pytest.mark.slow
+def test_the_focus_stays_in_the_list(opened, served):
+    tab = opened(served)
+    names = ["a.png", "b.png", "c.png"]
+    give(tab, *((name, png_bytes(PHOTOGRAPH)) for name in names))
+    tab.locator("#photos button[title='a.png']").press("Enter")
+    settled(tab)
+    focused = "document.activeElement.title || document.activeElement.ariaLabel"
+    assert tab.evaluate(focused) == "a.png"
+    for gone, wanted in (("b.png", "Remove c.png"), ("c.png", "Remove a.png")):
+        tab.locator(f"[aria-label='Remove {gone}']").press("Enter")
+        assert tab.evaluate(focused) == wanted
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "choose"
+
+
+@BROWSER
+@pytest.mark.slow
+def test_what_a_person_looks_at_stays(opened, served):
+    tab = opened(served)
+    good = png_bytes(PHOTOGRAPH)
+    give(tab, ("a.png", good), ("b.png", good))
+    assert current(tab) == "b.png"
+    give(tab, ("bad.png", b"no picture"))
+    assert current(tab) == "b.png"  # a fault takes nothing away
+    assert tab.inner_text("#fault").startswith("bad.png is")
+    tab.click("#photos button[title='a.png']")
+    assert tab.locator("#fault").is_hidden()
+    settled(tab)
+
+    def slowly(route):
+        tab.locator("#photos button[title='a.png']").evaluate("(button) => button.click()")
+        route.continue_()
+
+    tab.route("**/photos?name=c.png", slowly, times=1)
+    give(tab, ("c.png", good))
+    assert current(tab) == "a.png"
+    tab.click("[aria-label='Remove bad.png']")
+    assert tab.locator("#fault").is_hidden()
+
+
+@BROWSER
+@pytest.mark.slow
+def test_what_is_changed_during_downloads_is_for_the_next(opened, served, enhanced):
+    tab = opened(served)
+    give(tab, ("a.png", png_bytes(PHOTOGRAPH)), ("b.png", png_bytes(PHOTOGRAPH)))
+
+    def change(route):
+        tab.locator("#exposure").fill("1.5")
+        tab.evaluate("document.querySelector('#variant').value = 'small'")
+        route.continue_()
+
+    tab.route("**/result?*", change, times=1)
+    _, data = downloaded(tab, "#all")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            assert abs(pixels(archive.read(name)) - enhanced(PHOTOGRAPH)).max() <= 1
+    parts = """async () => {
+      const { parted } = await import("./zip.js");
+      const files = [3, 4, 9, 1, 2].map((size) => ({ blob: { size } }));
+      return parted(files, 7).map((part) => part.map(({ blob }) => blob.size));
+    }"""
+    assert tab.evaluate(parts) == [[3, 4], [9], [1, 2]]
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_browser_that_remembers_nothing(browser, served):
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })"
+    )
+    tab = context.new_page()
+    tab.goto(served)
+    tab.wait_for_selector("body[data-ready]")
+    tab.click("#theme")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    context.close()
+
+
 def _written(path, data):
     path.write_bytes(data)
     return path

@@ -3,8 +3,10 @@
 
 import { Quick } from "./dial.js";
 import { histogram } from "./histogram.js";
-import { View, paint } from "./view.js";
-import { distinct, zipped } from "./zip.js";
+import { List } from "./list.js";
+import { change, remembered } from "./theme.js";
+import { View, paint, pictures } from "./view.js";
+import { distinct, parted, zipped } from "./zip.js";
 
 const one = (id) => document.getElementById(id);
 const PREVIEWS = 3; // how many photographs' previews are held at once, of some 30 MB each
@@ -16,6 +18,7 @@ const recent = []; // those that have previews, the last first
 let config, engine, current;
 let shown = new AbortController(); // of what is made for the screen
 let timer;
+let picks = 0; // how often the person has chosen what is shown
 
 // --- words ---------------------------------------------------------------------------------------
 
@@ -53,9 +56,12 @@ let working = 0;
 
 // --- photographs come and go ---------------------------------------------------------------------
 
+/** Take files, and show each, for as long as the person has not picked another. */
 async function take(files) {
   complain("");
   const faults = [];
+  const before = picks;
+  let good = current; // the one to go back to
   for (const file of files) {
     if (config.bytes && file.size > config.bytes) {
       faults.push(`${file.name} is too large: at most ${config.bytes / 1e6} MB are taken.`);
@@ -66,53 +72,52 @@ async function take(files) {
         const photo = { ...(await engine.add(file)), dials: { exposure: 1, denoise: 1 }, previews: {} };
         photos.push(photo);
         list();
+        if (picks !== before) return;
         await show(photo);
         if (photo.fault) faults.push(photo.fault);
+        else good = photo;
       } catch (error) {
         faults.push(error.message);
       }
     });
   }
+  if (picks === before && good && good !== current && photos.includes(good)) await show(good);
   complain(faults.join(" "));
 }
+
+const listed = new List(one("photos"), {
+  pick(photo) {
+    picks++;
+    complain("");
+    show(photo);
+  },
+  remove: leave,
+});
 
 function list() {
   document.body.classList.toggle("some", photos.length > 0);
   one("photos").hidden = photos.length === 0;
   one("all").hidden = photos.length < 2;
   one("look").hidden = !current?.preview;
-  const items = photos.map((photo) => {
-    const item = document.createElement("li");
-    const [pick, remove] = [0, 0].map(() => document.createElement("button"));
-    pick.type = remove.type = "button";
-    pick.className = photo.fault ? "pick bad" : "pick";
-    pick.title = photo.fault ?? photo.name;
-    pick.setAttribute("aria-current", photo === current);
-    photo.thumbnail ??= document.createElement("canvas");
-    const name = document.createElement("span");
-    name.textContent = photo.name;
-    pick.append(photo.thumbnail, name);
-    pick.onclick = () => show(photo);
-    remove.className = "remove";
-    remove.textContent = "×";
-    remove.setAttribute("aria-label", `Remove ${photo.name}`);
-    remove.onclick = () => leave(photo);
-    item.append(pick, remove);
-    return item;
-  });
-  one("photos").replaceChildren(...items);
+  listed.show(photos, current);
 }
 
 function leave(photo) {
+  const [at, focused] = [photos.indexOf(photo), listed.hasFocus(photo)];
+  complain("");
   engine.remove(photo);
-  photos.splice(photos.indexOf(photo), 1);
+  photos.splice(at, 1);
   if (recent.includes(photo)) recent.splice(recent.indexOf(photo), 1);
+  const next = photos[Math.min(at, photos.length - 1)];
+  if (photo === current) {
+    shown.abort();
+    current = undefined;
+    if (next) show(next);
+  }
+  list();
+  if (focused && next) listed.focus(next);
+  else if (focused) one("choose").focus();
   say(`${photo.name} removed`);
-  if (photo !== current) return list();
-  shown.abort();
-  current = undefined;
-  if (photos.length) show(photos[0]);
-  else list();
 }
 
 // --- what is seen --------------------------------------------------------------------------------
@@ -137,14 +142,14 @@ async function show(photo) {
         throw error;
       }
     });
-    if (made) prepare(photo, made);
     if (signal.aborted) return;
+    if (made) prepare(photo, made);
   }
   list();
   if (!photo.preview) return;
   remember(photo);
   view.photograph = photo.preview.full;
-  strip(photo.preview.strip);
+  pictures(one("strip"), photo.preview.strip);
   setDials();
   zoom(view.full);
   histogram(one("histogram-before"), photo.preview.image.before.data);
@@ -174,20 +179,7 @@ function prepare(photo, made) {
   photo.preview = { full: made.full, strip: made.strip, image, quick };
   photo.previews = { [variant()]: photo.preview }; // of the variant that is looked at alone, for the memory
   const { name, ...first } = made.strip[0] ?? { width: 1, height: 1, rgba: new Uint8ClampedArray(4) };
-  paint(photo.thumbnail, new ImageData(first.rgba, first.width, first.height));
-}
-
-function strip(pictures) {
-  const items = pictures.map(({ name, width, height, rgba }) => {
-    const item = document.createElement("li");
-    const canvas = document.createElement("canvas");
-    canvas.role = "img";
-    canvas.ariaLabel = name;
-    paint(canvas, new ImageData(rgba, width, height));
-    item.append(canvas, name);
-    return item;
-  });
-  one("strip").replaceChildren(...items);
+  listed.picture(photo, new ImageData(first.rgba, first.width, first.height));
 }
 
 // --- dials ---------------------------------------------------------------------------------------
@@ -258,11 +250,13 @@ function save(blob, name) {
 async function download(wanted) {
   complain("");
   const [results, faults] = [[], []];
-  for (const [index, photo] of wanted.entries()) {
+  const network = variant(); // what is changed meanwhile is for the next time
+  const all = wanted.map((photo) => [photo, photo.dials]);
+  for (const [index, [photo, dials]] of all.entries()) {
     const count = wanted.length > 1 ? `, ${index + 1} of ${wanted.length}` : "";
     await busy(`Making ${photo.name} at full size${count}`, async (report) => {
       try {
-        results.push(await engine.result(photo, variant(), photo.dials, report));
+        results.push(await engine.result(photo, network, dials, report));
       } catch (error) {
         faults.push(error.message);
       }
@@ -271,9 +265,11 @@ async function download(wanted) {
   const names = distinct(results.map(({ name }) => name));
   const files = results.map(({ blob }, index) => ({ blob, name: names[index] }));
   if (files.length === 1) save(files[0].blob, files[0].name);
-  else if (files.length) {
-    const zip = await busy("Putting them together", () => zipped(files));
-    if (zip) save(zip, "brightened.zip");
+  else {
+    for (const [index, part] of parted(files).entries()) {
+      const zip = await busy("Putting them together", () => zipped(part));
+      if (zip) save(zip, index ? `brightened-${index + 1}.zip` : "brightened.zip");
+    }
   }
   const notes = new Set(results.flatMap((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]));
   say([`${files.length} downloaded`, ...notes].join("; "));
@@ -298,7 +294,10 @@ function listen() {
     });
   }
   addEventListener("paste", (event) => take([...event.clipboardData.files]));
-  on("variant", "change", () => current && show(current));
+  on("variant", "change", () => {
+    complain("");
+    if (current) show(current);
+  });
   for (const id of ["exposure", "denoise"]) on(id, "input", redial);
   on("reset", "click", () => {
     current.dials = { exposure: 1, denoise: 1 };
@@ -309,21 +308,11 @@ function listen() {
   on("full", "click", () => zoom(true));
   on("one", "click", () => download([current]));
   on("all", "click", () => download(photos.filter((photo) => !photo.fault)));
-  on("theme", "click", () => {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-    look(now === "dark" ? "light" : "dark");
-  });
-}
-
-function look(theme) {
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
+  on("theme", "click", change);
 }
 
 async function begin() {
-  const theme = localStorage.getItem("theme");
-  if (theme) look(theme);
+  remembered();
   config = globalThis.pdn_jax ?? (await (await fetch("config.json")).json()); // see single.js
   const { Engine } = await import(config.urls?.["local.js"] ?? `./${config.engine}.js`);
   engine = new Engine(config);

@@ -26,6 +26,21 @@ function record(...fields) {
 const UTF8_NAMES = 0x800;
 const FIRST_OF_1980 = 0x21;
 
+/** Files in parts of at most so many bytes, without those that ZIP adds; one that is larger is its own. */
+export function parted(files, most = 4e9) {
+  const parts = [];
+  let bytes = Infinity;
+  for (const file of files) {
+    bytes += file.blob.size;
+    if (bytes > most) {
+      parts.push([]);
+      bytes = file.blob.size;
+    }
+    parts.at(-1).push(file);
+  }
+  return parts;
+}
+
 /** files: [{name, blob}] -> a Blob. */
 export async function zipped(files) {
   const parts = [];
