@@ -6,10 +6,12 @@ Chromium is the system's own, headless, driven through Playwright. Every state l
 import base64
 import io
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,6 +82,36 @@ def test_two_weights_of_one_name(tmp_path, capsys):
     assert code == 2
     assert "tiny is named twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setattr(npm, "cache", lambda: tmp_path / "cache" / "npm")
+    assert main(["page", "-o", str(tmp_path / "out"), "--weights", "tiny"]) == 2
+    error = capsys.readouterr().err
+    assert f"cannot keep onnxruntime-web in {tmp_path}" in error
+    assert error.count("\n") == 1
+
+
+def test_files_of_a_persons_own_are_not_replaced(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(folder, "_networks", lambda *_: asked.append(1) or ({}, {}))
+    monkeypatch.setattr(npm, "archive", lambda *_: None)
+    monkeypatch.setattr(npm, "unpacked", lambda *_: {})
+    (tmp_path / "theirs").mkdir()
+    for name, path in (("one.html", "one.html"), ("theirs", "theirs/index.html")):
+        (tmp_path / path).write_text("<title>mine</title>")
+        with pytest.raises(InputError, match=r"exists: .*\(--overwrite\)"):
+            folder.write(tmp_path / name, ["tiny"])
+        assert (tmp_path / path).read_text() == "<title>mine</title>"
+        assert asked == []
+    (tmp_path / "theirs" / "index.html").rename(tmp_path / "theirs" / "main.js")
+    with pytest.raises(InputError, match=r"main\.js exists"):
+        folder.write(tmp_path / "theirs", ["tiny"])
+    folder.write(tmp_path / "theirs", ["tiny"], overwrite=True)
+    folder.write(tmp_path / "theirs", ["tiny"])  # it is ours now
+    folder.write(tmp_path / "one.html", ["tiny"], overwrite=True)
+    assert folder.TITLE in (tmp_path / "one.html").read_bytes()
 
 
 def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path):
@@ -601,6 +633,33 @@ def test_a_browser_that_remembers_nothing(browser, served):
 def _written(path, data):
     path.write_bytes(data)
     return path
+
+
+def huge_png(side=20_000):
+    """A whole PNG of one grey, with many more pixels than are taken."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(b"\0" + b"\5" * side) for _ in range(side)) + packer.flush()
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    for kind, part in ((b"IHDR", head), (b"IDAT", data), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(part)) + kind + part)
+        parts.append(struct.pack(">I", zlib.crc32(kind + part)))
+    return b"".join(parts)
+
+
+@BROWSER
+@pytest.mark.slow
+def test_one_too_large_for_a_browser_and_what_it_may_lack(opened, files):
+    tab = opened(files)
+    give(tab, ("huge.png", huge_png()))
+    assert tab.inner_text("#fault").startswith(
+        "huge.png has 400 million pixels: a browser holds 40"
+    )
+    give(tab, ("dark.jpg", camera_jpeg(scene())))
+    downloaded(tab)
+    note = "The last download: it may lack what it had of metadata (EXIF, XMP, IPTC), a colour profile (it is sRGB now)."
+    settled(tab)
+    assert tab.inner_text("#note") == note
 
 
 BAD = {

@@ -3,6 +3,20 @@
 const TYPES = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp" };
 const SMALLEST = 16;
 
+/** Width and height as an image's header has them, null where the browser knows none. */
+async function headed(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject }));
+    return { width: image.naturalWidth, height: image.naturalHeight };
+  } catch {
+    return null;
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
+}
+
 export class Engine {
   #worker;
   #broken;
@@ -76,8 +90,12 @@ export class Engine {
   }
 
   async add(file) {
-    const size = await this.#ask({ task: "size", file });
-    const { width, height } = size;
+    // Its header is enough for one that is too large to be decoded.
+    const { width, height } = await this.#ask({ task: "size", file }).catch(async (error) => {
+      const said = await headed(file);
+      if (said && said.width * said.height > this.config.pixels) return said;
+      throw error;
+    });
     const pixels = (width * height) / 1e6;
     const most = this.config.pixels / 1e6;
     if (pixels > most) {
@@ -117,9 +135,11 @@ export class Engine {
     const { file, type } = photo;
     const task = { task: "result", file, network: this.#network(variant), dials, type };
     const { blob, notes } = await this.#ask(task, report, signal);
-    const lost = ["metadata (EXIF, XMP, IPTC)", "colour profile (now sRGB)", "more than 8 bits"];
-    if (blob.type === photo.file.type) return { name: photo.result, blob, lost, notes };
+    // It is not known whether it had any of that.
+    const maybe = ["metadata (EXIF, XMP, IPTC)", "a colour profile (it is sRGB now)"];
+    if (!["image/jpeg", "image/webp"].includes(photo.file.type)) maybe.push("more than 8 bits");
+    if (blob.type === photo.file.type) return { name: photo.result, blob, lost: [], maybe, notes };
     const name = photo.result.replace(/\.[^.]*$/, TYPES[blob.type]);
-    return { name, blob, lost, notes: [...notes, `this browser writes ${name.split(".").pop()} instead`] };
+    return { name, blob, lost: [], maybe, notes: [...notes, `this browser writes ${name.split(".").pop()} instead`] };
   }
 }

@@ -6,7 +6,7 @@ import { histogram } from "./histogram.js";
 import { List } from "./list.js";
 import { change, remembered } from "./theme.js";
 import { View, paint, pictures } from "./view.js";
-import { distinct, parted, zipped } from "./zip.js";
+import { distinct, parted, save, zipped } from "./zip.js";
 
 const one = (id) => document.getElementById(id);
 const PREVIEWS = 3; // how many photographs' previews are held at once, of some 30 MB each
@@ -239,14 +239,6 @@ function zoom(full) {
 
 // --- downloads -----------------------------------------------------------------------------------
 
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
 async function download(wanted) {
   complain("");
   const [results, faults] = [[], []];
@@ -271,9 +263,12 @@ async function download(wanted) {
       if (zip) save(zip, index ? `brightened-${index + 1}.zip` : "brightened.zip");
     }
   }
-  const notes = new Set(results.flatMap((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]));
+  const each = (part) => [...new Set(results.flatMap(part))];
+  const maybe = each((result) => result.maybe ?? []);
+  const notes = each((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]);
+  if (maybe.length) notes.push(`it may lack what it had of ${maybe.join(", ")}`);
   say([`${files.length} downloaded`, ...notes].join("; "));
-  one("note").textContent = notes.size ? `The last download is ${[...notes].join(", ")}.` : "";
+  one("note").textContent = notes.length ? `The last download: ${notes.join("; ")}.` : "";
   if (faults.length) complain(faults.join(" "));
 }
 
@@ -317,8 +312,8 @@ async function begin() {
   const { Engine } = await import(config.urls?.["local.js"] ?? `./${config.engine}.js`);
   engine = new Engine(config);
   for (const name of config.variants) one("variant").add(new Option(name, name, false, name === config.chosen));
-  const nowhere = "They stay in this browser: nothing is uploaded.";
-  one("where").textContent = config.engine === "local" ? nowhere : "They go to pdn_jax on its own machine, and nowhere else.";
+  const places = { local: "They stay in this browser: nothing is uploaded.", served: "They go to pdn_jax on its own machine, and nowhere else." };
+  one("where").textContent = places[config.engine];
   engine.kept?.then((kept) => {
     if (kept) one("where").textContent += " The page is kept here, and works without a network.";
   });

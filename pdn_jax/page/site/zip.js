@@ -79,3 +79,12 @@ export function distinct(names) {
     return free;
   });
 }
+
+/** Hand a file to the person. */
+export function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
