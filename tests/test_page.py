@@ -464,6 +464,20 @@ def test_black_bars_and_grey_are_as_those_of_enhance(opened, files, case, dials)
 
 @BROWSER
 @pytest.mark.slow
+def test_what_is_transparent_stays_so_and_is_told(opened, files):
+    alpha = np.full(PHOTOGRAPH.shape[:2], 255, np.uint8)
+    alpha[50:90, 100:160] = 0  # a transparent border would be left out, as a bar
+    tab = opened(files)
+    tab.select_option("#variant", "tiny")
+    give(tab, ("cut.png", png_bytes(np.dstack([PHOTOGRAPH, alpha]))))
+    _, data = downloaded(tab)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)))[..., 3], alpha)
+    settled(tab)
+    assert "what is transparent was seen as black" in tab.inner_text("#note")
+
+
+@BROWSER
+@pytest.mark.slow
 def test_webgpu_where_there_is_one(files, browser, enhanced):
     flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
     options = {"executable_path": CHROMIUM, "args": ["--no-sandbox", *flags]}
