@@ -25,6 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=["small", "tiny"],
         help="what the page offers, the first chosen at first (default small tiny)",
     )
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace a single file, or another page's files in the folder",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,10 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code, 0.
 
     Raises:
-        InputError: for weights that cannot be used, where npm or onnx is missing, or the disk refuses.
+        InputError: for weights that cannot be used, where npm or onnx is missing, the disk refuses, or a
+            file is there that may not be replaced.
     """
     from pdn_jax.page import folder
 
-    size = folder.write(arguments.output, arguments.weights)
+    size = folder.write(arguments.output, arguments.weights, overwrite=arguments.overwrite)
     print(f"{arguments.output}: {size / 1e6:.1f} MB")
     return 0

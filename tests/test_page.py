@@ -6,10 +6,12 @@ Chromium is the system's own, headless, driven through Playwright. Every state l
 import base64
 import io
 import shutil
+import struct
 import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,6 +82,36 @@ def test_two_weights_of_one_name(tmp_path, capsys):
     assert code == 2
     assert "tiny is named twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setattr(npm, "cache", lambda: tmp_path / "cache" / "npm")
+    assert main(["page", "-o", str(tmp_path / "out"), "--weights", "tiny"]) == 2
+    error = capsys.readouterr().err
+    assert f"cannot keep onnxruntime-web in {tmp_path}" in error
+    assert error.count("\n") == 1
+
+
+def test_files_of_a_persons_own_are_not_replaced(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(folder, "_networks", lambda *_: asked.append(1) or ({}, {}))
+    monkeypatch.setattr(npm, "archive", lambda *_: None)
+    monkeypatch.setattr(npm, "unpacked", lambda *_: {})
+    (tmp_path / "theirs").mkdir()
+    for name, path in (("one.html", "one.html"), ("theirs", "theirs/index.html")):
+        (tmp_path / path).write_text("<title>mine</title>")
+        with pytest.raises(InputError, match=r"exists: .*\(--overwrite\)"):
+            folder.write(tmp_path / name, ["tiny"])
+        assert (tmp_path / path).read_text() == "<title>mine</title>"
+        assert asked == []
+    (tmp_path / "theirs" / "index.html").rename(tmp_path / "theirs" / "main.js")
+    with pytest.raises(InputError, match=r"main\.js exists"):
+        folder.write(tmp_path / "theirs", ["tiny"])
+    folder.write(tmp_path / "theirs", ["tiny"], overwrite=True)
+    folder.write(tmp_path / "theirs", ["tiny"])  # it is ours now
+    folder.write(tmp_path / "one.html", ["tiny"], overwrite=True)
+    assert folder.TITLE in (tmp_path / "one.html").read_bytes()
 
 
 def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path):
@@ -308,10 +340,6 @@ def test_as_files_and_without_a_network(opened, files, tmp_path, enhanced):
     name, data = walk_through(tab, tmp_path, enhanced)
     assert name == "dark.png"
     assert abs(pixels(data) - enhanced(PHOTOGRAPH, **DIALS)).max() <= 2
-    tab.evaluate("navigator.serviceWorker.ready")
-    tab.wait_for_function(
-        "async () => (await (await caches.open('pdn_jax-runtime')).keys()).length === 3"
-    )
     tab.context.set_offline(True)
     tab.reload()
     tab.wait_for_selector("body[data-ready]")
@@ -326,6 +354,42 @@ def test_as_files_and_without_a_network(opened, files, tmp_path, enhanced):
     tab.screenshot(path=tmp_path / "5-offline.png")
     assert {method for method, _ in asked} == {"GET"}  # nothing is uploaded
     assert [url for _, url in asked if not url.startswith((files, "blob:"))] == []
+
+
+KEPT = "document.querySelector('#where').textContent.includes('without a network')"
+
+
+@BROWSER
+@pytest.mark.slow
+@pytest.mark.parametrize("reloads", [False, True])
+def test_without_a_network_before_any_photograph(opened, files, enhanced, reloads):
+    tab = opened(files)
+    tab.wait_for_function(KEPT)
+    tab.context.set_offline(True)
+    if reloads:
+        tab.reload()
+        tab.wait_for_selector("body[data-ready]")
+    for variant in ("tiny", "small"):
+        tab.select_option("#variant", variant)
+        give(tab, ("dark.png", png_bytes(PHOTOGRAPH)))
+        assert tab.locator("#fault").is_hidden()
+        _, data = downloaded(tab)
+        assert abs(pixels(data) - enhanced(PHOTOGRAPH, variant)).max() <= 2
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_runtime_that_does_not_come_is_told(browser, files):
+    context = browser.new_context(service_workers="block")
+    tab = context.new_page()
+    tab.goto(files)
+    tab.wait_for_selector("body[data-ready]")
+    tab.context.set_offline(True)
+    give(tab, ("dark.png", png_bytes(PHOTOGRAPH)))
+    fault = tab.inner_text("#fault")
+    context.close()
+    assert fault.startswith("The network tiny cannot be loaded (")
+    assert fault.endswith("): see to the connection, and load the page again.")
 
 
 @BROWSER
@@ -352,6 +416,64 @@ def test_tiles_are_one_photograph(opened, files, enhanced):
     dial(tab)
     _, data = downloaded(tab)
     assert abs(pixels(data) - enhanced(low, **DIALS)).max() <= 2
+
+
+def night():
+    """A quarter without light but for a sensor's noise, a lamp, and no bars."""
+    noise = abs(np.random.default_rng(1).normal(0, 0.5, PHOTOGRAPH.shape))
+    low = PHOTOGRAPH * 1.0
+    low[:, :80] = noise[:, :80]
+    return np.uint8(np.rint(low).clip(0, 255))
+
+
+def barred():
+    low = PHOTOGRAPH.copy()
+    low[:41] = low[-30:] = 0
+    return low
+
+
+BLACKS = {
+    "night": night,
+    "bars": barred,
+    "black": lambda: np.zeros((64, 96, 3), np.uint8),
+    "cap": lambda: np.uint8(np.random.default_rng(0).integers(0, 4, (64, 96, 3))),
+    "grey": lambda: np.repeat(PHOTOGRAPH[..., :1], 3, axis=-1),
+}
+
+
+@BROWSER
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BLACKS)
+@pytest.mark.parametrize("dials", [{}, DIALS])
+def test_black_bars_and_grey_are_as_those_of_enhance(opened, files, case, dials):
+    low = BLACKS[case]()
+    picture, enhancer = photo.Photo(low, None, 8, "PNG"), Enhancer("tiny")
+    made = photo.developed(picture, lambda low, there: enhancer(low, there=there, **dials))
+    tab = opened(files)
+    tab.select_option("#variant", "tiny")
+    give(tab, ("dark.png", png_bytes(low)))
+    if dials:
+        dial(tab)
+    _, data = downloaded(tab)
+    apart = abs(pixels(data) - made.pixels.astype(int))
+    assert (apart.max() <= 4, apart.mean() < 0.3) == (True, True), (apart.max(), apart.mean())
+    assert abs(on_screen(tab, "after") - made.pixels.astype(int)).mean() < 1
+    for note in made.notes:
+        assert note in tab.inner_text("#note")
+
+
+@BROWSER
+@pytest.mark.slow
+def test_what_is_transparent_stays_so_and_is_told(opened, files):
+    alpha = np.full(PHOTOGRAPH.shape[:2], 255, np.uint8)
+    alpha[50:90, 100:160] = 0  # a transparent border would be left out, as a bar
+    tab = opened(files)
+    tab.select_option("#variant", "tiny")
+    give(tab, ("cut.png", png_bytes(np.dstack([PHOTOGRAPH, alpha]))))
+    _, data = downloaded(tab)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data)))[..., 3], alpha)
+    settled(tab)
+    assert "what is transparent was seen as black" in tab.inner_text("#note")
 
 
 @BROWSER
@@ -422,9 +544,136 @@ def test_many_formats_paste_zip_and_what_is_kept(opened, served, tmp_path, monke
     tab.screenshot(path=tmp_path / "6-many.png")
 
 
+@BROWSER
+@pytest.mark.slow
+def test_previews_of_three_photographs_are_held(opened, served):
+    tab = opened(served)
+    asked = []
+    tab.on("request", lambda request: "/preview" in request.url and asked.append(request.url))
+    names = [f"{index}.png" for index in range(4)]
+    give(tab, *((name, png_bytes(PHOTOGRAPH)) for name in names))
+    for name, wanted in (("1.png", 4), ("3.png", 4), ("0.png", 5), ("3.png", 5), ("2.png", 6)):
+        tab.click(f"#photos button[title='{name}']")
+        settled(tab)
+        assert tab.inner_text("#status") == f"{name} is brightened"
+        assert len(asked) == wanted
+
+
+def current(tab):
+    return tab.locator("#photos .pick[aria-current=true]").inner_text()
+
+
+@BROWSER
+@pytest.mark.slow
+def test_the_focus_stays_in_the_list(opened, served):
+    tab = opened(served)
+    names = ["a.png", "b.png", "c.png"]
+    give(tab, *((name, png_bytes(PHOTOGRAPH)) for name in names))
+    tab.locator("#photos button[title='a.png']").press("Enter")
+    settled(tab)
+    focused = "document.activeElement.title || document.activeElement.ariaLabel"
+    assert tab.evaluate(focused) == "a.png"
+    for gone, wanted in (("b.png", "Remove c.png"), ("c.png", "Remove a.png")):
+        tab.locator(f"[aria-label='Remove {gone}']").press("Enter")
+        assert tab.evaluate(focused) == wanted
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "choose"
+
+
+@BROWSER
+@pytest.mark.slow
+def test_what_a_person_looks_at_stays(opened, served):
+    tab = opened(served)
+    good = png_bytes(PHOTOGRAPH)
+    give(tab, ("a.png", good), ("b.png", good))
+    assert current(tab) == "b.png"
+    give(tab, ("bad.png", b"no picture"))
+    assert current(tab) == "b.png"  # a fault takes nothing away
+    assert tab.inner_text("#fault").startswith("bad.png is")
+    tab.click("#photos button[title='a.png']")
+    assert tab.locator("#fault").is_hidden()
+    settled(tab)
+
+    def slowly(route):
+        tab.locator("#photos button[title='a.png']").evaluate("(button) => button.click()")
+        route.continue_()
+
+    tab.route("**/photos?name=c.png", slowly, times=1)
+    give(tab, ("c.png", good))
+    assert current(tab) == "a.png"
+    tab.click("[aria-label='Remove bad.png']")
+    assert tab.locator("#fault").is_hidden()
+
+
+@BROWSER
+@pytest.mark.slow
+def test_what_is_changed_during_downloads_is_for_the_next(opened, served, enhanced):
+    tab = opened(served)
+    give(tab, ("a.png", png_bytes(PHOTOGRAPH)), ("b.png", png_bytes(PHOTOGRAPH)))
+
+    def change(route):
+        tab.locator("#exposure").fill("1.5")
+        tab.evaluate("document.querySelector('#variant').value = 'small'")
+        route.continue_()
+
+    tab.route("**/result?*", change, times=1)
+    _, data = downloaded(tab, "#all")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            assert abs(pixels(archive.read(name)) - enhanced(PHOTOGRAPH)).max() <= 1
+    parts = """async () => {
+      const { parted } = await import("./zip.js");
+      const files = [3, 4, 9, 1, 2].map((size) => ({ blob: { size } }));
+      return parted(files, 7).map((part) => part.map(({ blob }) => blob.size));
+    }"""
+    assert tab.evaluate(parts) == [[3, 4], [9], [1, 2]]
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_browser_that_remembers_nothing(browser, served):
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } })"
+    )
+    tab = context.new_page()
+    tab.goto(served)
+    tab.wait_for_selector("body[data-ready]")
+    tab.click("#theme")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    context.close()
+
+
 def _written(path, data):
     path.write_bytes(data)
     return path
+
+
+def huge_png(side=20_000):
+    """A whole PNG of one grey, with many more pixels than are taken."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(b"\0" + b"\5" * side) for _ in range(side)) + packer.flush()
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    for kind, part in ((b"IHDR", head), (b"IDAT", data), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(part)) + kind + part)
+        parts.append(struct.pack(">I", zlib.crc32(kind + part)))
+    return b"".join(parts)
+
+
+@BROWSER
+@pytest.mark.slow
+def test_one_too_large_for_a_browser_and_what_it_may_lack(opened, files):
+    tab = opened(files)
+    give(tab, ("huge.png", huge_png()))
+    assert tab.inner_text("#fault").startswith(
+        "huge.png has 400 million pixels: a browser holds 40"
+    )
+    give(tab, ("dark.jpg", camera_jpeg(scene())))
+    downloaded(tab)
+    note = "The last download: it may lack what it had of metadata (EXIF, XMP, IPTC), a colour profile (it is sRGB now)."
+    settled(tab)
+    assert tab.inner_text("#note") == note
 
 
 BAD = {

@@ -248,6 +248,34 @@ def test_removed_is_gone(client, desk):
     assert answer.json() == {"error": "that photograph is not here any more: choose it once more"}
 
 
+def test_a_range_that_is_none_leaves_nothing(client, desk):
+    kept = hand_in(client, png_bytes(scene()))
+    headers = {"range": "bytes=99999999-"}
+    assert client.get(f"photos/{kept['id']}/before", headers=headers).status_code == 416
+    assert files_in(desk.folder) == [f"{kept['id']}.png"]
+
+
+def test_what_was_made_of_a_removed_one_is_gone(client, desk, monkeypatch):
+    kept = hand_in(client, png_bytes(scene()))
+    (desk.folder / f"{kept['id']}-0a.png").write_bytes(b"left")
+    assert client.delete(f"photos/{kept['id']}").status_code == 204
+    assert files_in(desk.folder) == []
+    kept = hand_in(client, png_bytes(scene()))
+    run = photo.run
+
+    def removed_meanwhile(*arguments):
+        outcome = run(*arguments)
+        desk.remove(kept["id"])
+        Path(arguments[0].target).write_bytes(b"as if it were written now")
+        return outcome
+
+    monkeypatch.setattr(photo, "run", removed_meanwhile)
+    answer = client.post(f"photos/{kept['id']}/result")
+    assert answer.status_code == 422
+    assert "is not here any more" in answer.json()["error"]
+    assert files_in(desk.folder) == []
+
+
 # --- bad input: one sentence, nothing lost -------------------------------------------------------
 
 
@@ -295,11 +323,23 @@ def test_too_large(client, desk):
     assert files_in(desk.folder) == []
 
 
+def test_one_that_pillow_refuses_is_told_our_limit(client, monkeypatch):
+    kept = hand_in(client, png_bytes(scene()), "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)  # of 6144, that is more than twice
+    for what in ("preview", "result"):
+        error = client.post(f"photos/{kept['id']}/{what}").json()["error"]
+        assert error == (
+            "bomb.png has too many pixels: at most 0.005 million are taken, scale it down"
+        )
+
+
 def test_dials_and_weights_that_cannot_be(client):
     kept = hand_in(client, png_bytes(scene()))
     for query, sentence in (
         ("exposure=much", "exposure must be a number, got much"),
         ("exposure=-1", "exposure"),
+        ("exposure=nan", "exposure must lie in 1/64 to 64, got nan"),
+        ("exposure=1e9", "exposure must lie in 1/64 to 64, got 1e9"),
         ("denoise=2", "denoise"),
         ("weights=huge", "there are no weights huge: choose one of tiny, small, base"),
         ("weights=../../x", "there are no weights"),

@@ -36,28 +36,42 @@ RUNTIMES = {
 OFFLINE, SINGLE = "worker-offline.js", "single.js"
 """Scripts of a folder alone, and of a single file alone."""
 
+TITLE = b"<title>pdn_jax</title>"
+"""What an index.html of ours has."""
+
 MEGAPIXELS = 40
 """What a photograph may have at most in a browser, whose tabs get a few GB of memory."""
 
 
-def write(folder: str | Path, names: Sequence[str], *, cache: Path | None = None) -> int:
+def write(
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    overwrite: bool = False,
+    cache: Path | None = None,
+) -> int:
     """Make or renew the folder, or a single file where the name ends in .html.
 
     Args:
         folder: what is there already stays, but for files of these names.
         names: of the weights, as `weights.load` takes them; the first is chosen at first.
+        overwrite: whether files may be replaced that are not those of such a page; a single file is
+            replaced only with this.
         cache: where packages of JavaScript are kept; by default in the user's cache folder.
 
     Returns:
         Bytes of all files.
 
     Raises:
-        InputError: for weights that cannot be used, where something is missing, or the disk refuses.
+        InputError: for weights that cannot be used, where something is missing, the disk refuses, or a file is
+            there that may not be replaced.
     """
     folder, single = Path(folder), Path(folder).suffix.lower() in (".html", ".htm")
     if folder.is_dir() if single else folder.is_file():
         what = "folder: give the name of a file" if single else "file: give the name of a folder"
         raise InputError(f"{folder} is a {what}")
+    if not overwrite and (theirs := _theirs(folder, single)):
+        raise InputError(f"{theirs} exists: choose another name or allow it (--overwrite)")
     kinds = ["wasm"] if single else list(RUNTIMES)
     config, contents = _networks(names, kinds)
     archive = npm.archive(npm.RUNTIME, cache or npm.cache())
@@ -76,6 +90,19 @@ def write(folder: str | Path, names: Sequence[str], *, cache: Path | None = None
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}") from error
     return sum(map(len, contents.values()))
+
+
+def _theirs(folder: Path, single: bool) -> Path | None:
+    """A file that is there, would be replaced, and may be a person's own."""
+    if single:
+        return folder if folder.exists() else None
+    try:
+        if TITLE in (folder / "index.html").read_bytes():
+            return None
+    except OSError:
+        pass  # none, or none that can be read
+    names = [*(path.name for path in page.SITE.iterdir()), "config.json"]
+    return next((folder / name for name in sorted(names) if (folder / name).exists()), None)
 
 
 def _called(name: str) -> str:

@@ -47,8 +47,17 @@ def archive(package: Package, folder: Path) -> Path:
         Its path.
 
     Raises:
-        InputError: npm is missing, or it brings nothing or something else.
+        InputError: npm is missing, it brings nothing or something else, or the disk refuses.
     """
+    try:
+        return _archive(package, folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep {package.name} in {folder}: {error.strerror}; make room or allow it"
+        ) from error
+
+
+def _archive(package: Package, folder: Path) -> Path:
     path = folder / f"{package.name}-{package.version}.tgz"
     if path.is_file() and digest(path) == package.digest:
         return path

@@ -18,7 +18,6 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -29,6 +28,10 @@ from pdn_jax.serve.desk import Desk
 from pdn_jax.serve.guard import Guard
 
 mimetypes.add_type("text/javascript", ".js")  # which some systems call something else
+
+
+EXPOSURE = 64
+"""The dial may ask for so many times the network's own, and for as much less."""
 
 
 class Gone(Exception):
@@ -172,7 +175,7 @@ class _Routes:
 
     async def before(self, request: Request) -> Response:
         path = await self.line.run(request, self.desk.before, request.path_params["key"])
-        return _once(path, {})
+        return _Once(path)
 
     async def result(self, request: Request) -> Response:
         dials = [_number(request, name) for name in ("exposure", "denoise")]
@@ -184,7 +187,7 @@ class _Routes:
 
         path, lost, notes = await self.line.run(request, work)
         notes = [note for note in notes if note]
-        return _once(path, {"x-lost": json.dumps(lost), "x-notes": json.dumps(notes)})
+        return _Once(path, headers={"x-lost": json.dumps(lost), "x-notes": json.dumps(notes)})
 
     def _weights(self, request: Request) -> str:
         return request.query_params.get("weights", self.desk.chosen)
@@ -193,13 +196,21 @@ class _Routes:
 def _number(request: Request, name: str) -> float:
     text = request.query_params.get(name, "1")
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
         raise InputError(f"{name} must be a number, got {text}") from error
+    if name == "exposure" and not 1 / EXPOSURE <= value <= EXPOSURE:
+        raise InputError(f"exposure must lie in 1/{EXPOSURE} to {EXPOSURE}, got {text}")
+    return value
 
 
-def _once(path: Path, headers: dict[str, str]) -> Response:
-    """A file that is removed once it was sent."""
-    return FileResponse(
-        path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True)
-    )
+class _Once(FileResponse):
+    """A file that is removed once it was sent, or could not be."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            if not Path(self.path).exists():
+                raise Gone  # its photograph was removed meanwhile
+            await super().__call__(scope, receive, send)
+        finally:
+            Path(self.path).unlink(missing_ok=True)

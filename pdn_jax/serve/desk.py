@@ -3,13 +3,16 @@
 Nothing here knows of requests; `app` runs these in a thread, one after the other.
 """
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pdn_jax import __version__, photo, weights
 from pdn_jax.enhancer import Enhancer
 from pdn_jax.errors import InputError
+from pdn_jax.photos.formats import most_pixels
 from pdn_jax.serve.preview import packed, shrunk
 
 MEGABYTES, MEGAPIXELS = 256, 100
@@ -127,6 +130,8 @@ class Desk:
         """
         if held := self.held.pop(key, None):
             held.job.source.unlink(missing_ok=True)
+            for made in self.folder.glob(f"{key}-*"):
+                made.unlink(missing_ok=True)
 
     def get(self, key: str) -> Held:
         """A photograph.
@@ -146,11 +151,13 @@ class Desk:
 
     def _check_pixels(self, held: Held, size: tuple[int, int] | None) -> None:
         if size and size[0] * size[1] > self.limits.pixels:
-            pixels, most = size[0] * size[1] / 1e6, self.limits.pixels / 1e6
-            raise InputError(
-                f"{held.name} has {pixels:.4g} million pixels: at most {most:.4g} are taken, "
-                "scale it down"
-            )
+            raise self._too_many(held, f"{size[0] * size[1] / 1e6:.4g} million")
+
+    def _too_many(self, held: Held, count: str) -> InputError:
+        most = min(self.limits.pixels, most_pixels()) / 1e6
+        return InputError(
+            f"{held.name} has {count} pixels: at most {most:.4g} million are taken, scale it down"
+        )
 
     # --- what is made of it ------------------------------------------------------------------
 
@@ -168,7 +175,7 @@ class Desk:
             InputError: whatever is wrong with it; it begins with the person's name of the file.
         """
         held, enhancer = self.get(key), self.enhancer(name)
-        with _called(held):
+        with self._called(held):
             picture = photo.open(held.job.source)
         self._check_pixels(held, picture.size)
         shown = shrunk(photo.srgb(picture))
@@ -202,9 +209,10 @@ class Desk:
         def restore(low, there):
             return enhancer(low, there=there, exposure=exposure, denoise=denoise)
 
-        with _called(held):
+        with self._called(held):
             self._check_pixels(held, photo.size(job.source))
             outcome = photo.run(job, restore, options)
+        self._check_there(key, job.target)
         return job.target, outcome.lost, outcome.notes
 
     def before(self, key: str) -> Path:
@@ -221,27 +229,32 @@ class Desk:
         """
         held = self.get(key)
         target = self._target(held, look=True)
-        with _called(held):
+        with self._called(held):
             self._check_pixels(held, photo.size(held.job.source))
             picture = photo.open(held.job.source)
             photo.save(target, photo.encoded(picture, picture.pixels, "JPEG", strip=True))
+        self._check_there(key, target)
         return target
+
+    def _check_there(self, key: str, made: Path) -> None:
+        """What was made of a photograph that is not here any more is not kept."""
+        if key not in self.held:
+            made.unlink(missing_ok=True)
+            self.get(key)
+
+    @contextlib.contextmanager
+    def _called(self, held: Held) -> Iterator[None]:
+        """In here a photograph's errors call it by its own name, not by where it lies, and name our limit."""
+        from PIL import Image
+
+        try:
+            yield
+        except InputError as error:
+            if isinstance(error.__cause__, Image.DecompressionBombError):
+                raise self._too_many(held, "too many") from error
+            text = str(error).replace(str(held.job.source), held.name)
+            raise InputError(text) from error
 
     def _target(self, held: Held, look: bool) -> Path:
         ending = ".jpg" if look else held.job.target.suffix
         return self.folder / f"{held.key}-{secrets.token_hex(4)}{ending}"
-
-
-class _called:
-    """In here a photograph's errors call it by its own name, not by where it lies."""
-
-    def __init__(self, held: Held):
-        self.held = held
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, InputError):
-            text = str(error).replace(str(self.held.job.source), self.held.name)
-            raise InputError(text) from error

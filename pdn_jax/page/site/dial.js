@@ -102,21 +102,19 @@ const BINS = 512;
 
 /** The same for a picture of 8 bits that is looked at, by a table, to about a level: for a dial that moves. */
 export class Quick {
-  /** made: as `apply` takes it, but white 255, Uint8Array. */
-  constructor(made) {
+  /** made: as `apply` takes it, but white 255, Uint8Array. Its shares are not kept. */
+  constructor({ shares, ...made }) {
     this.made = made;
     let most = 0;
     let least = 0;
-    for (const share of made.shares) {
+    for (const share of shares) {
       if (share > most) most = share;
       if (share < least) least = share;
     }
     this.least = least;
     this.step = (most - least) / (BINS - 1) || 1;
-    this.bins = new Uint32Array(made.shares.length);
-    for (let i = 0; i < this.bins.length; i++) {
-      this.bins[i] = 256 * Math.round((made.shares[i] - least) / this.step);
-    }
+    this.bins = new Uint16Array(shares.length);
+    for (let i = 0; i < this.bins.length; i++) this.bins[i] = Math.round((shares[i] - least) / this.step);
   }
 
   apply(target, { exposure, denoise }) {
@@ -130,7 +128,7 @@ export class Quick {
       let from = channel * size;
       for (let to = channel; to < target.length; to += 4, from++) {
         const level = (strong * restored[from] + weak * brightened[from] + 128) >> 8;
-        target[to] = table === null ? level : table[bins[from] | level];
+        target[to] = table === null ? level : table[(bins[from] << 8) | level];
       }
     }
   }

@@ -3,6 +3,20 @@
 const TYPES = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp" };
 const SMALLEST = 16;
 
+/** Width and height as an image's header has them, null where the browser knows none. */
+async function headed(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject }));
+    return { width: image.naturalWidth, height: image.naturalHeight };
+  } catch {
+    return null;
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
+}
+
 export class Engine {
   #worker;
   #broken;
@@ -11,6 +25,13 @@ export class Engine {
 
   constructor(config) {
     this.config = config;
+    this.#start();
+    /** Whether all of it is kept, for a time without a network. */
+    this.kept = this.#keep().catch(() => false);
+  }
+
+  #start() {
+    this.#worker?.terminate();
     this.#worker = new Worker(this.#url("worker.js"), { type: "module" });
     this.#worker.onmessage = ({ data }) => {
       const task = this.#waiting.get(data.id);
@@ -25,7 +46,20 @@ export class Engine {
       for (const task of this.#waiting.values()) task.reject(this.#broken);
       this.#waiting.clear();
     };
-    if ("serviceWorker" in navigator) navigator.serviceWorker.register("worker-offline.js").catch(() => {});
+  }
+
+  async #keep() {
+    if (this.config.urls || !("serviceWorker" in navigator)) return false;
+    const first = !navigator.serviceWorker.controller;
+    await navigator.serviceWorker.register("worker-offline.js");
+    await Promise.all([navigator.serviceWorker.ready, this.#ask({ task: "keep", runtime: this.#runtime() })]);
+    // A worker that is older than what keeps the files asks the network for them.
+    if (first && this.#idle) this.#start();
+    return true;
+  }
+
+  get #idle() {
+    return this.#waiting.size === 0;
   }
 
   #ask(task, report, signal) {
@@ -45,16 +79,23 @@ export class Engine {
   /** Where a file of the page is: beside it, or in it, where it is a single file. */
   #url = (name) => this.config.urls?.[name] ?? new URL(name, import.meta.url).href;
 
+  #runtime() {
+    const kinds = Object.entries(this.config.runtime).map(([kind, names]) => [kind, names.map(this.#url)]);
+    return Object.fromEntries(kinds);
+  }
+
   #network(variant) {
-    const { runtime, networks } = this.config;
-    const kinds = Object.entries(runtime).map(([kind, names]) => [kind, names.map(this.#url)]);
-    const network = networks[variant];
-    return { ...network, files: network.files.map(this.#url), runtime: Object.fromEntries(kinds) };
+    const network = this.config.networks[variant];
+    return { ...network, files: network.files.map(this.#url), runtime: this.#runtime() };
   }
 
   async add(file) {
-    const size = await this.#ask({ task: "size", file });
-    const { width, height } = size;
+    // Its header is enough for one that is too large to be decoded.
+    const { width, height } = await this.#ask({ task: "size", file }).catch(async (error) => {
+      const said = await headed(file);
+      if (said && said.width * said.height > this.config.pixels) return said;
+      throw error;
+    });
     const pixels = (width * height) / 1e6;
     const most = this.config.pixels / 1e6;
     if (pixels > most) {
@@ -93,10 +134,12 @@ export class Engine {
   async result(photo, variant, dials, report, signal) {
     const { file, type } = photo;
     const task = { task: "result", file, network: this.#network(variant), dials, type };
-    const blob = await this.#ask(task, report, signal);
-    const lost = ["metadata (EXIF, XMP, IPTC)", "colour profile (now sRGB)", "more than 8 bits"];
-    if (blob.type === photo.file.type) return { name: photo.result, blob, lost, notes: [] };
+    const { blob, notes } = await this.#ask(task, report, signal);
+    // It is not known whether it had any of that.
+    const maybe = ["metadata (EXIF, XMP, IPTC)", "a colour profile (it is sRGB now)"];
+    if (!["image/jpeg", "image/webp"].includes(photo.file.type)) maybe.push("more than 8 bits");
+    if (blob.type === photo.file.type) return { name: photo.result, blob, lost: [], maybe, notes };
     const name = photo.result.replace(/\.[^.]*$/, TYPES[blob.type]);
-    return { name, blob, lost, notes: [`this browser writes ${name.split(".").pop()} instead`] };
+    return { name, blob, lost: [], maybe, notes: [...notes, `this browser writes ${name.split(".").pop()} instead`] };
   }
 }

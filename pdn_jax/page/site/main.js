@@ -3,17 +3,22 @@
 
 import { Quick } from "./dial.js";
 import { histogram } from "./histogram.js";
-import { View, paint } from "./view.js";
-import { distinct, zipped } from "./zip.js";
+import { List } from "./list.js";
+import { change, remembered } from "./theme.js";
+import { View, paint, pictures } from "./view.js";
+import { distinct, parted, save, zipped } from "./zip.js";
 
 const one = (id) => document.getElementById(id);
+const PREVIEWS = 3; // how many photographs' previews are held at once, of some 30 MB each
 const SETTLED = 400; // milliseconds until a dial that moved at 100 % is made at full size
 
 const view = new View(one("view"));
 const photos = [];
+const recent = []; // those that have previews, the last first
 let config, engine, current;
 let shown = new AbortController(); // of what is made for the screen
 let timer;
+let picks = 0; // how often the person has chosen what is shown
 
 // --- words ---------------------------------------------------------------------------------------
 
@@ -51,9 +56,12 @@ let working = 0;
 
 // --- photographs come and go ---------------------------------------------------------------------
 
+/** Take files, and show each, for as long as the person has not picked another. */
 async function take(files) {
   complain("");
   const faults = [];
+  const before = picks;
+  let good = current; // the one to go back to
   for (const file of files) {
     if (config.bytes && file.size > config.bytes) {
       faults.push(`${file.name} is too large: at most ${config.bytes / 1e6} MB are taken.`);
@@ -64,52 +72,52 @@ async function take(files) {
         const photo = { ...(await engine.add(file)), dials: { exposure: 1, denoise: 1 }, previews: {} };
         photos.push(photo);
         list();
+        if (picks !== before) return;
         await show(photo);
         if (photo.fault) faults.push(photo.fault);
+        else good = photo;
       } catch (error) {
         faults.push(error.message);
       }
     });
   }
+  if (picks === before && good && good !== current && photos.includes(good)) await show(good);
   complain(faults.join(" "));
 }
+
+const listed = new List(one("photos"), {
+  pick(photo) {
+    picks++;
+    complain("");
+    show(photo);
+  },
+  remove: leave,
+});
 
 function list() {
   document.body.classList.toggle("some", photos.length > 0);
   one("photos").hidden = photos.length === 0;
   one("all").hidden = photos.length < 2;
   one("look").hidden = !current?.preview;
-  const items = photos.map((photo) => {
-    const item = document.createElement("li");
-    const [pick, remove] = [0, 0].map(() => document.createElement("button"));
-    pick.type = remove.type = "button";
-    pick.className = photo.fault ? "pick bad" : "pick";
-    pick.title = photo.fault ?? photo.name;
-    pick.setAttribute("aria-current", photo === current);
-    photo.thumbnail ??= document.createElement("canvas");
-    const name = document.createElement("span");
-    name.textContent = photo.name;
-    pick.append(photo.thumbnail, name);
-    pick.onclick = () => show(photo);
-    remove.className = "remove";
-    remove.textContent = "×";
-    remove.setAttribute("aria-label", `Remove ${photo.name}`);
-    remove.onclick = () => leave(photo);
-    item.append(pick, remove);
-    return item;
-  });
-  one("photos").replaceChildren(...items);
+  listed.show(photos, current);
 }
 
 function leave(photo) {
+  const [at, focused] = [photos.indexOf(photo), listed.hasFocus(photo)];
+  complain("");
   engine.remove(photo);
-  photos.splice(photos.indexOf(photo), 1);
+  photos.splice(at, 1);
+  if (recent.includes(photo)) recent.splice(recent.indexOf(photo), 1);
+  const next = photos[Math.min(at, photos.length - 1)];
+  if (photo === current) {
+    shown.abort();
+    current = undefined;
+    if (next) show(next);
+  }
+  list();
+  if (focused && next) listed.focus(next);
+  else if (focused) one("choose").focus();
   say(`${photo.name} removed`);
-  if (photo !== current) return list();
-  shown.abort();
-  current = undefined;
-  if (photos.length) show(photos[0]);
-  else list();
 }
 
 // --- what is seen --------------------------------------------------------------------------------
@@ -134,18 +142,26 @@ async function show(photo) {
         throw error;
       }
     });
-    if (made) prepare(photo, made);
     if (signal.aborted) return;
+    if (made) prepare(photo, made);
   }
   list();
   if (!photo.preview) return;
+  remember(photo);
   view.photograph = photo.preview.full;
-  strip(photo.preview.strip);
+  pictures(one("strip"), photo.preview.strip);
   setDials();
   zoom(view.full);
   histogram(one("histogram-before"), photo.preview.image.before.data);
   histogram(one("histogram-after"), photo.preview.image.after.data);
   say(`${photo.name} is brightened`);
+}
+
+/** Of the photographs seen last alone the previews are held; those of others are made anew. */
+function remember(photo) {
+  if (recent.includes(photo)) recent.splice(recent.indexOf(photo), 1);
+  recent.unshift(photo);
+  for (const old of recent.splice(PREVIEWS)) Object.assign(old, { previews: {}, preview: undefined });
 }
 
 /** A preview as it is painted from: the planes' pictures, and the dials' table. */
@@ -163,20 +179,7 @@ function prepare(photo, made) {
   photo.preview = { full: made.full, strip: made.strip, image, quick };
   photo.previews = { [variant()]: photo.preview }; // of the variant that is looked at alone, for the memory
   const { name, ...first } = made.strip[0] ?? { width: 1, height: 1, rgba: new Uint8ClampedArray(4) };
-  paint(photo.thumbnail, new ImageData(first.rgba, first.width, first.height));
-}
-
-function strip(pictures) {
-  const items = pictures.map(({ name, width, height, rgba }) => {
-    const item = document.createElement("li");
-    const canvas = document.createElement("canvas");
-    canvas.role = "img";
-    canvas.ariaLabel = name;
-    paint(canvas, new ImageData(rgba, width, height));
-    item.append(canvas, name);
-    return item;
-  });
-  one("strip").replaceChildren(...items);
+  listed.picture(photo, new ImageData(first.rgba, first.width, first.height));
 }
 
 // --- dials ---------------------------------------------------------------------------------------
@@ -236,22 +239,16 @@ function zoom(full) {
 
 // --- downloads -----------------------------------------------------------------------------------
 
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
 async function download(wanted) {
   complain("");
   const [results, faults] = [[], []];
-  for (const [index, photo] of wanted.entries()) {
+  const network = variant(); // what is changed meanwhile is for the next time
+  const all = wanted.map((photo) => [photo, photo.dials]);
+  for (const [index, [photo, dials]] of all.entries()) {
     const count = wanted.length > 1 ? `, ${index + 1} of ${wanted.length}` : "";
     await busy(`Making ${photo.name} at full size${count}`, async (report) => {
       try {
-        results.push(await engine.result(photo, variant(), photo.dials, report));
+        results.push(await engine.result(photo, network, dials, report));
       } catch (error) {
         faults.push(error.message);
       }
@@ -260,13 +257,18 @@ async function download(wanted) {
   const names = distinct(results.map(({ name }) => name));
   const files = results.map(({ blob }, index) => ({ blob, name: names[index] }));
   if (files.length === 1) save(files[0].blob, files[0].name);
-  else if (files.length) {
-    const zip = await busy("Putting them together", () => zipped(files));
-    if (zip) save(zip, "brightened.zip");
+  else {
+    for (const [index, part] of parted(files).entries()) {
+      const zip = await busy("Putting them together", () => zipped(part));
+      if (zip) save(zip, index ? `brightened-${index + 1}.zip` : "brightened.zip");
+    }
   }
-  const notes = new Set(results.flatMap((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]));
+  const each = (part) => [...new Set(results.flatMap(part))];
+  const maybe = each((result) => result.maybe ?? []);
+  const notes = each((result) => [...result.notes, ...result.lost.map((what) => `without ${what}`)]);
+  if (maybe.length) notes.push(`it may lack what it had of ${maybe.join(", ")}`);
   say([`${files.length} downloaded`, ...notes].join("; "));
-  one("note").textContent = notes.size ? `The last download is ${[...notes].join(", ")}.` : "";
+  one("note").textContent = notes.length ? `The last download: ${notes.join("; ")}.` : "";
   if (faults.length) complain(faults.join(" "));
 }
 
@@ -287,7 +289,10 @@ function listen() {
     });
   }
   addEventListener("paste", (event) => take([...event.clipboardData.files]));
-  on("variant", "change", () => current && show(current));
+  on("variant", "change", () => {
+    complain("");
+    if (current) show(current);
+  });
   for (const id of ["exposure", "denoise"]) on(id, "input", redial);
   on("reset", "click", () => {
     current.dials = { exposure: 1, denoise: 1 };
@@ -298,27 +303,20 @@ function listen() {
   on("full", "click", () => zoom(true));
   on("one", "click", () => download([current]));
   on("all", "click", () => download(photos.filter((photo) => !photo.fault)));
-  on("theme", "click", () => {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-    look(now === "dark" ? "light" : "dark");
-  });
-}
-
-function look(theme) {
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
+  on("theme", "click", change);
 }
 
 async function begin() {
-  const theme = localStorage.getItem("theme");
-  if (theme) look(theme);
+  remembered();
   config = globalThis.pdn_jax ?? (await (await fetch("config.json")).json()); // see single.js
   const { Engine } = await import(config.urls?.["local.js"] ?? `./${config.engine}.js`);
   engine = new Engine(config);
   for (const name of config.variants) one("variant").add(new Option(name, name, false, name === config.chosen));
-  const nowhere = "They stay in this browser: nothing is uploaded.";
-  one("where").textContent = config.engine === "local" ? nowhere : "They go to pdn_jax on its own machine, and nowhere else.";
+  const places = { local: "They stay in this browser: nothing is uploaded.", served: "They go to pdn_jax on its own machine, and nowhere else." };
+  one("where").textContent = places[config.engine];
+  engine.kept?.then((kept) => {
+    if (kept) one("where").textContent += " The page is kept here, and works without a network.";
+  });
   listen();
   document.body.dataset.ready = "";
 }

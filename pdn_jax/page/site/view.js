@@ -125,3 +125,17 @@ export function paint(canvas, image) {
   if (image instanceof ImageData) context.putImageData(image, 0, 0);
   else context.drawImage(image, 0, 0);
 }
+
+/** A list of pictures with their names: {name, width, height, rgba} each. */
+export function pictures(root, all) {
+  const items = all.map(({ name, width, height, rgba }) => {
+    const item = document.createElement("li");
+    const canvas = document.createElement("canvas");
+    canvas.role = "img";
+    canvas.ariaLabel = name;
+    paint(canvas, new ImageData(rgba, width, height));
+    item.append(canvas, name);
+    return item;
+  });
+  root.replaceChildren(...items);
+}

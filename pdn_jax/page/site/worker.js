@@ -3,6 +3,7 @@
 
 import { apply, meanPath, shares } from "./dial.js";
 import { CELL, decoded, levels, mirrored, observe, pixels, planesOf, up } from "./pictures.js";
+import { mended, place } from "./presence.js";
 import { stripOf } from "./strip.js";
 
 const SCREEN = 1280;
@@ -12,21 +13,25 @@ let started;
 const networks = new Map();
 const cancelled = new Set();
 
-/** ONNX Runtime: the small one, or the one that has WebGPU where there is such a device. */
-async function start({ wasm, webgpu }) {
+async function suited({ wasm, webgpu }) {
   const adapter = webgpu && (await navigator.gpu?.requestAdapter().catch(() => null));
-  const urls = adapter ? webgpu : wasm;
+  return { adapter, urls: adapter ? webgpu : wasm };
+}
+
+/** ONNX Runtime: the small one, or the one that has WebGPU where there is such a device. */
+async function start(runtime) {
+  const { adapter, urls } = await suited(runtime);
   const [main, glue, binary] = urls;
   const ort = await import(main);
   const numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
   Object.assign(ort.env.wasm, { wasmPaths: { mjs: glue, wasm: binary }, numThreads });
   ort.env.logLevel = "error";
-  keep(urls).catch(() => {}); // then it needs the network next time
   return { ort, executionProviders: adapter ? ["webgpu", "wasm"] : ["wasm"] };
 }
 
-/** For the next time, without a network; see worker-offline.js. */
-async function keep(urls) {
+/** For a time without a network; see worker-offline.js, which keeps all else. */
+async function keep(runtime) {
+  const { urls } = await suited(runtime);
   const cache = await caches.open("pdn_jax-runtime");
   for (const { url } of await cache.keys()) if (!urls.includes(url)) await cache.delete(url);
   for (const url of urls) if (!(await cache.match(url))) await cache.add(url);
@@ -35,7 +40,7 @@ async function keep(urls) {
 async function session(url, executionProviders) {
   const { ort } = await started;
   const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url} is missing beside the page: write the folder anew.`);
+  if (!answer.ok) throw new Error(`${url} is missing beside the page`);
   const data = new Uint8Array(await answer.arrayBuffer());
   return await ort.InferenceSession.create(data, { executionProviders });
 }
@@ -57,7 +62,9 @@ async function loaded(network) {
   } catch (error) {
     networks.delete(network.name);
     started = undefined;
-    throw error;
+    if (error instanceof RangeError) throw error; // memory
+    const [reason] = error.message.split("\n");
+    throw new Error(`The network ${network.name} cannot be loaded (${reason}): see to the connection, and load the page again.`);
   }
 }
 
@@ -147,9 +154,57 @@ async function rendered(image, estimate, tile, network) {
   return await run(model, values);
 }
 
+// --- bars and black ------------------------------------------------------------------------------
+
+/** Planes of the part, and around it those of the whole. */
+function around(planes, part, { top, left, image }, { width, height }) {
+  const result = planes.slice();
+  for (let line = 0; line < 3 * image.height; line++) {
+    const [channel, y] = [Math.floor(line / image.height), top + (line % image.height)];
+    const values = part.subarray(line * image.width, (line + 1) * image.width);
+    result.set(values, (channel * height + y) * width + left);
+  }
+  return result;
+}
+
+/** Where lines of a result go: into the whole at once, or into finer planes where those are mended first. */
+function sheet(whole, where) {
+  const { top, left, image, unlit, grey } = where;
+  const target = whole.data.slice();
+  const at = (x, y) => 4 * ((top + y) * whole.width + left + x);
+  if (unlit === null && !grey) {
+    const line = (y, from, end, write) => write(target.subarray(at(from, y), at(end, y)));
+    return { line, done: () => target };
+  }
+  const { width, height } = image;
+  const fine = new Uint16Array(3 * width * height);
+  const line = (y, from, end, write) => {
+    const values = new Float32Array(4 * (end - from));
+    write(values);
+    for (let channel = 0; channel < 3; channel++) {
+      for (let i = channel, to = (channel * height + y) * width + from; i < values.length; i += 4, to++) {
+        fine[to] = Math.min(65535, Math.max(0, 257 * values[i])) + 0.5;
+      }
+    }
+  };
+  const done = () => {
+    mended(fine, where, width, 65535);
+    for (let index = 0; index < fine.length; index++) {
+      const [channel, pixel] = [Math.floor(index / width / height), index % (width * height)];
+      target[at(pixel % width, Math.floor(pixel / width)) + channel] = fine[index] / 257;
+    }
+    return target;
+  };
+  return { line, done };
+}
+
 // --- tasks ---------------------------------------------------------------------------------------
 
 const tasks = {
+  async keep({ runtime }) {
+    await keep(runtime);
+  },
+
   async size({ file }) {
     const bitmap = await decoded(file);
     const { width, height } = bitmap;
@@ -162,27 +217,34 @@ const tasks = {
     const full = [bitmap.width, bitmap.height];
     const scale = Math.min(1, Math.max(SCREEN / Math.max(...full), 16 / Math.min(...full)));
     const [width, height] = full.map((side) => Math.max(16, Math.round(scale * side)));
-    const image = pixels(bitmap, width, height);
+    const whole = pixels(bitmap, width, height);
+    const [before, none] = [planesOf(whole), new Float32Array(3 * width * height)];
+    const facts = { width, height, full, before };
+    const where = place(whole);
+    if (where.note) return { ...facts, brightened: before, restored: before, shares: none, strip: [] };
+    const { image } = where;
     const estimate = await estimated(image, network);
     const [tile] = tilesOf(image, 0, Infinity);
     const made = await rendered(image, estimate, tile, network);
-    const before = planesOf(image);
-    const part = { top: 0, left: 0, width, height };
+    const part = { top: 0, left: 0, width: image.width, height: image.height };
+    const strip = stripOf(planesOf(image), part.width, part.height, estimate, made, network);
     const [brightened, restored] = ["brightened", "restored"].map((name) => {
-      return levels(made[name].data, up(width), width, height);
+      const padded = up(part.width);
+      const planes = mended(made[name].data, where, padded);
+      return around(before, levels(planes, padded, part.width, part.height), where, whole);
     });
-    return {
-      ...{ width, height, full, before, brightened, restored },
-      shares: shares(estimate, part, meanPath(estimate, width, height)),
-      strip: stripOf(before, width, height, estimate, made, network),
-    };
+    const inner = shares(estimate, part, meanPath(estimate, part.width, part.height));
+    return { ...facts, brightened, restored, shares: around(none, inner, where, whole), strip };
   },
 
   async result({ id, file, network, dials, type }) {
     const bitmap = await decoded(file);
-    const { width, height } = bitmap;
-    const image = pixels(bitmap, width, height);
-    const target = image.data.slice();
+    const whole = pixels(bitmap, bitmap.width, bitmap.height);
+    const where = place(whole);
+    if (where.note) return await written(whole, type, [where.note]);
+    const { image, clear } = where;
+    const { width, height } = image;
+    const target = sheet(whole, where);
     const estimate = await estimated(image, network);
     const mean = dials.exposure === 1 ? 0 : meanPath(estimate, width, height);
     const tiles = tilesOf(image, network.overlap, TILE);
@@ -198,17 +260,22 @@ const tasks = {
       if (mean) made.shares = shares(estimate, part, mean);
       const end = Math.min(column.until, width);
       for (let y = row.from; y < Math.min(row.until, height); y++) {
-        const line = target.subarray(4 * (y * width + column.from), 4 * (y * width + end));
-        apply(line, made, dials, (y - row.begin) * part.width + column.from - column.begin);
+        const start = (y - row.begin) * part.width + column.from - column.begin;
+        target.line(y, column.from, end, (line) => apply(line, made, dials, start));
       }
     }
-    const done = new ImageData(target, width, height);
-    if (!type) return await createImageBitmap(done);
-    const canvas = new OffscreenCanvas(width, height);
-    canvas.getContext("2d").putImageData(done, 0, 0);
-    return await canvas.convertToBlob({ type, quality: 0.95 });
+    const notes = clear ? ["what is transparent was seen as black"] : [];
+    return await written(new ImageData(target.done(), whole.width, whole.height), type, notes);
   },
 };
+
+/** To be looked at where no type is asked for, else a file and what is to be said of it. */
+async function written(image, type, notes) {
+  if (!type) return await createImageBitmap(image);
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return { blob: await canvas.convertToBlob({ type, quality: 0.95 }), notes };
+}
 
 let last = Promise.resolve();
 
@@ -227,5 +294,6 @@ async function answer(message) {
 
 self.onmessage = ({ data }) => {
   if (data.task === "cancel") cancelled.add(data.id);
+  else if (data.task === "keep") answer(data); // beside the photographs
   else last = last.then(() => answer(data));
 };

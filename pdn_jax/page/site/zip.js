@@ -26,6 +26,21 @@ function record(...fields) {
 const UTF8_NAMES = 0x800;
 const FIRST_OF_1980 = 0x21;
 
+/** Files in parts of at most so many bytes, without those that ZIP adds; one that is larger is its own. */
+export function parted(files, most = 4e9) {
+  const parts = [];
+  let bytes = Infinity;
+  for (const file of files) {
+    bytes += file.blob.size;
+    if (bytes > most) {
+      parts.push([]);
+      bytes = file.blob.size;
+    }
+    parts.at(-1).push(file);
+  }
+  return parts;
+}
+
 /** files: [{name, blob}] -> a Blob. */
 export async function zipped(files) {
   const parts = [];
@@ -63,4 +78,13 @@ export function distinct(names) {
     taken.add(free.toLowerCase());
     return free;
   });
+}
+
+/** Hand a file to the person. */
+export function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
