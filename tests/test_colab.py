@@ -163,10 +163,18 @@ def test_without_a_project_the_remedy_is_named(set_up, tmp_path):
         set_up(tmp_path)
 
 
-def test_what_is_missing_is_installed(project, set_up):
+def test_what_is_missing_is_installed_in_colab(project, set_up, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
     (project / "train" / "loop.py").write_text("import a_module_that_nobody_has")
     _, [(name, line)] = set_up(project)
     assert (name, line.split()[0]) == ("pip", "install")
+
+
+def test_elsewhere_nothing_is_installed_and_the_line_that_does_is_named(project, set_up):
+    (project / "train" / "loop.py").write_text("import a_module_that_nobody_has")
+    with pytest.raises(ImportError, match="a_module_that_nobody_has") as caught:
+        set_up(project)
+    assert str(caught.value).endswith(f'" -m pip install -e "{project}[train]"')
 
 
 # --- all of it -------------------------------------------------------------------------------
@@ -263,7 +271,9 @@ def test_loss_lab_runs_from_top_to_bottom(run, tmp_path):
     assert re.search(r"^the truth +-?0\.0000 +-?0\.0000 +-?0\.0000$", said(cells["wrong"]), re.M)
     assert re.search(r"^edges .*\+1\.00", said(cells["join"]), re.M)
     for name, extra in (("usual", []), ("edges", ["my_lab:edges", 1.0])):
-        config = json.loads((tmp_path / "runs/loss_lab" / name / "config.json").read_text())
+        config = json.loads(
+            (tmp_path / f"runs/loss_lab/notebook_{name}" / "config.json").read_text()
+        )
         assert config["loss"]["extra"] == extra
     assert re.search(r"^with edges +\d", said(cells["compare"]), re.M)
 

@@ -35,6 +35,18 @@ def test_equal_photographs_count_60_db_and_leave_a_mean():
     assert scores.mean("psnr") == pytest.approx(40.0, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("scenes", "known"), [((0, 0, 0), False), ((0, 1, 1), False), ((0, 1, 2), True)]
+)
+def test_an_interval_is_shown_of_three_scenes_or_more(scenes, known):
+    values = np.array([[20.0, 0.5, 22.0, 0.6], [21.0, 0.6, 23.0, 0.7], [24.0, 0.9, 25.0, 0.8]])
+    table = evaluate.scores_table(evaluate.Scores(("a", "b", "c"), values, scenes), "title")
+    for column in table.columns[1:]:
+        *_, mean, span = column.cells
+        assert float(mean) > 0.0
+        assert (" to " in span, span == "–") == (known, not known)
+
+
 def test_no_photograph_of_8_bits_is_above_the_limit_but_for_being_equal():
     """Rounding to 8 bits leaves 10·log10(12·255²) = 58.9 dB, below the limit."""
     truth = noisy(0.1)

@@ -85,6 +85,22 @@ def test_the_table_has_every_photograph_and_the_means(tmp_path):
     assert float(rows[3][1]) == 60.0
 
 
+@pytest.mark.parametrize(("count", "known"), [(1, False), (2, False), (3, True)])
+def test_an_interval_is_shown_of_three_photographs_or_more(count, known):
+    columns = {name: np.arange(1.0, count + 1.0) for name in properties.PROPERTIES}
+    measured = properties.Properties(
+        tuple("abc"[:count]), columns | {"black": np.zeros(1), "twice": np.full(count, np.nan)}
+    )
+    rows = zip(
+        properties.PROPERTIES, properties.table(measured, "title").columns[2].cells, strict=True
+    )
+    for name, span in rows:
+        if name in ("black", "twice"):
+            assert span == ""
+        else:
+            assert (" to " in span, span == "–") == (known, not known)
+
+
 @pytest.mark.slow
 def test_the_command_writes_inputs_and_measures_a_folder(tmp_path, capsys):
     for folder, part in (("low", 0.3), ("normal", 1.0)):

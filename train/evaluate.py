@@ -118,13 +118,18 @@ def comparison_table(results: dict[str, Scores]) -> Table:
 
 
 def scores_table(scores: Scores, title: str) -> Table:
-    """One method's table: every column per image, then mean and 95 % interval."""
+    """One method's table: every column per image, then mean and 95 % interval.
+
+    The interval of fewer than `properties.FEWEST` scenes is "–".
+    """
     table = Table("photograph", *(name.replace("_", "-") for name in COLUMNS), title=title)
     for name, row in zip(scores.names, scores.values, strict=True):
         table.add_row(name, *(f"{value:.3f}" for value in row))
     table.add_section()
     table.add_row("mean", *(f"{scores.mean(c):.3f}" for c in COLUMNS), style="bold")
-    spans = ["{:.3f} to {:.3f}".format(*scores.interval(column)) for column in COLUMNS]
+    spans = ["–"] * len(COLUMNS)
+    if len(set(scores.scenes)) >= properties.FEWEST:
+        spans = ["{:.3f} to {:.3f}".format(*scores.interval(column)) for column in COLUMNS]
     table.add_row("95 % interval", *spans)
     return table
 

@@ -34,6 +34,9 @@ Restored = Callable[[str, np.ndarray], np.ndarray]
 LIMIT = 60.0
 """dB that a PSNR counts at most, as in libvmaf for 8 bits."""
 
+FEWEST = 3
+"""Scenes from which an interval is shown; of one alone the bootstrap has no width."""
+
 BAR = 8
 """A letterbox's bars are one part in so many of the photograph's height, above and below."""
 
@@ -124,15 +127,18 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def table(properties: Properties, title: str) -> Table:
-    """A row per property: its mean and 95 % interval."""
+    """A row per property: its mean and 95 % interval, "–" for fewer than `FEWEST` photographs."""
     shown = Table("property", "mean", "95 % interval", title=title)
     for column, (name, form) in PROPERTIES.items():
         mean = float(properties.values[column].mean())
-        span = (
-            "" if column == "black" else " to ".join(map(form.format, properties.interval(column)))
-        )
         missing = np.isnan(mean)
-        shown.add_row(name, "—" if missing else form.format(mean), "" if missing else span)
+        if missing or column == "black":
+            span = ""
+        elif len(properties.names) < FEWEST:
+            span = "–"
+        else:
+            span = " to ".join(map(form.format, properties.interval(column)))
+        shown.add_row(name, "—" if missing else form.format(mean), span)
     return shown
 
 
