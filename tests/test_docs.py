@@ -256,8 +256,20 @@ def smallest(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+COMPILING = ("README.md", "laboratory.md")
+"""Whose snippets differentiate a whole loss."""
+
+
 @pytest.mark.usefixtures("smallest")
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if snippets(p)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if path.name in COMPILING else path
+        for path in DOCUMENTS
+        if snippets(path)
+    ],
+    ids=lambda path: path.name,
+)
 def test_the_snippets_run_in_order(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
