@@ -237,6 +237,7 @@ def said(cell):
     return re.sub(r"\x1b\[[\d;]*m", "", "".join(texts))
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_named(run, monkeypatch):
     monkeypatch.setitem(SMALL, "enhance", {"PHOTO": "no_such_photograph.jpg"})
     with pytest.raises(pytest.fail.Exception, match=r"enhance\.ipynb, cell 'photo'"):

@@ -136,6 +136,7 @@ def test_bfloat16_gradients_are_as_exact_as_the_plain_ones(monkeypatch):
     assert errors[0] <= 1.01 * errors[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(17, 31), (40, 24)])
 def test_the_network_is_the_same_with_plain_convolutions(size, monkeypatch):
     """Every fast form at once, thresholds at 0, against `plain` throughout, on odd sizes too."""

@@ -58,6 +58,7 @@ def test_levels_come_coarse_to_fine():
     assert shapes == [(2, 8, 12, 3), (2, 16, 24, 3), (2, 32, 48, 3)]
 
 
+@pytest.mark.slow
 def test_without_a_noise_map_noise_says_nothing():
     params, blind = random_parameters(), module(3).clone(noise_map=False)
     seen = [blind.apply(params, IMAGE, factor * NOISE, CONTEXT)[-1] for factor in (0.0, 1.0, 3.0)]
@@ -141,6 +142,7 @@ def test_what_is_told_matters(told):
     assert abs(other[-1] - apply(random_parameters())[-1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_parameter():
     weights = [RANDOM.normal(size=d.shape) for d in apply(random_parameters())]
     images = jnp.concatenate([jnp.zeros((1, 32, 48, 3)), jnp.ones((1, 32, 48, 3))])

@@ -106,6 +106,7 @@ def test_each_stage_sees_the_whole_image():
     assert change[:, :, -1].max() > 1e-4
 
 
+@pytest.mark.slow
 def test_an_image_of_zeros_or_ones_has_a_finite_gradient():
     def total(params, low):
         result = module().apply(params, low)

@@ -145,6 +145,7 @@ def test_tiles_give_what_the_whole_gives(name, tile, dials):
     np.testing.assert_allclose(result, plain(name, photo, **dials), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_margin_is_needed(monkeypatch):
     """With half of it the tiles' edges show."""
     short = Enhancer(weights("three levels"), tile=200)
@@ -153,6 +154,7 @@ def test_the_margin_is_needed(monkeypatch):
     assert abs(short(photo) - plain("three levels", photo)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_tiles_may_be_computed_together():
     """As on accelerators; the last batch is not full."""
     several = Enhancer(weights("tiny"), tile=200)
@@ -172,6 +174,7 @@ def test_sixteen_bits_are_what_floats_give():
         np.testing.assert_allclose(result / 65535, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_stays_within_a_step():
     rough = Enhancer(load("tiny"), dtype="bfloat16")
     photo = photograph(120, 150)

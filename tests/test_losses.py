@@ -409,6 +409,7 @@ def test_gradient_ratio_reaches_its_target(batch):
     assert history[-1][1]["balance/ratio"] == pytest.approx(0.1, rel=0.02)
 
 
+@pytest.mark.slow
 def test_gradient_ratio_measures_what_it_says(batch):
     """The logged ratio and cosine, against gradients taken by hand."""
     weight = 0.2
@@ -486,6 +487,7 @@ BALANCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BALANCES.values(), ids=BALANCES)
 def test_gradient_statistics_add_up_over_micro_batches(batch, kind):
     """Two halves measured apart and added make the same step as the whole."""

@@ -173,6 +173,7 @@ def test_interval_by_hand():
         np.testing.assert_allclose(ours, [0.5 - width, 0.5 + width], atol=0.004)
 
 
+@pytest.mark.slow
 def test_interval_covers_the_mean_as_often_as_it_says():
     experiments = jax.random.exponential(jax.random.key(1), (400, 60))
     keys = jax.random.split(jax.random.key(2), 400)

@@ -201,6 +201,7 @@ def test_restored_is_the_last_level():
     assert abs(output.restored - output.enhanced[-1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_at_its_beginning_it_brightens_only():
     """Random parameters from `init`, residuals at 0: restored is the brightened image, smooth in δ."""
     params = jit(network("tiny").init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
@@ -213,6 +214,7 @@ def test_at_its_beginning_it_brightens_only():
 # --- gradients -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_parameter():
     """Of a loss over all outputs, for random, dark, black and white photographs."""
     weights = [RANDOM.normal(size=leaf.shape) for leaf in arrays(applied())]
@@ -252,6 +254,7 @@ def test_bfloat16_is_of_the_convolutions_alone(name):
     assert {leaf.dtype for leaf in arrays(output)} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.slow
 def test_bfloat16_comes_close():
     output = jit(network("tiny", dtype=jnp.bfloat16).apply)(parameters(), PHOTOS)
     difference = jnp.abs(output.restored - applied().restored)

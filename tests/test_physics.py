@@ -105,6 +105,7 @@ def test_every_pair_of_drawn_fields_is_independent(keyed):
     np.testing.assert_allclose(gains.std(axis=0), 0.1 * (2 / 3) ** 0.5, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_drawn_exposure_gives_the_wanted_brightness(normal):
     theta = physics.sample_physics(
         jax.random.key(0), normal, brightness=(0.05, 0.0501), cast=0, veil=0, tone=0, field=0
@@ -165,7 +166,9 @@ def test_a_dark_photograph_is_never_brightened():
 # --- fitting -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
+)
 def test_fit_recovers_what_was_drawn(normal, seed):
     """κ to 2 %, σs to 20 %, colour to 2 %; σr to 20 % where it is a third of the darkest variance.
 
@@ -202,6 +205,7 @@ def test_fit_recovers_a_known_camera(normal):
     np.testing.assert_allclose(estimate.read_noise, true.read_noise, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_fit_is_robust_to_a_strange_object_and_a_shift(normal):
     image = normal[0]
     true = physics.sample_physics(jax.random.key(6), image, tone=0.0, field=0.0)

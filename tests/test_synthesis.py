@@ -141,6 +141,7 @@ def test_mild_darkness_is_that_of_its_stops():
     np.testing.assert_array_equal(batch.known, 1.0)
 
 
+@pytest.mark.slow
 def test_each_kind_has_its_part_and_the_rest_is_as_before():
     batch, before = restrained(identity=0.3, mild=0.2, count=1000), restrained(count=1000)
     same = (batch.low == batch.normal).all((1, 2, 3))
@@ -158,6 +159,7 @@ def test_real_exposures_lead_to_what_was_dark_alone():
     np.testing.assert_allclose(restrained(between=between).between, 0.2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bars_are_black_in_both_and_their_part_is_drawn():
     between = jnp.full((400, 1, 16, 16, 3), 51, jnp.uint8)
     batch = restrained(identity=1.0, bars=0.5, count=400, between=between)
@@ -191,6 +193,7 @@ def reexposed(probability=1.0, stops=1.0, cast=0.1, snr=(15.0, 40.0), count=200,
     return compiled(keys, crops, fitted, options)
 
 
+@pytest.mark.slow
 def test_real_dark_photographs_are_reexposed_with_the_probability_given():
     for probability in (0.0, 0.3, 1.0):
         batch = reexposed(probability)
