@@ -206,6 +206,7 @@ def optimizer_of(**changes):
     return build.optimizer(config)
 
 
+@pytest.mark.slow
 def test_decay_spares_biases():
     params = alone().states[0].params
     mask = build.kernels(params)

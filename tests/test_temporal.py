@@ -56,6 +56,7 @@ def psnr(one, other):
 # --- in a film that stands still -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", VARIANTS)
 def test_flicker_is_at_most_a_tenth_of_that_of_single_frames(weights):
     changes = [
