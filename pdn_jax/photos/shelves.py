@@ -14,7 +14,7 @@ def objects(given: str) -> list[tuple[Location, Path]]:
     """The objects that a URL stands for, with the folders they lie in below it.
 
     Args:
-        given: an object, a folder (a prefix) with all below it, or a pattern with * and **.
+        given: an object, a folder (a prefix) with all below it, or a pattern with `*` and `**`.
 
     Returns:
         (object, folder within) of each, by name.
