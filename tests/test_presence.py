@@ -300,6 +300,16 @@ def test_the_noise_of_a_lens_cap_is_no_photograph():
     assert isinstance(presence.place(photo_of(deep)), presence.Place)
 
 
+def test_a_night_of_16_bits_comes_out_as_the_one_of_8():
+    """Squares of 1 and 2 of 255 in turns: whether they are unlit hangs on no number of bits."""
+    eight = scene(96, 96)
+    eight[:64] = np.random.default_rng(0).integers(0, 4, (64, 96, 1), dtype=np.uint8)
+    eight[:, ::9] += 1  # no bar
+    one = presence.developed(photo_of(eight), veiled).pixels
+    two = presence.developed(photo_of(eight.astype(np.uint16) * 257), veiled).pixels
+    assert abs(one.astype(float) - two / 257).max() <= 1
+
+
 def test_a_sky_is_unlit_in_16_bits_where_it_is_in_8():
     deep = np.full((64, 64, 3), round(1.3 * 257), np.uint16)
     deep[32:] = 40 * 257

@@ -242,7 +242,7 @@ def _cell_means(stored: np.ndarray) -> np.ndarray:
 def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | None:
     """Which squares of a photograph no light fell on, bool [h/8, w/8]; None if too few to speak of.
 
-    What 8 bits round to `UNLIT` may be half as bright again in more of them.
+    As 8 bits show it, so that copies of more bits are of the same mind.
 
     Args:
         stored: [h, w, c], of any dtype.
@@ -250,7 +250,8 @@ def unlit_cells(stored: np.ndarray, there: np.ndarray | None) -> np.ndarray | No
     """
     cells = _cells(stored.shape)
     rows, columns = cells[0] * CELL, cells[2] * CELL
-    unlit = _cell_means(stored) <= (1.0 if stored.dtype == np.uint8 else 1.5) * UNLIT
+    bright = stored.max(axis=-1, keepdims=True)
+    unlit = _cell_means(to_dtype(bright, np.dtype(np.uint8))) <= UNLIT
     if there is not None:
         unlit &= there[:rows, :columns].reshape(cells).all(axis=(1, 3))
     return unlit if unlit.mean() > SHARE / 2 else None
