@@ -18,9 +18,8 @@ import sys
 from pathlib import Path
 
 from pdn_jax.files import atomic_write
-
-VARIABLE = "PDN_JAX_CACHE"
-"""Environment variable: the folder for compiled programs, or "off"."""
+from pdn_jax.user_cache import VARIABLE as VARIABLE
+from pdn_jax.user_cache import own
 
 LIMIT = 256 * 2**20
 """Bytes of entries that are kept."""
@@ -111,10 +110,8 @@ def default() -> Cache:
         return Cache(None)
     if named:
         return Cache(named)
-    import platformdirs
-
     try:
-        return Cache(platformdirs.user_cache_path("pdn_jax", appauthor=False) / "programs")
+        return Cache(own() / "programs")
     except (OSError, RuntimeError):  # nobody's home
         return Cache(None)
 

@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     )
     add(
         "--quality",
-        type=_quality,
+        type=quality,
         metavar="1-100",
         help="of JPEG and WebP (default 95), AVIF and HEIC (default 90)",
     )
@@ -74,7 +74,9 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     )
     add("--auto", action="store_true", help="leave photos alone that are not dark")
     add("--compare", action="store_true", help="write before and after side by side")
-    add("--stages", type=places.place, metavar="FILE", help="also write every stage of one photo")
+    add(
+        "--stages", type=places.argument, metavar="FILE", help="also write every stage of one photo"
+    )
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--skip-existing", action="store_true", help="pass by photos whose result exists")
     add("--dry-run", action="store_true", help="say what would be written, and write nothing")
@@ -82,7 +84,18 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     add("-j", "--jobs", type=count, metavar="N", help="photos in flight at most (default 4)")
 
 
-def _quality(text: str) -> int:
+def quality(text: str) -> int:
+    """The quality of a format that loses something, for argparse.
+
+    Args:
+        text: what was given.
+
+    Returns:
+        From 1 to 100.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
     if not text.isdigit() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, got {text}")
     return int(text)
@@ -262,6 +275,8 @@ def _same(one: Location, two: Location) -> bool:
 
 def _write_stages(picture, result, enhancer: "Enhancer", name: str, arguments) -> None:
     """Every stage of a photograph's picture on a sheet, no larger than the sheet needs it."""
+    import numpy as np
+
     from pdn_jax import photo
     from pdn_jax.sheet import contact_sheet
 
@@ -283,7 +298,7 @@ def _write_stages(picture, result, enhancer: "Enhancer", name: str, arguments) -
         *(f"denoised {size}" for size in sizes),
         "restored",
     ]
-    ends = (image[::reduce, ::reduce] for image in (low, restored))
-    row = [next(ends), *stages.enhanced, *stages.denoised, next(ends)]
+    few = np.s_[::reduce, ::reduce]
+    row = [low[few], *stages.enhanced, *stages.denoised, restored[few]]
     sheet = contact_sheet([row], titles, [name], CELL_HEIGHT)
     photo.write(arguments.stages, sheet, overwrite=arguments.overwrite)

@@ -8,6 +8,7 @@ PUT, or not at all (`put`); it can be made only where there is none (`new`), whi
 overwrite" and leases stand on. Retries are the store's library's own.
 """
 
+import argparse
 import contextlib
 import hashlib
 import importlib
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pdn_jax import user_cache
 from pdn_jax.errors import InputError
 
 Location = Any
@@ -72,6 +74,24 @@ def place(given: str | Location) -> Location:
     except ValueError as error:
         raise InputError(f"{given} names no store that is known: {error}") from error
     return path
+
+
+def argument(given: str) -> Location:
+    """`place`, for argparse, which says what is wrong in the same words.
+
+    Args:
+        given: text.
+
+    Returns:
+        As `place`.
+
+    Raises:
+        argparse.ArgumentTypeError: where `place` raises InputError.
+    """
+    try:
+        return place(given)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -249,7 +269,7 @@ def names(folder: Location) -> dict[str, Location]:
     Raises:
         InputError: where it cannot be listed.
     """
-    root = str(folder).rstrip("/") + "/"
+    root = f"{folder}".rstrip("/") + "/"
     return {str(path).removeprefix(root): path for path in objects(folder)}
 
 
@@ -274,10 +294,13 @@ def fetched(given: str | Location) -> Path:
     listed = objects(path)
     if not listed:
         raise InputError(f"{path} does not exist: there is no object of that name or below it")
-    facts = [[str(p), a.get("size"), str(a.get("ETag") or a.get("mtime") or a.get("LastModified"))]
-             for p, a in listed.items()]  # fmt: skip
+    said = ("ETag", "mtime", "LastModified")
+    facts = [
+        [str(one), about.get("size"), str(next(filter(None, map(about.get, said)), None))]
+        for one, about in listed.items()
+    ]
     key = hashlib.sha256(json.dumps([str(path), facts]).encode()).hexdigest()[:32]
-    kept = cache() / COPIES / key / (path.name or "bucket")
+    kept = user_cache.folder() / COPIES / key / (path.name or "bucket")
     if kept.exists():
         return kept
     kept.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -289,22 +312,11 @@ def fetched(given: str | Location) -> Path:
                 target = draft / kept.name / below if below else draft / kept.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 one.fs.get_file(one.path, str(target))
-                os.utime(target, (_written(listed[one]),) * 2)  # the same wherever it is copied to
+                when = listed[one].get("LastModified") or listed[one].get("mtime")
+                when = when.timestamp() if hasattr(when, "timestamp") else 0.0
+                os.utime(target, (when, when))  # the same wherever it is copied to
         with contextlib.suppress(OSError):  # another was first
             draft.replace(kept.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return kept
-
-
-def _written(about: dict[str, Any]) -> float:
-    when = about.get("LastModified") or about.get("mtime")
-    return when.timestamp() if hasattr(when, "timestamp") else 0.0
-
-
-def cache() -> Path:
-    """The user's folder for what can be had anew."""
-    import platformdirs
-
-    named = os.environ.get("PDN_JAX_CACHE", "")
-    return Path(named if named not in ("", "off") else platformdirs.user_cache_dir("pdn_jax"))

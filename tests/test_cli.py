@@ -304,6 +304,7 @@ def test_sheets_that_cannot_be(place, capsys):
     refused(capsys, enhance("dark.png", "--stages", "old.png"), "old.png", "--overwrite")
     refused(capsys, enhance("dark.png", "--stages", "new.png"), "new.png", "twice")
     refused(capsys, enhance("dark.png", "--stages", "a.xyz"), "a.xyz")
+    refused(capsys, enhance("dark.png", "--stages", "file:///a.png"), "file:///a.png is no store")
     photo.write("b.png", DARK)
     argv = enhance("dark.png", "b.png", "--stages", "a.png", output="out")
     refused(capsys, argv, "a.png", "one photo")

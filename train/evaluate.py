@@ -186,7 +186,7 @@ def options_of(argv: list[str]):
     parser.add_argument("--weights", help="tiny, small, base, a file, a run folder")
     parser.add_argument(
         "--restored",
-        type=places.place,
+        type=places.argument,
         help="or: folder of other software's results, named like the inputs",
     )
     parser.add_argument("--data", help="a built data set (see train.tools.prepare)")
@@ -199,19 +199,19 @@ def options_of(argv: list[str]):
         metavar="N",
         help="dark versions of each photograph without a dark partner (default 2, as eval.draws)",
     )
-    parser.add_argument("--low", type=places.place, help="or: folder of dark photographs")
-    parser.add_argument("--normal", type=places.place, help="folder of the truth, same names")
+    parser.add_argument("--low", type=places.argument, help="or: folder of dark photographs")
+    parser.add_argument("--normal", type=places.argument, help="folder of the truth, same names")
     parser.add_argument(
         "--properties", action="store_true", help="restraint, twice = once, turns, black, letterbox"
     )
     parser.add_argument(
         "--inputs",
-        type=places.place,
+        type=places.argument,
         help="folder to write what --properties needs to be run on, and end",
     )
     parser.add_argument(
         "--out",
-        type=places.place,
+        type=places.argument,
         help="csv to write (default: evaluation-NAME.csv beside the weights, if these are yours)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing csv")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pdn_jax import places
+from pdn_jax import places, user_cache
 from pdn_jax.places import Location
 from pdn_jax.types import InputError
 from train import distributed, leases, run_dir
@@ -48,7 +48,7 @@ def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[
 def scratch(place: Location) -> Path:
     """Where a run in a store is worked on; always the same, so that no kill leaves another."""
     return (
-        places.cache()
+        user_cache.folder()
         / "runs"
         / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pdn_jax import user_cache
 from pdn_jax.errors import InputError
 
 
@@ -31,9 +32,7 @@ RUNTIME = Package(
 
 def cache() -> Path:
     """Where archives are kept."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("pdn_jax", appauthor=False) / "npm"
+    return user_cache.own() / "npm"
 
 
 def archive(package: Package, folder: Path) -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pdn_jax import files
+from pdn_jax import files, user_cache
 from pdn_jax.errors import InputError
 
 OWNER = ".pdn-owner"
@@ -16,9 +16,7 @@ OWNER = ".pdn-owner"
 
 def place() -> Path:
     """Where such folders lie: in the user's own cache folder."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("pdn_jax", appauthor=False) / "serve"
+    return user_cache.own() / "serve"
 
 
 @contextlib.contextmanager

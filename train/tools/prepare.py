@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pdn_jax import cli, places
+from pdn_jax import cli, places, user_cache
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import folders, listing
@@ -44,19 +44,21 @@ def options_of(argv: list[str]):
     common.add_argument("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     common.add_argument("--all", action="store_true", help="print every line of long lists")
     add = built.add_argument
-    add("--source", required=True, type=places.place, help="folder to read; never changed")
+    add("--source", required=True, type=places.argument, help="folder to read; never changed")
     add("--name", required=True, help="what to call it: letters, digits, _ and -")
     add("--seed", type=int, default=0, help="of the split, where the source has none")
     add("--held-out", type=float, default=0.1, help="part of the scenes for dev, and for test")
     add("--rebuild", action="store_true", help="replace one built of something else")
     table.add_argument(
-        "--csv", type=places.place, help="table of the files, paths relative to --source"
+        "--csv", type=places.argument, help="table of the files, paths relative to --source"
     )
     kind, several = kinds.add_parser, {"nargs": "+", "default": []}
     pairs = kind("paired", parents=[common, built, table], help="dark and normal pairs")
     pairs.add_argument("--only", **several, metavar="COLUMN=VALUE", help="rows of the csv")
     scenes = kind("brackets", parents=[common, built, table], help="scenes in several exposures")
-    scenes.add_argument("--splits", type=places.place, help="csv with the columns scene and split")
+    scenes.add_argument(
+        "--splits", type=places.argument, help="csv with the columns scene and split"
+    )
     kind("photos", parents=[common, built], help="well-exposed photographs")
     kind("list", parents=[common], help="the data sets that were built")
     return parser.parse_args(argv)
@@ -182,7 +184,7 @@ def prepare(options, console: Console) -> dict:
             return builders.build(lambda: builder(data_dir=staging))
 
         source_key = hashlib.sha256(str(options.source.absolute()).encode()).hexdigest()[:12]
-        kept = places.cache() / SURVEYED / f"{options.kind}-{options.name}-{source_key}.jsonl"
+        kept = user_cache.folder() / SURVEYED / f"{options.kind}-{options.name}-{source_key}.jsonl"
         install(build, store.data_dir(options.data_dir), replace=options.rebuild)
         kept.unlink(missing_ok=True)
     options.rebuild = False  # what another process has built meanwhile stays, and is said
