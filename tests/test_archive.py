@@ -135,8 +135,6 @@ def test_patterns(scans, pattern, wanted):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--jobs", "0"], "--jobs 0"),
-        (["--quality", "101"], "--quality 101"),
         (["--exposure", "-1"], "exposure"),
         (["--workers", "-1"], "--workers -1"),
     ],
@@ -144,6 +142,21 @@ def test_patterns(scans, pattern, wanted):
 def test_bad_options_are_one_line(scans, tmp_path, own_weights, more, said):
     with pytest.raises(InputError, match=said):
         archived(scans, tmp_path / "out", own_weights, *more)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--jobs", "0"], "--jobs: expected a whole number above 0, got 0"),
+        (["--part", "x"], "--part: expected a whole number above 0, got x"),
+        (["--quality", "101"], "--quality: expected a whole number from 1 to 100, got 101"),
+    ],
+)
+def test_numbers_that_cannot_be(scans, tmp_path, own_weights, capsys, more, said):
+    with pytest.raises(SystemExit) as stop:
+        archived(scans, tmp_path / "out", own_weights, *more)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_input_without_photographs_is_refused(tmp_path, own_weights):

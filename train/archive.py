@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from pdn_jax import __version__, cli, places
+from pdn_jax.enhance_photos import BYTES_PER_BYTE, count, quality
 from pdn_jax.errors import InputError
+from pdn_jax.photos.walk import FORMATS
 from pdn_jax.places import Location
+from pdn_jax.weights import SHIPPED
 from train import archive_lists
 from train.archive_lists import Entry, Lists
 
 SAMPLE = 12
 """Photographs that --dry-run enhances."""
-
-BYTES_PER_BYTE = 60
-"""What a photograph in flight weighs in memory, by its file."""
 
 
 class Asked(NamedTuple):
@@ -90,9 +90,6 @@ class Worker:
             if error is not None:
                 failures.append((entry.name, str(error)))
             else:
-                sizes[entry.name] = 0
-        for entry in left:
-            if entry.name in sizes:
                 sizes[entry.name] = archive_lists.size_of(self.named(entry)[0])
         self.lists.finish(entries, sizes, failures)
         written = len(left) - len(failures)
@@ -107,7 +104,6 @@ class Worker:
             quality=asked.quality, strip=asked.strip, overwrite=True, note=f"pdn_jax {__version__}"
         )
         dials = {"exposure": asked.exposure, "denoise": asked.denoise}
-        weights = {entry.name: entry.size * BYTES_PER_BYTE for entry in entries}
 
         def restore(low, there):
             return self.enhancer(low, there=there, **dials)
@@ -128,7 +124,7 @@ class Worker:
             read,
             work,
             lambda _, finished: photo.store(*finished, options),
-            weigh=lambda entry: weights[entry.name],
+            weigh=lambda entry: entry.size * BYTES_PER_BYTE,
             threads=asked.jobs,
         )
         for entry, result in results:
@@ -226,8 +222,8 @@ def options_of(argv: list[str]):
     )
     add("--exposure", type=float, default=1.0, help="as of enhance (default 1)")
     add("--denoise", type=float, default=1.0, help="as of enhance (default 1)")
-    add("--format", choices=list(archive_lists.FORMATS), default="same", help="of results")
-    add("--quality", type=int, help="as of enhance")
+    add("--format", choices=list(FORMATS), default="same", help="of results")
+    add("--quality", type=quality, help="as of enhance")
     add("--strip", action="store_true", help="drop all metadata but the colour profile")
     add("--workers", type=int, default=0, help="actors of Ray; 0 for this process (default 0)")
     add("--address", default="", help="of a Ray cluster, or auto (default: one of this machine)")
@@ -235,11 +231,11 @@ def options_of(argv: list[str]):
     add("--gpus", type=float, default=0.0, help="of each worker (default 0)")
     add(
         "--part",
-        type=int,
+        type=count,
         default=256,
         help="photographs that a worker takes at once (default 256)",
     )
-    add("-j", "--jobs", type=int, default=4, help="of them in flight at most (default 4)")
+    add("-j", "--jobs", type=count, default=4, help="of them in flight at most (default 4)")
     add("--dry-run", action="store_true", help="count, and estimate time and cost from a sample")
     add("--price", type=float, default=0.0, help="of an hour of a worker, for --dry-run")
     return parser.parse_args(argv)
@@ -252,11 +248,8 @@ def check(options) -> None:
 
     weights.load(options.weights)
     check_dials(options.exposure, options.denoise)
-    for name, least in (("part", 1), ("jobs", 1), ("workers", 0)):
-        if getattr(options, name) < least:
-            raise InputError(f"--{name} {getattr(options, name)}: expected {least} or more")
-    if options.quality is not None and not 1 <= options.quality <= 100:
-        raise InputError(f"--quality {options.quality}: expected from 1 to 100")
+    if options.workers < 0:
+        raise InputError(f"--workers {options.workers}: expected 0 or more")
 
 
 def run(argv: list[str]) -> int:
@@ -266,7 +259,7 @@ def run(argv: list[str]) -> int:
     root, pattern = archive_lists.root_of(options.input)
     given = [places.place(where) for where in (options.output, options.weights)]
     output, weights = (str(p if places.is_url(p) else p.absolute()) for p in given)
-    if options.weights in archive_lists.SHIPPED:
+    if options.weights in SHIPPED:
         weights = options.weights
     choices = (options.exposure, options.denoise, options.format, options.quality, options.strip)
     asked = Asked(str(root), output, weights, *choices, options.jobs)
@@ -293,19 +286,19 @@ def run(argv: list[str]) -> int:
 
 def _estimated(asked: Asked, names, options, console: Console) -> int:
     """Count, sample, say; nothing is written."""
-    count, size, sample = archive_lists.counted(names, SAMPLE)
-    if not count:
+    total, size, sample = archive_lists.counted(names, SAMPLE)
+    if not total:
         raise InputError(f"{options.input} holds no photographs")
     workers = max(1, options.workers)
     seconds = sampled(asked, sample)
-    hours = count * seconds / 3600 / workers
+    hours = total * seconds / 3600 / workers
     cost = (
         f", {hours * workers * options.price:.2f} at {options.price:g} an hour"
         if options.price
         else ""
     )
     console.print(
-        f"{count} photographs, {size / 1e9:.3f} GB; a sample of {len(sample)} took {seconds:.3f} s each: "
+        f"{total} photographs, {size / 1e9:.3f} GB; a sample of {len(sample)} took {seconds:.3f} s each: "
         f"{hours:.2f} h with {workers} worker(s){cost}"
     )
     return 0

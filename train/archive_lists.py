@@ -25,9 +25,6 @@ from pdn_jax.photos import kinds
 from pdn_jax.photos.walk import FORMATS, passed_by
 from pdn_jax.places import Location
 from pdn_jax.types import InputError
-from pdn_jax.weights import SHIPPED
-
-__all__ = ["FORMATS", "SHIPPED"]
 
 FOLDER, FAILURES = ".pdn-archive", "failures.csv"
 MAGIC = re.compile(r"[*?\[]")
