@@ -74,6 +74,17 @@ export function shares(grid, part, mean) {
   return path;
 }
 
+/** Planes of a part of a picture, and around it those of the whole. */
+export function around(planes, part, { top, left }, inner, { width, height }) {
+  const result = planes.slice();
+  for (let line = 0; line < 3 * inner.height; line++) {
+    const [channel, y] = [Math.floor(line / inner.height), top + (line % inner.height)];
+    const values = part.subarray(line * inner.width, (line + 1) * inner.width);
+    result.set(values, (channel * height + y) * width + left);
+  }
+  return result;
+}
+
 function curve(value, steps, share) {
   const stops = Math.log(value > FLOOR ? value : FLOOR);
   return Math.exp(CURVE_B + Math.exp(steps * share) * (stops - CURVE_B));

@@ -1,6 +1,6 @@
 // The engine behind `python -m pdn_jax serve`: photographs go to that process and to nothing else.
 
-import { shares, meanPath } from "./dial.js";
+import { around, meanPath, shares } from "./dial.js";
 
 async function call(path, options = {}) {
   let answer;
@@ -62,13 +62,7 @@ function sharesIn(width, height, [top, left, rows, columns], grid) {
   if (rows === 0) return all;
   const part = { top: 0, left: 0, width: columns, height: rows };
   const inner = shares(grid, part, meanPath(grid, columns, rows));
-  for (let line = 0; line < 3 * rows; line++) {
-    const channel = Math.floor(line / rows);
-    const y = top + (line % rows);
-    const from = inner.subarray(line * columns, (line + 1) * columns);
-    all.set(from, (channel * height + y) * width + left);
-  }
-  return all;
+  return around(all, inner, { top, left }, part, { width, height });
 }
 
 export class Engine {

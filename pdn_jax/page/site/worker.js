@@ -1,7 +1,7 @@
 // One photograph after the other through a network, by ONNX Runtime, beside the page: as enhancer.py.
 // The whole photograph is looked at on its 1/8 grid; what is full-size is made in tiles that overlap.
 
-import { apply, meanPath, shares } from "./dial.js";
+import { apply, around, meanPath, shares } from "./dial.js";
 import { CELL, decoded, levels, mirrored, observe, pixels, planesOf, up } from "./pictures.js";
 import { mended, place } from "./presence.js";
 import { stripOf } from "./strip.js";
@@ -156,17 +156,6 @@ async function rendered(image, estimate, tile, network) {
 
 // --- bars and black ------------------------------------------------------------------------------
 
-/** Planes of the part, and around it those of the whole. */
-function around(planes, part, { top, left, image }, { width, height }) {
-  const result = planes.slice();
-  for (let line = 0; line < 3 * image.height; line++) {
-    const [channel, y] = [Math.floor(line / image.height), top + (line % image.height)];
-    const values = part.subarray(line * image.width, (line + 1) * image.width);
-    result.set(values, (channel * height + y) * width + left);
-  }
-  return result;
-}
-
 /** Where lines of a result go: into the whole at once, or into finer planes where those are mended first. */
 function sheet(whole, where) {
   const { top, left, image, unlit, grey } = where;
@@ -231,10 +220,10 @@ const tasks = {
     const [brightened, restored] = ["brightened", "restored"].map((name) => {
       const padded = up(part.width);
       const planes = mended(made[name].data, where, padded);
-      return around(before, levels(planes, padded, part.width, part.height), where, whole);
+      return around(before, levels(planes, padded, part.width, part.height), where, image, whole);
     });
     const inner = shares(estimate, part, meanPath(estimate, part.width, part.height));
-    return { ...facts, brightened, restored, shares: around(none, inner, where, whole), strip };
+    return { ...facts, brightened, restored, shares: around(none, inner, where, image, whole), strip };
   },
 
   async result({ id, file, network, dials, type }) {
