@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pdn_jax import enhancement as ours
 from pdn_jax import image as im
 from pdn_jax.denoising import cells
+from pdn_jax.evidence import MAX_AMOUNT, RELATIVE, STOPS, TEXTURE
 
 Leaf = dict[str, Any]
 """A layer's parameters in the Flax tree: `kernel` and `bias`."""
@@ -63,7 +64,7 @@ def layers(tree: dict[str, Leaf], **options: dict[str, Any]) -> nn.ModuleDict:
 
 
 def encode(image: Tensor) -> Tensor:
-    """As `enhancement.encode`."""
+    """As `image.encode`."""
     return (torch.log(image + 1.0 / 255.0) + 2.75) / 2.75
 
 
@@ -102,14 +103,21 @@ def differences(low: Tensor, axis: int) -> Tensor:
     return F.avg_pool2d(apart, ours.REDUCTION)
 
 
+def limited(amount: Tensor, totals: list[Tensor]) -> list[Tensor]:
+    """Sums of increments -> those of increments times the amount, as `enhancement.limited` has them."""
+    return [(amount * total).clamp(max=ours.MAX_BRIGHTENING) for total in totals]
+
+
 class Enhancement(nn.Module):
     """The grid of the enhancement module."""
 
     def __init__(self, tree: dict[str, Any], stages: int, texture: str):
         super().__init__()
         self.stages, self.texture = stages, texture
-        self.layers = layers({name: leaf for name, leaf in tree.items() if name != "stage"})
+        parts = ("stage", "amount")
+        self.layers = layers({name: leaf for name, leaf in tree.items() if name not in parts})
         self.stage = layers(tree["stage"])
+        self.amount = layers(tree["amount"]) if "amount" in tree else None
 
     def forward(self, low: Tensor, small: Tensor):
         """(photograph, its mean on the grid) -> (x_0's black level, every ln k, memory, noise's std, σ)."""
@@ -131,9 +139,35 @@ class Enhancement(nn.Module):
             increment, memory = self.step(observed, current, memory)
             total = total + torch.minimum(increment, ours.MAX_BRIGHTENING - total)
             totals.append(total)
+        if self.amount is not None:
+            amount = self.decided(small, texture)
+            totals, black = limited(amount, totals), amount * black
+            total, start = totals[-1], (small - black).clamp(min=im.FLOOR)
+            memory = torch.cat([memory, amount.expand(-1, -1, *memory.shape[2:])], 1)
         with torch.no_grad():
             noise = self.noise(small, start, total, shot, read)
         return black, totals, memory, noise, (shot.flatten(), read.flatten())
+
+    def decided(self, small: Tensor, texture: Tensor) -> Tensor:
+        """As `evidence.evidence` and `evidence.Amount`: [n, 1, 1, 1]."""
+        grain = texture.mean(1, keepdim=True)
+        weights = small.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]
+        counted = [
+            (encode((weights * small).sum(1, keepdim=True)), STOPS),
+            (encode(small.amax(1, keepdim=True)), STOPS),
+            (encode(grain), TEXTURE),
+            (grain / (small.mean(1, keepdim=True) + 1.0 / 255.0), RELATIVE),
+        ]
+        parts = []
+        for values, bins in counted:
+            inside = values.clamp(bins.least, bins.most)
+            centres = inside.new_tensor(bins.centres)[:, None, None]
+            share = F.relu(1.0 - (inside - centres).abs() / bins.step)
+            parts.append(share.mean((2, 3), keepdim=True))
+        a = torch.cat(parts, 1)
+        for name in ("first", "second"):
+            a = F.relu(self.amount[name](a))
+        return MAX_AMOUNT * torch.sigmoid(self.amount["decision"](a))
 
     def step(self, observed: Tensor, current: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """As `enhancement.Stage`."""
@@ -204,6 +238,7 @@ class Network(nn.Module):
     def denoise(self, image: Tensor, features: Tensor, noise: Tensor) -> list[Tensor]:
         """As `denoising.Denoising`."""
         sides, correction, denoised = cells(self.blocks), None, []
+        amount = features[:, -1:, :1, :1] if self.enhancement.amount is not None else 1.0
         for index, (part, depth) in enumerate(zip(self.levels, self.depths, strict=True)):
             factor, block = 2 ** (len(self.levels) - 1 - index), self.blocks[index]
             e = F.avg_pool2d(image, factor) if factor > 1 else image
@@ -220,5 +255,5 @@ class Network(nn.Module):
                 features = features + part[f"b{inner}"](F.relu(part[f"a{inner}"](features)))
             residual = F.pixel_shuffle(part["residual"](F.relu(features)), block)
             correction = residual if correction is None else enlarge(correction, 2) + residual
-            denoised.append(e + correction)
+            denoised.append(e + amount * correction)
         return denoised

@@ -120,13 +120,15 @@ def repeat(features: Array, factor: int) -> Array:
 class Denoising(nn.Module):
     """L levels from coarse to fine; `widths`, `depths` and `blocks` are per level, coarsest first.
 
-    noise_map: whether it is conditioned on how much noise to expect; else on none.
+    noise_map: whether it is conditioned on how much noise to expect; else on none. amount: whether
+    the last channel of the context says how much of all levels' residuals is wanted.
     """
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     blocks: tuple[int, ...]
     noise_map: bool = True
+    amount: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -180,4 +182,8 @@ class Denoising(nn.Module):
             )
             correction = residual if coarse is None else im.upsample(coarse, 2) + residual
             denoised.append(e + correction)
+        if self.amount:
+            amount = context[:, :1, :1, -1:].astype(jnp.float32)
+            pairs = zip(reversed(images), denoised, strict=True)
+            denoised = [image + amount * (result - image) for image, result in pairs]
         return tuple(denoised)

@@ -22,6 +22,7 @@ from jaxtyping import Array
 
 from pdn_jax import image as im
 from pdn_jax.convolution import conv, masked
+from pdn_jax.evidence import Amount, evidence
 from pdn_jax.layout import REDUCTION as REDUCTION
 from pdn_jax.types import Image, PerChannel, PerImage
 
@@ -44,7 +45,9 @@ class Brightening(NamedTuple):
     increments: S maps δ_s ≥ 0 [n, h/8, w/8, 3], the logarithm of each stage's exposure step.
     black: black level per image and channel, sRGB.
     shot_noise, read_noise: its estimate of σs and σr per image.
-    context: what it remembers of the image [n, h/8, w/8, width].
+    context: what it remembers of the image [n, h/8, w/8, width]; with evidence one channel more, the
+    amount of the enhancement that is wanted, the same in every cell, of which increments and black
+    level have their part already.
     """
 
     increments: tuple[Array, ...]
@@ -52,20 +55,6 @@ class Brightening(NamedTuple):
     shot_noise: PerImage
     read_noise: PerImage
     context: Array
-
-
-def encode(image: Image) -> Image:
-    """Photographic stops: dark values spread as far apart as bright ones.
-
-        (ln(x + 1/255) + 2.75) / 2.75
-
-    Args:
-        image: sRGB in [0, 1], any shape.
-
-    Returns:
-        About [−1, 1], of that shape.
-    """
-    return (jnp.log(image + 1.0 / 255.0) + 2.75) / 2.75
 
 
 def summary(features: Array, mask: Array | None = None) -> Array:
@@ -138,7 +127,7 @@ class Stage(nn.Module):
             δ_s ≥ 0 [n, h/8, w/8, 3] and the new memory.
         """
         a = conv(self.width, dtype=self.dtype, name="look")(memory)
-        a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(encode(current))
+        a = a + nn.Dense(self.width, dtype=self.dtype, name="current")(im.encode(current))
         a = a + nn.Dense(self.width, dtype=self.dtype, name="whole")(summary(memory, mask))
         a = masked(nn.relu(a + observed), mask)
         a = nn.relu(conv(self.width, dtype=self.dtype, name="think")(a))
@@ -153,12 +142,14 @@ class Stage(nn.Module):
 class Enhancement(nn.Module):
     """S stages from dark to light, on the 1/8 grid.
 
-    texture: one of `TEXTURES`, see `observe`.
+    texture: one of `TEXTURES`, see `observe`. evidence: whether histograms of the whole decide how
+    much of the brightening is wanted, see `pdn_jax.evidence`.
     """
 
     width: int
     stages: int
     texture: str = "both"
+    evidence: bool = False
     dtype: Any = None
 
     def __call__(self, low: Image) -> Brightening:
@@ -185,7 +176,7 @@ class Enhancement(nn.Module):
             `Brightening`; cells that do not count have a context of zeros and increments that mean
             nothing.
         """
-        observed = masked(jnp.concatenate([encode(small), encode(texture)], axis=-1), mask)
+        observed = masked(jnp.concatenate([im.encode(small), im.encode(texture)], axis=-1), mask)
         observed = conv(self.width, dtype=self.dtype, name="first")(observed)
         memory = masked(jnp.tanh(observed), mask)
 
@@ -209,7 +200,30 @@ class Enhancement(nn.Module):
             scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
             carried, stacked = scan(stage, carried, jnp.zeros(self.stages))
             increments = list(jnp.unstack(stacked))
-        return Brightening(tuple(increments), black, shot_noise, read_noise, carried[1])
+        context = carried[1]
+        if self.evidence:
+            amount = Amount(name="amount")(evidence(small, texture, mask))
+            increments = limited([im.broadcast(amount, delta) * delta for delta in increments])
+            black = amount[:, None] * black
+            everywhere = jnp.broadcast_to(im.broadcast(amount, context), (*context.shape[:3], 1))
+            context = jnp.concatenate([context, everywhere.astype(context.dtype)], axis=-1)
+        return Brightening(tuple(increments), black, shot_noise, read_noise, context)
+
+
+def limited(increments: list[Array]) -> list[Array]:
+    """Increments whose sum goes no further than `MAX_BRIGHTENING`.
+
+    Args:
+        increments: δ_s ≥ 0 of each stage, [n, h/8, w/8, 3].
+
+    Returns:
+        As many, each as long as there is room for it.
+    """
+    kept, total = [], jnp.zeros_like(increments[0])
+    for increment in increments:
+        kept.append(jnp.minimum(increment, MAX_BRIGHTENING - total))
+        total = total + kept[-1]
+    return kept
 
 
 def _one_stage(

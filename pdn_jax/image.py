@@ -135,6 +135,20 @@ def luminance(image: Image) -> Float[Array, "*batch height width"]:
     return jnp.matmul(image, weights, precision="highest")
 
 
+def encode(image: Image) -> Image:
+    """Photographic stops: dark values spread as far apart as bright ones.
+
+        (ln(x + 1/255) + 2.75) / 2.75
+
+    Args:
+        image: sRGB in [0, 1], any shape.
+
+    Returns:
+        About [−1, 1], of that shape.
+    """
+    return (jnp.log(image + 1.0 / 255.0) + 2.75) / 2.75
+
+
 # --- the exposure group ----------------------------------------------------------------------
 
 

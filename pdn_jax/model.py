@@ -26,6 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (1, 0, 0),
         "blocks": (2, 2, 2),
         "texture": "both",
+        "evidence": True,
     },
     "small": {
         "stages": 4,
@@ -34,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (2, 2, 1),
         "blocks": (2, 2, 2),
         "texture": "both",
+        "evidence": True,
     },
     "base": {
         "stages": 4,
@@ -42,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (3, 2, 1),
         "blocks": (2, 2, 2),
         "texture": "both",
+        "evidence": True,
     },
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""
@@ -77,7 +80,8 @@ class ProgressiveDualNetwork(nn.Module):
     coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
     of what they compute on as one. noise_map: whether the denoising module is conditioned on how much
     noise the brightening has made. texture: where the enhancement module looks for texture, "rows"
-    or "both" rows and columns. dtype: of the layers (bfloat16 halves memory on
+    or "both" rows and columns. evidence: whether histograms of the whole say how much of brightening
+    and denoising is wanted (`pdn_jax.evidence`). dtype: of the layers (bfloat16 halves memory on
     accelerators); parameters, exposure, noise and the exposure curve stay float32.
     """
 
@@ -88,6 +92,7 @@ class ProgressiveDualNetwork(nn.Module):
     blocks: tuple[int, ...]
     noise_map: bool = True
     texture: str = "both"
+    evidence: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -117,12 +122,14 @@ class ProgressiveDualNetwork(nn.Module):
         low = im.pad_to_multiple(low.astype(jnp.float32), enhancement.REDUCTION)
 
         enhancing = Enhancement(
-            self.width, self.stages, self.texture, self.dtype, name="enhancement"
+            self.width, self.stages, self.texture, self.evidence, self.dtype, name="enhancement"
         )
         estimate = enhancing(low)
         enhanced, path, noise = enhancement.lift(low, estimate)
         levels_of = (self.widths, self.depths, self.blocks)
-        denoising = Denoising(*levels_of, self.noise_map, self.dtype, name="denoising")
+        denoising = Denoising(
+            *levels_of, self.noise_map, self.evidence, self.dtype, name="denoising"
+        )
         denoised = denoising(enhanced[-1], noise, estimate.context)
 
         sizes = [2 ** (levels - 1 - index) for index in range(levels)]

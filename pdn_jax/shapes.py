@@ -8,8 +8,11 @@ from pdn_jax.errors import InputError
 
 REQUIRED = ("stages", "width", "widths", "depths", "blocks")
 """Keyword arguments of `ProgressiveDualNetwork` that have no default."""
-OPTIONAL = ("noise_map", "texture", "dtype")
+OPTIONAL = ("noise_map", "texture", "evidence", "dtype")
 """Keyword arguments of `ProgressiveDualNetwork`."""
+
+EVIDENCE, HEAD = 92, 32
+"""Numbers that `evidence.evidence` gives, and the width of `evidence.Amount`."""
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 """(name of a parameter, its shape), one after the other."""
@@ -33,7 +36,7 @@ def parameters(model: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             f"weights are for another network: {', '.join(sorted(names))} of its keyword arguments "
             f"{', '.join(sorted(model))}; expected {', '.join(REQUIRED)}"
         )
-    parts = {"enhancement": _enhancement(model["width"]), "denoising": _denoising(model)}
+    parts = {"enhancement": _enhancement(model), "denoising": _denoising(model)}
     return {
         f"params/{part}/{name}": shape for part, shapes in parts.items() for name, shape in shapes
     }
@@ -65,7 +68,8 @@ def _layer(name: str, *kernel: int) -> Shapes:
     yield f"{name}/bias", kernel[-1:]
 
 
-def _enhancement(width: int) -> Shapes:
+def _enhancement(model: Mapping[str, Any]) -> Shapes:
+    width = model["width"]
     yield from _layer("first", 3, 3, 6, width)
     yield from _layer("facts", 2 * width, width)
     yield from _layer("black", width, 3)
@@ -75,10 +79,14 @@ def _enhancement(width: int) -> Shapes:
     for name, size in (("current", 3), ("whole", 2 * width), ("gate", width), ("remember", width)):
         yield from _layer(f"stage/{name}", size, width)
     yield from _layer("stage/step", width, 3)
+    if model.get("evidence", False):
+        yield from _layer("amount/first", EVIDENCE, HEAD)
+        yield from _layer("amount/second", HEAD, HEAD)
+        yield from _layer("amount/decision", HEAD, 1)
 
 
 def _denoising(model: Mapping[str, Any]) -> Shapes:
-    levels, before = len(model["widths"]), model["width"]
+    levels, before = len(model["widths"]), model["width"] + bool(model.get("evidence", False))
     sizes = zip(model["widths"], model["depths"], model["blocks"], strict=True)
     for index, (width, depth, block) in enumerate(sizes):
         level = levels - 1 - index

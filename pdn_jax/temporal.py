@@ -47,7 +47,7 @@ CUT = 0.5
 """A cut is where two frames differ by this share of their contrast, brightness aside."""
 
 FLAT = 0.1
-"""Mean difference on the scale of `enhancement.encode` up to which nothing is a cut."""
+"""Mean difference on the scale of `im.encode` up to which nothing is a cut."""
 
 
 class State(NamedTuple):
@@ -149,7 +149,7 @@ def is_cut(before: Array, now: Array) -> Bool[Array, ""]:
     Returns:
         A boolean scalar.
     """
-    a, b = (x - x.mean((1, 2), keepdims=True) for x in map(enhancement.encode, (before, now)))
+    a, b = (x - x.mean((1, 2), keepdims=True) for x in map(im.encode, (before, now)))
     contrast = 0.5 * (jnp.abs(a).mean() + jnp.abs(b).mean())
     return jnp.abs(a - b).mean() > jnp.maximum(FLAT, CUT * contrast)
 

@@ -43,7 +43,9 @@ def global_pass(
     Returns:
         What the network estimates where the mask has ones.
     """
-    module = Enhancement(network.width, network.stages, network.texture, network.dtype)
+    module = Enhancement(
+        network.width, network.stages, network.texture, network.evidence, network.dtype
+    )
     estimate = module.apply({"params": params}, small, texture, mask, method="on_grid")
     noise = enhancement.amplified_noise(
         small,
@@ -86,7 +88,7 @@ def render_tile(
         brightened, exponent = enhancement.brighten(start, total)
         enhanced.append(brightened)
     levels = (network.widths, network.depths, network.blocks)
-    module = Denoising(*levels, network.noise_map, network.dtype)
+    module = Denoising(*levels, network.noise_map, network.evidence, network.dtype)
     denoised = module.apply({"params": params}, enhanced[-1], whole.noise, whole.context, valid)
     return Rendered(tuple(enhanced), denoised, jnp.log(exponent) / im.CURVE_A)
 

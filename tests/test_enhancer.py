@@ -21,7 +21,7 @@ NETWORKS = {
     "three levels": SMALL | {"widths": (8, 8, 8), "depths": (1, 1, 1), "blocks": (2, 2, 2)},
     "two levels": SMALL,
     "one level": SMALL | {"widths": (8,), "depths": (1,), "blocks": (2,)},
-    "blind": SMALL | {"noise_map": False},
+    "blind": SMALL | {"noise_map": False, "evidence": True},
 }
 DIALS = ({}, {"exposure": 0.4}, {"exposure": 2.0, "denoise": 0.3})
 

@@ -29,6 +29,7 @@ OTHERS = {
     "three levels": {
         **{"stages": 3, "width": 16, "widths": (8, 12, 16), "depths": (1, 2, 3)},
         "blocks": (2, 2, 4),
+        "evidence": True,
     },
 }
 SIZES = [(16, 24), (32, 16), (40, 64)]

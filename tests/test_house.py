@@ -45,7 +45,8 @@ ARROWS = {
     "convolution": {"types"},
     "compiled": set(),
     "layout": set(),
-    "enhancement": {"types", "image", "convolution", "layout"},
+    "evidence": {"types", "image"},
+    "enhancement": {"types", "image", "convolution", "evidence", "layout"},
     "denoising": {"types", "image", "convolution", "layout"},
     "model": {"types", "image", "enhancement", "denoising", "layout"},
     "tiling": {"types", "image", "enhancement", "denoising", "model", "layout"},
@@ -97,7 +98,7 @@ ARROWS = {
     "photo_info": {"photo", "photos"},
     "export": {
         *("__init__", "errors", "image", "layout", "enhancement", "model", "dial", "enhancer"),
-        *("shapes", "weights"),
+        *("evidence", "shapes", "weights"),
     },
     "export_command": {"errors", "export", "files", "weights"},
     "page": {"__init__", "errors", "export", "files", "layout", "user_cache", "weights"},

@@ -24,6 +24,7 @@ MODELS = {
     "three levels": {
         **{"stages": 3, "width": 16, "widths": (8, 12, 16), "depths": (0, 1, 0)},
         "blocks": (2, 2, 2),
+        "evidence": True,
     },
 }
 LOW = np.random.default_rng(3).uniform(0.0, 0.2, (64, 192, 3)).astype(np.float32)

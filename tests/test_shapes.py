@@ -34,7 +34,8 @@ def test_keyword_arguments_are_the_networks_own():
 
 
 def test_check_names_the_first_leaf_that_differs():
-    params = weights.load("tiny").params
-    shapes.check(VARIANTS["tiny"], params)
+    loaded = weights.load("tiny")
+    params = loaded.params
+    shapes.check(loaded.model, params)
     with pytest.raises(InputError, match="params/denoising/level0/look/bias: shape"):
-        shapes.check(VARIANTS["tiny"] | {"widths": (24, 12, 16)}, params)
+        shapes.check(loaded.model | {"widths": (24, 12, 16)}, params)

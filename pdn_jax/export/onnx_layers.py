@@ -102,7 +102,7 @@ def look(add: Builder, leaf: Leaf, images: Sequence[tuple[str, int]]) -> str:
 
 
 def encode(add: Builder, image: str) -> str:
-    """As `enhancement.encode`.
+    """As `image.encode`.
 
     Args:
         add: gets the nodes.

@@ -13,6 +13,7 @@ from pdn_jax import image as im
 from pdn_jax.dial import SOFTENING
 from pdn_jax.enhancement import MAX_BLACK, MAX_BRIGHTENING, QUANTIZATION
 from pdn_jax.export.onnx_builder import Builder, file_of, library
+from pdn_jax.export.onnx_evidence import decided, evidence, limited
 from pdn_jax.export.onnx_layers import (
     apply_curve,
     differences,
@@ -26,6 +27,8 @@ from pdn_jax.export.onnx_layers import (
 )
 from pdn_jax.layout import REDUCTION, cells
 
+_END = np.iinfo(np.int64).max
+
 # --- from dark to light ----------------------------------------------------------------------
 
 
@@ -33,7 +36,8 @@ class Estimate:
     """What the whole photograph is needed for, by the names of its values, as `layout.GlobalPass`.
 
     black: its black level [n, 3, 1, 1]. increments: δ of each stage. exponent: of the curve of all,
-    and noise: its standard deviation, or "", both [n, 3, h/8, w/8]. context: [n, width, h/8, w/8].
+    and noise: its standard deviation, or "", both [n, 3, h/8, w/8]. context: [n, width, h/8, w/8], with
+    evidence a channel more.
     """
 
     def __init__(self, black: str, increments: list[str], exponent: str, noise: str, context: str):
@@ -89,12 +93,20 @@ def estimated(add: Builder, tree: Mapping, model: Mapping, small: str, texture: 
         room = add("Sub", MAX_BRIGHTENING, total) if total else MAX_BRIGHTENING
         increments.append(add("Min", increment, room))
         total = add("Add", total, increments[-1]) if total else increments[-1]
-        exponent = add("Exp", add("Mul", total, im.CURVE_A))
-        if index + 1 < model["stages"] or model.get("noise_map", True):
-            current = apply_curve(add, start, exponent)
+        if index + 1 < model["stages"]:
+            current = apply_curve(add, start, add("Exp", add("Mul", total, im.CURVE_A)))
+    if model.get("evidence", False):
+        amount = decided(add, tree["amount"], evidence(add, small, texture))
+        increments, total = limited(add, [add("Mul", amount, delta) for delta in increments])
+        black = add("Mul", amount, black)
+        start = floored(add, add("Sub", small, black))
+        everywhere = add("Expand", amount, add("Shape", add("Slice", memory, [0], [1], [1])))
+        memory = add("Concat", memory, everywhere, axis=1)
+    exponent = add("Exp", add("Mul", total, im.CURVE_A))
     noise = ""
     if model.get("noise_map", True):
-        noise = amplified_noise(add, small, start, current, exponent, (shot, read))
+        bright = apply_curve(add, start, exponent)
+        noise = amplified_noise(add, small, start, bright, exponent, (shot, read))
     return Estimate(black, increments, exponent, noise, memory)
 
 
@@ -219,6 +231,9 @@ def denoise(
             residual = add("Add", enlarge(add, correction, 2), residual)
         features, correction, grid = a, residual, sides[index]
         pairs.append((images[level], correction))
+    if model.get("evidence", False):
+        begin = add("Slice", bright.context, [-1, 0, 0], [_END, 1, 1], [1, 2, 3])
+        pairs = [(image, add("Mul", begin, correction)) for image, correction in pairs]
     return pairs
 
 

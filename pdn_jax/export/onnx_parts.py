@@ -24,7 +24,7 @@ def whole(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) -
     Returns:
         The bytes. Inputs: small and texture, as `layout.observe` has them, channels first. Outputs:
         black [1, 3, 1, 1], stages [1, 3·S, h/8, w/8], ln k after each, the last of all of them; noise
-        [1, 3, h/8, w/8], where the network has it, and context [1, width, h/8, w/8].
+        [1, 3, h/8, w/8], where the network has it, and context [1, `context_channels`, h/8, w/8].
 
     Raises:
         InputError: where onnx is not installed.
@@ -38,8 +38,20 @@ def whole(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) -
     named["stages"] = (add("Concat", *totals, axis=1), 3 * len(totals))
     if estimate.noise:
         named["noise"] = (estimate.noise, 3)
-    named["context"] = (estimate.context, model["width"])
+    named["context"] = (estimate.context, context_channels(model))
     return _file(add, "whole", {"small": 3, "texture": 3}, named, facts)
+
+
+def context_channels(model: Mapping[str, Any]) -> int:
+    """How many channels the context has.
+
+    Args:
+        model: keyword arguments of the network.
+
+    Returns:
+        Its width, and one for the amount where evidence decides it.
+    """
+    return model["width"] + bool(model.get("evidence", False))
 
 
 def tile(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) -> bytes:
@@ -63,7 +75,7 @@ def tile(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) ->
     inputs = {"low": 3, "black": 3, "path": 3}
     if model.get("noise_map", True):
         inputs["noise"] = 3
-    inputs["context"] = model["width"]
+    inputs["context"] = context_channels(model)
     exponent = add("Exp", add("Mul", "path", im.CURVE_A))
     noise = "noise" if "noise" in inputs else ""
     bright = lift(add, "low", Estimate("black", [], exponent, noise, "context"))

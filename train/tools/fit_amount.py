@@ -1,0 +1,238 @@
+"""Fit how much of the enhancement is wanted, the head of `pdn_jax.evidence` alone, to bundled weights.
+
+    python -m train.tools.fit_amount --name small --config configs/amount.py --data eliei/dev sice_pairs/dev
+
+The rest of the network stays as it is: its results for many photographs are made once for each of a
+few amounts, on the 1/8 grid, and the head is fitted between them,
+
+    min over the head of  mean of w·sqrt(mean (x_a − x)² + ε),   x_a piecewise linear in a,
+
+where photographs that are seen as they are (x = y) have the weight w of --identities, others 1. Writes
+the weights and their card, with scores of these very weights.
+"""
+
+import datetime
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+from rich.console import Console
+
+from pdn_jax import cli, enhancement
+from pdn_jax import image as im
+from pdn_jax import weights as weight_files
+from pdn_jax.evidence import MAX_AMOUNT, Amount, evidence
+from pdn_jax.model import ProgressiveDualNetwork
+from pdn_jax.types import InputError, PRNGKey
+from train import build
+from train.config import parse, validate
+from train.data import mixture, synthesis
+from train.data.prefetch import prefetched
+from train.tools import export_weights
+
+AMOUNTS = (1 / 3, 2 / 3, 1.0, 4 / 3)
+"""Amounts that results are made for, evenly spread; 0 is the photograph itself."""
+
+SAME = 1e-3
+"""Mean difference of truth and observation, of 1, below which a photograph is one that needs nothing."""
+
+RATE, DECAY, BATCH = 3e-3, 2e-2, 64
+"""Peak learning rate, weight decay and batch of the fit."""
+
+SOFT = 1e-5
+"""ε under the root."""
+
+STREAMS = ("head", "order")
+
+
+class Results(NamedTuple):
+    """What the network makes of m photographs.
+
+    seen: `evidence` of each [m, 92]. made: results on the 1/8 grid, for 0 and each of `AMOUNTS`
+    [m, 5, h/8, w/8, 3], float16. truth: [m, h/8, w/8, 3]. same: whether it is to stay as it is [m].
+    """
+
+    seen: np.ndarray
+    made: np.ndarray
+    truth: np.ndarray
+    same: np.ndarray
+
+
+def with_amount(weights: weight_files.Weights) -> weight_files.Weights:
+    """The same network with a head that wants all of the enhancement, float32."""
+    model = weights.model | {"evidence": True}
+    params = weight_files.single(weights.params)
+    shape = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    wanted = jax.eval_shape(ProgressiveDualNetwork(**model).init, jax.random.key(0), shape)
+    flat, filled = weight_files.flatten(params), {}
+    for name, leaf in weight_files.flatten(wanted).items():
+        given = flat.get(name, np.zeros(leaf.shape, np.float32))
+        if (
+            given.shape != leaf.shape
+        ):  # what follows the context sees one channel more, of no weight
+            channels = weights.model["width"]
+            given = np.insert(given, channels, 0.0, axis=0)
+        filled[name] = np.asarray(given, np.float32)
+    return weights._replace(model=model, params=weight_files.unflatten(filled))
+
+
+def deciding(params, amount):
+    """The same parameters with a head that always says `amount`."""
+    copy = jax.tree.map(jnp.asarray, params)
+    head = copy["params"]["enhancement"]["amount"]["decision"]
+    head["kernel"] = jnp.zeros_like(head["kernel"])
+    head["bias"] = jnp.log(amount / (MAX_AMOUNT - amount))[None]
+    return copy
+
+
+def results(weights: weight_files.Weights, config, photographs: int) -> Iterator[Results]:
+    """What the network makes of the config's crops, batch by batch."""
+    network = ProgressiveDualNetwork(**weights.model)
+    splits, shares = mixture.mixture(config)
+    synthesise = build.synthesiser(config, build.camera(config), mixture.fitted(config, splits))
+    part, root = mixture.parts(config, splits, shares)[0], build.keys(config)["batches"]
+
+    @jax.jit
+    def make(step, crops):
+        batch = synthesise(synthesis.image_keys(root, step, part.places), crops)
+        low = jnp.rint(255.0 * batch.low) / 255.0
+        small, texture = enhancement.observe(low, network.texture)
+
+        def at(amount):
+            restored = network.apply(deciding(weights.params, amount), low).restored
+            return im.pool(jnp.clip(restored, 0.0, 1.0), enhancement.REDUCTION)
+
+        made = [small[:, None], jax.lax.map(at, jnp.asarray(AMOUNTS)).swapaxes(0, 1)]
+        truth = im.pool(batch.normal, enhancement.REDUCTION)
+        same = jnp.abs(batch.normal - low).mean((1, 2, 3)) < SAME
+        half = [jnp.concatenate(made, 1).astype(jnp.float16), truth.astype(jnp.float16)]
+        return Results(evidence(small, texture), *half, same)
+
+    with prefetched(part.batches, 0, threads=config.data.threads) as batches:
+        for step in range(-(-photographs // part.size)):
+            yield jax.tree.map(np.asarray, make(step, next(batches)))
+
+
+def between(made: Array, amount: Array) -> Array:
+    """Results at any amount, in straight lines between those that were made [m, h/8, w/8, 3]."""
+    last = len(AMOUNTS)
+    place = jnp.clip(amount / AMOUNTS[0], 0.0, last)
+    lower = jnp.minimum(place.astype(jnp.int32), last - 1)
+    share = (place - lower).reshape(-1, 1, 1, 1)
+    rows = jnp.arange(len(made))
+    return (1.0 - share) * made[rows, lower] + share * made[rows, lower + 1]
+
+
+def fit(key: PRNGKey, given: Results, steps: int, identities: float) -> tuple[dict, list[float]]:
+    """The head's parameters, and the loss at every step."""
+    keys = dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
+    params = Amount().init(keys["head"], jnp.asarray(given.seen[:1]))
+    schedule = optax.cosine_decay_schedule(RATE, steps)
+    optimizer = optax.adamw(schedule, weight_decay=DECAY)
+    rng = np.random.default_rng(int(jax.random.bits(keys["order"])))
+
+    def score(params, rows: Results):
+        made, truth = rows.made.astype(jnp.float32), rows.truth.astype(jnp.float32)
+        apart = between(made, Amount().apply(params, rows.seen)) - truth
+        weight = jnp.where(rows.same, identities, 1.0)
+        return (weight * jnp.sqrt((apart**2).mean((1, 2, 3)) + SOFT)).mean()
+
+    @jax.jit
+    def step(params, state, rows):
+        loss, slope = jax.value_and_grad(score)(params, rows)
+        updates, state = optimizer.update(slope, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, losses = optimizer.init(params), []
+    for _ in range(steps):
+        chosen = rng.integers(0, len(given.seen), BATCH)
+        params, state, loss = step(params, state, Results(*(field[chosen] for field in given)))
+        losses.append(float(loss))
+    return params["params"], losses
+
+
+def options_of(argv: Sequence[str]):
+    """(the parsed command line, the config)."""
+    parser = cli.Parser(
+        prog="python -m train.tools.fit_amount", description=__doc__.splitlines()[0]
+    )
+    add = parser.add_argument
+    add("--name", required=True, choices=weight_files.SHIPPED, help="which bundled weights")
+    add("--config", required=True, help="what photographs: configs/amount.py")
+    add("--photographs", type=int, default=6000, help="how many (default 6000)")
+    add("--steps", type=int, default=1500, help="of the fit (default 1500)")
+    add("--identities", type=float, default=0.2, help="their weight (default 0.2)")
+    add("--data", required=True, nargs="+", metavar="NAME/SPLIT", help="to score on")
+    add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
+    add("--physics", default="calibrated.json", help="what train.tools.calibrate_camera wrote")
+    add("--about", required=True, type=Path, help="JSON about data and failures")
+    add("--out", type=Path, default=weight_files.FOLDER, help="folder of the bundled weights")
+    options = parser.parse_args(argv)
+    config = parse(["--config", options.config])
+    config.data.directory, config.data.physics = options.data_dir, options.physics
+    if options.photographs < BATCH or options.steps < 1 or not 0.0 < options.identities <= 1.0:
+        raise InputError(
+            f"--photographs from {BATCH}, --steps from 1, --identities above 0, at most 1"
+        )
+    validate(config)
+    return options, config
+
+
+def command(options) -> str:
+    """The command line as a card has it."""
+    words = ["python -m train.tools.fit_amount", "--name", options.name, "--config", options.config]
+    words += ["--photographs", options.photographs, "--steps", options.steps]
+    words += ["--identities", options.identities]
+    return " ".join([words[0], *(shlex.quote(str(word)) for word in words[1:])])
+
+
+def card_of(options, config, weights: weight_files.Weights) -> dict:
+    """The bundled weights' card, with this fit as its last stage and new scores."""
+    card, about = weight_files.card(options.name), export_weights.read_about(options.about)
+    run = json.loads(config.to_json_best_effort())
+    known = {entry["name"]: entry for entry in card["data"]}
+    head = export_weights.trained_on(run, about, options.data_dir)
+    more = [entry for entry in head if entry["name"] not in known]
+    kept = [stage for stage in card["training"] if "fit_amount" not in stage["command"]]
+    stage = {"command": command(options), "steps": options.steps, "crops": options.photographs}
+    config.data.physics, config.eval.max_pairs = "", 0  # scores are of real pairs, all of them
+    return card | {
+        "date": datetime.date.today().isoformat(),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(weights.params)),
+        "training": [*kept, stage | {"seed": config.seed}],
+        "data": [*card["data"], *({**entry, "weight": 0.0} for entry in more)],
+        "scores": export_weights.scores_of(weights, config, options.data),
+        "notes": about.get("notes", ""),
+        "failures": about["failures"],
+    }
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    (options, config), console = options_of(argv), Console()
+    weights = with_amount(weight_files.load(options.name))
+    rows = []
+    for row in results(weights, config, options.photographs):
+        rows.append(row)
+        if len(rows) % 50 == 0:
+            console.print(f"{len(rows) * len(row.seen)} of {options.photographs} photographs")
+    given = Results(*(np.concatenate(field) for field in zip(*rows, strict=True)))
+    head, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
+    tenth = max(1, len(losses) // 10)
+    console.print(f"loss {np.mean(losses[:tenth]):.4f} → {np.mean(losses[-tenth:]):.4f}")
+    weights.params["params"]["enhancement"]["amount"] = head
+    weights = weights._replace(params=weight_files.half(weights.params))
+    export_weights.write(options.out / options.name, weights, card_of(options, config, weights))
+    console.print(f"written to {options.out / options.name}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))
