@@ -13,9 +13,8 @@ def get_config() -> ConfigDict:
         ("eliei", 0.16),
         ("sice", 0.32),
         ("clean", 0.13),
-        ("more", 0.3),
+        ("more", 0.33),
         ("more_pairs", 0.055),
-        ("noise", 0.035),
     )
     config.data.crop_size = 256
     config.data.final_size = 0

@@ -59,7 +59,8 @@ def test_evidence_tells_dim_from_dark_from_white():
     grey = jnp.full((1, 8, 8, 3), 0.5)
     seen = [np.asarray(evidence.evidence(x, 0.0 * x)[0, :32]) for x in (halves, grey)]
     np.testing.assert_allclose(seen[0][[0, -1]], 0.5, atol=0.05)
-    assert seen[1].max() > 0.5 and seen[1][[0, -1]].max() < 1e-6
+    assert seen[1].max() > 0.5
+    assert seen[1][[0, -1]].max() < 1e-6
 
 
 def test_an_untrained_head_wants_all_of_it():
@@ -81,7 +82,8 @@ def test_more_is_brighter():
     apply = jax.jit(module.apply)
     outputs = [apply(deciding(params, bias), LOW) for bias in (-2.0, -1.0, 0.0, 1.0)]
     paths = [float(output.path.mean()) for output in outputs]
-    assert paths == sorted(paths) and paths[0] > 0.0
+    assert paths == sorted(paths)
+    assert paths[0] > 0.0
     share = [1.0 / (1.0 + np.exp(-bias)) for bias in (-2.0, 0.0)]
     increments = [-np.log(np.asarray(output.exposure)) for output in outputs]
     # ln of the mean path grows as the amount does, but for the enlargement of a curved exponent

@@ -194,13 +194,11 @@ def command(options) -> str:
     return " ".join([words[0], *(shlex.quote(str(word)) for word in words[1:])])
 
 
-def card_of(options, config, weights: weight_files.Weights) -> dict:
+def card_of(options, config, weights: weight_files.Weights, data: list[dict]) -> dict:
     """The bundled weights' card, with this fit as its last stage and new scores."""
     card, about = weight_files.card(options.name), export_weights.read_about(options.about)
-    run = json.loads(config.to_json_best_effort())
-    known = {entry["name"]: entry for entry in card["data"]}
-    head = export_weights.trained_on(run, about, options.data_dir)
-    more = [entry for entry in head if entry["name"] not in known]
+    known = {entry["name"] for entry in card["data"]}
+    more = [entry for entry in data if entry["name"] not in known]
     kept = [stage for stage in card["training"] if "fit_amount" not in stage["command"]]
     stage = {"command": command(options), "steps": options.steps, "crops": options.photographs}
     config.data.physics, config.eval.max_pairs = "", 0  # scores are of real pairs, all of them
@@ -218,6 +216,11 @@ def card_of(options, config, weights: weight_files.Weights) -> dict:
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
     (options, config), console = options_of(argv), Console()
+    data = export_weights.trained_on(  # before the work, since it may say what is missing
+        json.loads(config.to_json_best_effort()),
+        export_weights.read_about(options.about),
+        options.data_dir,
+    )
     weights = with_amount(weight_files.load(options.name))
     rows = []
     for row in results(weights, config, options.photographs):
@@ -230,7 +233,9 @@ def run(argv: Sequence[str]) -> None:
     console.print(f"loss {np.mean(losses[:tenth]):.4f} → {np.mean(losses[-tenth:]):.4f}")
     weights.params["params"]["enhancement"]["amount"] = head
     weights = weights._replace(params=weight_files.half(weights.params))
-    export_weights.write(options.out / options.name, weights, card_of(options, config, weights))
+    export_weights.write(
+        options.out / options.name, weights, card_of(options, config, weights, data)
+    )
     console.print(f"written to {options.out / options.name}", soft_wrap=True)
 
 
