@@ -9,8 +9,8 @@ WIDE = "--xla_cpu_prefer_vector_width=512"
 def wide() -> None:
     """Have XLA use the widest vectors there are, where `XLA_FLAGS` says nothing of it: for training.
 
-    Powers, exponentials and filters then take about half the time on a processor with AVX-512; on
-    others nothing changes. It is left to training, which computes for long on arrays that caches hold.
+    Powers and exponentials then take about half the time on a processor with AVX-512, products and
+    convolutions what they took. It is left to training, which is one program for long.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if WIDE.partition("=")[0] not in flags:
