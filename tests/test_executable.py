@@ -103,6 +103,7 @@ def test_what_jax_took_from_its_own_cache_is_not_written_again(place, monkeypatc
     assert not (place / "another").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["__init__", "__call__"])
 def test_another_interface_of_jaxlib_is_no_reason_to_stop(place, monkeypatch, moment):
     result = Enhancer("tiny")(PHOTO)

@@ -126,6 +126,7 @@ def test_apply_is_pure_and_deterministic():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing():
     with_jit = compiled("smallest")(parameters("smallest"), PHOTOS)
     without = network("smallest").apply(parameters("smallest"), PHOTOS)

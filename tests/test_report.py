@@ -214,6 +214,10 @@ def test_bad_options_are_one_line(run_dir, capsys, monkeypatch, argv, said):
     Path("mine.html").write_text("mine")
     complaint([argument.replace("RUN", str(run_dir)) for argument in argv], said, capsys)
     assert Path("mine.html").read_text() == "mine"
+
+
+def test_the_page_goes_where_it_is_asked(run_dir, monkeypatch):
+    monkeypatch.chdir(run_dir.parent)
     assert cli.explained(lambda: report.run([str(run_dir), "--out", "other.html"])) == 0
     assert Page(Path("other.html").read_text()).images
 
