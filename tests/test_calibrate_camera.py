@@ -184,7 +184,7 @@ def explain(argv, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--out", "x.txt"], "x.txt must end in .json"),
+        (["--out", "x.txt"], "cannot write x.txt: its extension must be one of .json"),
         (["--data", "nothing"], "no data set 'cam'"),
         (["--data", "cam"], "name each data set once"),
         (["--window", "8"], "--window is 8"),
