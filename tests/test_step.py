@@ -54,9 +54,11 @@ class Run(NamedTuple):
 def optimised():
     """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
-    jax.config.update("jax_disable_most_optimizations", asked)
+    try:
+        yield
+    finally:
+        asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+        jax.config.update("jax_disable_most_optimizations", asked)
 
 
 COMPILATIONS = []
