@@ -279,6 +279,7 @@ class TestNegative:
         ]
         assert scores == sorted(scores)
 
+    @pytest.mark.slow
     def test_gives_no_reward_for_noise_put_back(self, residual, batch):
         """An image that explains the observation's noise better than the truth scores 0, flat."""
         difference = batch.low - MEAN(batch.normal, batch.physics)
@@ -439,6 +440,7 @@ def test_gradient_ratio_measures_what_it_says(batch):
     np.testing.assert_allclose(terms["balance/cosine"], cosine, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_ratio_ramps_and_clips(batch):
     slow = losses.bidirectional(
         CAMERA,

@@ -77,6 +77,7 @@ def test_averaging_is_worth_a_decibel(weights):
     assert scores[0] >= scores[1] + 1.0
 
 
+@pytest.mark.slow
 def test_average_and_variance_are_those_of_the_frames_so_far():
     generator = np.random.default_rng(0)
     frames = [jnp.asarray(dark(scene(2, 32, 32), generator))[None] for _ in range(12)]
@@ -119,6 +120,7 @@ def test_what_is_kept_does_not_grow():
 # --- in one that changes ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_of_the_scene_before_is_left_after_a_cut():
     generator = np.random.default_rng(0)
     frames = [dark(scene(n), generator) for n in (1, 2) for _ in range(8)]
