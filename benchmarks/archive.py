@@ -3,7 +3,7 @@
     python -m benchmarks.archive --photographs 2000 --names 10000000
 
 makes small photographs, then prints
- - photographs/s of the plain pipeline (as `enhance` runs it), of `train.archive` in one process, and
+ - photographs/s of the plain pipeline (as `enhance` runs it), of `archive` in one process, and
    on Ray with one and two nodes of one core, of the last two thirds, so without the start;
  - what became of a run on two nodes in which a worker was killed twice and a node once, against
    what `enhance` makes of the same photographs;
@@ -13,7 +13,6 @@ makes small photographs, then prints
 Needs `pip install -e ".[archive]"`. Exit code 1 where a photograph is missing or differs.
 """
 
-import argparse
 import contextlib
 import importlib
 import os
@@ -33,10 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data
+from pdn_jax.archive import lists, work
+from pdn_jax.archive.lists import Entry, Lists
 from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
-from train import archive, archive_lists
-from train.archive_lists import Entry, Lists
 from train.data import store
 
 SIDES = ((120, 160), (160, 120))
@@ -61,20 +60,20 @@ def make(folder: Path, count: int) -> None:
         Image.fromarray(low).resize((width, height)).save(path, quality=92, exif=exif)
 
 
-def asked_of(source: Path, out: Path, options) -> archive.Asked:
+def asked_of(source: Path, out: Path, options) -> work.Asked:
     """What the workers are told."""
-    return archive.Asked(str(source), str(out), options.weights, 1.0, 1.0, "same", None, False, 4)
+    return work.Asked(str(source), str(out), options.weights, 1.0, 1.0, "same", None, False, 4)
 
 
 def listed(source: Path, out: Path) -> int:
     """Write the lists; how many parts."""
-    return Lists(str(out)).write(archive_lists.names(source, "", out), PART)[0]
+    return Lists(str(out)).write(lists.names(source, "", out), PART)[0]
 
 
 # --- rates ---------------------------------------------------------------------------------------
 
 
-def rate(counts: Iterator[archive.Counts], parts: int) -> float:
+def rate(counts: Iterator[work.Counts], parts: int) -> float:
     """Photographs/s of the last two thirds of the parts."""
     for _ in range(max(1, parts // 3)):
         next(counts)
@@ -86,8 +85,8 @@ def rate(counts: Iterator[archive.Counts], parts: int) -> float:
 
 def plain(source: Path, out: Path, options) -> float:
     """Photographs/s of the pipeline in one go, once a few have been enhanced."""
-    worker = archive.Worker(asked_of(source, out, options))
-    entries: list[Entry] = list(archive_lists.names(source, "", out))
+    worker = work.Worker(asked_of(source, out, options))
+    entries: list[Entry] = list(lists.names(source, "", out))
     list(worker.enhanced(entries[:PART]))
     begun = time.perf_counter()
     list(worker.enhanced(entries[PART:]))
@@ -114,9 +113,8 @@ def on_ray(source: Path, out: Path, nodes: int, options) -> float:
     """Photographs/s of as many workers as nodes."""
     asked = asked_of(source, out, options)
     with cluster(nodes) as made:
-        given = argparse.Namespace(workers=nodes, address=made.address, cpus=1.0, gpus=0.0)
         parts = listed(source, out)
-        return rate(archive.on_ray(asked, parts, given), parts)
+        return rate(work.on_ray(asked, parts, nodes, address=made.address), parts)
 
 
 def rates(folder: Path, options, console: Console) -> None:
@@ -125,7 +123,7 @@ def rates(folder: Path, options, console: Console) -> None:
 
     def one_process(out: Path) -> float:
         parts = listed(source, out)
-        return rate(archive.here(asked_of(source, out, options), parts), parts)
+        return rate(work.here(asked_of(source, out, options), parts), parts)
 
     ways: dict[str, Callable[[Path], float]] = {
         "plain pipeline": lambda out: plain(source, out, options),
@@ -165,9 +163,9 @@ def kills(folder: Path, options, console: Console) -> bool:
     source, out = folder / "scans", folder / "killed"
     table = Table("when", "killed", "results then")
     with cluster(2) as made:
-        argv = ["--input", source, "--output", out, "--weights", options.weights]
+        argv = [source, "-o", out, "--weights", options.weights]
         argv += ["--workers", 2, "--part", PART, "--address", made.address]
-        driver = subprocess.Popen([sys.executable, "-m", "train.archive", *map(str, argv)])
+        driver = subprocess.Popen([sys.executable, "-m", "pdn_jax", "archive", *map(str, argv)])
         begun = time.monotonic()
         for share, what in ((0.2, "worker"), (0.4, "node"), (0.7, "worker")):
             if not _waited(out, round(share * options.photographs), driver):

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 _MODULES = frozenset(
     (
+        "archive",
+        "archive_command",
         "balance",
         "cache",
         "calibration",

@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pdn_jax import __version__, enhance_photos, export_command, page_command, serve_command
+from pdn_jax import (
+    __version__,
+    archive_command,
+    enhance_photos,
+    export_command,
+    page_command,
+    serve_command,
+)
 from pdn_jax.errors import InputError
 from pdn_jax.photos.walk import FORMATS
 
@@ -129,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     enhance = commands.add_parser("enhance", help="brighten and denoise photos")
     enhance.set_defaults(command=_enhance)
     enhance_photos.add_options(enhance, list(FORMATS))
+
+    archive = commands.add_parser("archive", help="enhance millions of photos, on many machines")
+    archive.set_defaults(command=archive_command.run)
+    archive_command.add_options(archive, list(FORMATS))
 
     export = commands.add_parser("export", help="write a network as one file that runs elsewhere")
     export.set_defaults(command=export_command.run)

@@ -141,9 +141,21 @@ def shot_read_noise(grain: float = 0.0) -> Step:
         deviation = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, power, 1.0)), 0.0)
         noise_key, grain_key = jax.random.split(key) if grain else (key, None)
         noise = jax.random.normal(noise_key, light.shape, light.dtype)
-        return light + deviation * (_smeared(grain_key, noise, grain) if grain else noise)
+        return light + _times(deviation, _smeared(grain_key, noise, grain) if grain else noise)
 
     return step(lambda light, physics: light, sample=sample, variance=variance)
+
+
+def _times(a: Array, b: Array) -> Array:
+    """The product of two images, in a loop of its own, half after half where they divide.
+
+    In one loop with the curves before and after it XLA's CPU backend (jax 0.10) draws noise number by
+    number instead of 16 at a time, and computes the curves like that too.
+    """
+    if a.size % 2:
+        return a * b
+    halves = a.reshape(2, -1), b.reshape(2, -1)
+    return jax.lax.map(lambda half: half[0] * half[1], halves).reshape(a.shape)
 
 
 def _smeared(key: PRNGKey, noise: Array, grain: float) -> Array:

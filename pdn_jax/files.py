@@ -47,8 +47,12 @@ def check_target(
     if not places.is_url(path):  # a store has no folders
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}, create it")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            said = f"the folder {path.parent} is not writable ({error.strerror})"
+            raise InputError(f"cannot write {path}: {said}") from error
     if not overwrite and places.exists(path):
         raise InputError(f"{path} exists: choose another name or allow it (--overwrite)")
 

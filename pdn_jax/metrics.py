@@ -78,14 +78,33 @@ def ssim_map(image: Image, truth: Image) -> im.Resized:
     centre = 0.5 * jnp.mean(image + truth, axis=(-3, -2), keepdims=True)
     centre = jax.lax.stop_gradient(centre)
     x, y = image - centre, truth - centre
-    moments = jnp.stack([x, y, x * x + y * y, x * y])
-    mean_x, mean_y, square, product = im.separable(moments, WINDOW, mode="valid")
+    mean_x, mean_y, square, product = map(_windowed, (x, y, x * x + y * y, x * y))
+    centre = jnp.moveaxis(centre, -1, -3)
     spread = square - mean_x**2 - mean_y**2
     covariance = product - mean_x * mean_y
     mean_x, mean_y = mean_x + centre, mean_y + centre
     c1, c2 = 0.01**2, 0.03**2
     likeness = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return likeness * (2.0 * covariance + c2) / (spread + c2)
+    return jnp.moveaxis(likeness * (2.0 * covariance + c2) / (spread + c2), -3, -1)
+
+
+def _windowed(image: Image) -> Array:
+    """`image.separable` under `WINDOW`, whole windows only, the channels first: [..., c, h − 10, w − 10].
+
+    Each product leaves last the side that the next one does not need, so that no axis is moved.
+    """
+    *batch, height, width, channel = image.shape
+    taps = tuple(float(tap) for tap in WINDOW)
+    axes = tuple(range(len(batch)))
+    for side, others in ((height, width * channel), (width, channel * (height - len(taps) + 1))):
+        window = jnp.asarray(im.banded(taps, side, "valid"), image.dtype)
+        image = jax.lax.dot_general(
+            image.reshape(*batch, side, others),
+            jnp.broadcast_to(window, (*batch, *window.shape)),
+            (((len(batch),), (len(batch) + 1,)), (axes, axes)),
+            precision="highest",
+        )
+    return image.reshape(*batch, channel, height - len(taps) + 1, width - len(taps) + 1)
 
 
 def ssim(image: Image, truth: Image) -> PerImage:

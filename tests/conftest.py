@@ -16,6 +16,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import tempfile
+from collections import Counter
+from pathlib import Path
 
 import jax
 import pytest
@@ -38,12 +40,27 @@ built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")
 os.environ["TFDS_DATA_DIR"] = built.name
 
 
+MAPS = Path("/proc/self/maps")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_are_let_go():
-    """After each file: a process may hold 65,530 maps of memory, and each program takes several."""
+    """Between files: a process may hold 65,530 maps of memory, and each program takes several."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
+
+
+def pytest_collection_modifyitems(items):
+    """Files with most that takes long come first, so that no process ends with one by itself."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish():
+    """What has been imported by now stays; looking through it for garbage takes most of a second."""
+    gc.freeze()
 
 
 @pytest.fixture

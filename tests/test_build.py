@@ -34,6 +34,7 @@ def camera_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_wide_is_independent_of_what_is_drawn(camera_file):
     """Over 4,000 keys: chosen as often as asked, and in what is drawn from the ranges red is as often
     weak as strong, ln of its gain 0 in the mean."""
@@ -74,6 +75,7 @@ def judged_by(**changes):
     return mixture.pairs(config, mixture.judged(config, splits))
 
 
+@pytest.mark.slow
 def test_what_is_judged_by_does_not_move_with_what_is_trained_on(camera_file):
     """Bit for bit, whatever the training draws; and it moves with options of its own."""
     mine = judged_by()
@@ -88,6 +90,7 @@ def test_what_is_judged_by_does_not_move_with_what_is_trained_on(camera_file):
     assert low.mean() < 0.1 < other.mean()
 
 
+@pytest.mark.slow
 def test_each_range_to_judge_by_is_an_option_of_its_own():
     config = base.get_config()
     config.eval.update(brightness=(5.1, 51.0), snr=(7.0, 8.0), cast=0.2, veil=0.3, tone=0.4)

@@ -184,7 +184,7 @@ def explain(argv, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--out", "x.txt"], "x.txt must end in .json"),
+        (["--out", "x.txt"], "cannot write x.txt: its extension must be one of .json"),
         (["--data", "nothing"], "no data set 'cam'"),
         (["--data", "cam"], "name each data set once"),
         (["--window", "8"], "--window is 8"),
@@ -232,9 +232,9 @@ def test_nothing_is_overwritten(written, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: "{", "damaged or no json"),
-        (lambda c: "[]", "no calibration"),
-        (lambda c: json.dumps(c | {"version": 99}), "no calibration of version"),
+        (lambda c: "{", "no sound calibration"),
+        (lambda c: "[]", "no sound calibration"),
+        (lambda c: json.dumps(c | {"version": 99}), "of version 99, not 1"),
         (lambda c: json.dumps(c | {"pairs": c["pairs"][:1]}), "fewer than 2 pairs"),
         (lambda c: json.dumps(c).replace('"exposure"', '"exposition"'), "no sound calibration"),
     ],

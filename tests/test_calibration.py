@@ -92,6 +92,7 @@ def test_draws_are_sound_physics(drawn):
     assert low.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_exposure_never_passes_one():
     bright = fitted().replace(exposure=jnp.full(40, 0.99))
     camera = calibration.calibrate(
@@ -103,6 +104,7 @@ def test_exposure_never_passes_one():
     assert exposure.min() < 0.9
 
 
+@pytest.mark.slow
 def test_leading_axes_and_keys():
     camera = calibration.calibrate(fitted())
     one = calibration.sample_like(jax.random.key(0), ROOM, camera)

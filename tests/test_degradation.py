@@ -169,6 +169,24 @@ def opaque(step):
     return step._replace(parts=())
 
 
+@pytest.mark.parametrize("shape", [(4, 6, 3), (5, 7, 3)])
+def test_noise_is_added_as_in_one_loop(shape):
+    noise, light = dg.shot_read_noise(), jax.random.uniform(jax.random.key(3), (2, *shape))
+    theta = jax.tree.map(lambda field: jnp.stack([field, field]), physics())
+    keys = jax.random.split(KEY)
+
+    def plain(light):
+        drawn = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+        return light + jnp.sqrt(noise.variance(light, theta)) * drawn
+
+    def ours(light):
+        return jax.vmap(noise.sample)(keys, light, theta)
+
+    (a, pull_a), (b, pull_b) = (jax.vjp(form, light) for form in (ours, plain))
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+    np.testing.assert_allclose(pull_a(light)[0], pull_b(light)[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["linearize", "shot_read_noise", "camera"])
 def test_the_empty_chain_is_the_identity(name):
     image, theta, empty, step = uniform(5, 4, 3), physics(), dg.chain(), STEPS[name]

@@ -89,6 +89,7 @@ def test_loaded_programs_give_what_compiled_ones_give(place, monkeypatch):
     assert (compiled.programs.compiled, loaded.programs.compiled) == (2, 0)
 
 
+@pytest.mark.slow
 def test_what_jax_took_from_its_own_cache_is_not_written_again(place, monkeypatch, jax_cache):
     """jaxlib 0.10 leaves the kernels out of it: findings/reloaded_program_without_kernels.sh."""
     jax_cache(place / "jax")
@@ -103,6 +104,7 @@ def test_what_jax_took_from_its_own_cache_is_not_written_again(place, monkeypatc
     assert not (place / "another").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["__init__", "__call__"])
 def test_another_interface_of_jaxlib_is_no_reason_to_stop(place, monkeypatch, moment):
     result = Enhancer("tiny")(PHOTO)

@@ -33,7 +33,8 @@ def root(tmp_path_factory):
     (root / "run").mkdir()
     (root / "run/config.json").write_text(json.dumps(config.to_dict()))
     model = ProgressiveDualNetwork(**VARIANTS["tiny"])
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes)
     weights.save(root / "run", weights.Weights("tiny", dict(VARIANTS["tiny"]), params, {}))
     said = {"what": "squares", "source": "us", "licence": "free"}
     about = {"data": {"pairs": said}, "failures": [{"what": "everything"}]}

@@ -199,6 +199,26 @@ def test_match_exposure_recovers_the_exposure():
     same(jax.jit(jax.vmap(im.match_exposure))(lows, photos), logs, rtol=0, atol=1e-3)
 
 
+def bisected(low, normal):
+    """ln κ as `match_exposure` finds it, by 24 halvings."""
+    lower, upper = math.log(1e-3), 0.0
+    for _ in range(24):
+        middle = 0.5 * (lower + upper)
+        if im.expose_curve(normal, jnp.float32(middle)).mean() > low.mean():
+            upper = middle
+        else:
+            lower = middle
+    return middle
+
+
+@pytest.mark.parametrize("contrast", [0.2, 1.0, 6.0])
+@pytest.mark.parametrize("brightness", [3.0, 20.0, 120.0])
+def test_match_exposure_is_that_of_bisection(contrast, brightness):
+    normal = jnp.asarray(ASTRONAUT) ** contrast
+    low = jnp.full_like(normal, brightness / 255.0)
+    same(im.match_exposure(low, normal), bisected(low, normal), rtol=0, atol=1e-5)
+
+
 def test_match_exposure_stays_in_its_range():
     same(im.match_exposure(jnp.ones_like(ASTRONAUT), ASTRONAUT), 0.0, atol=1e-3)
     same(im.match_exposure(jnp.zeros_like(ASTRONAUT), ASTRONAUT), math.log(1e-3), atol=1e-3)

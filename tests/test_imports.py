@@ -248,6 +248,7 @@ def test_what_is_wrong_is_said_in_one_line(lab, capsys, key, value, said):
     assert re.search(said, line), line
 
 
+@pytest.mark.slow
 def test_nothing_is_made_before_it_is_refused(lab, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop.mixture, "prepared", lambda *_: pytest.fail("data was prepared"))
     words = ["--config", "configs/debug.py", f"--config.run_dir={tmp_path}/run"]

@@ -93,6 +93,7 @@ def test_the_pareto_weight_by_hand(positive, negative, product, alpha):
     np.testing.assert_allclose(both.positive + both.negative, 1.0)
 
 
+@pytest.mark.slow
 def test_all_of_them_pass_the_trial_of_a_training():
     batch = imports.tiny_batch(32)
     names = ("terms:edges", "terms:multi_scale_ssim")

@@ -9,6 +9,7 @@ import skimage.data
 from skimage.exposure import equalize_hist
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from pdn_jax import image as im
 from pdn_jax import metrics
 
 ASTRONAUT = (skimage.data.astronaut() / 255.0).astype(np.float32)
@@ -78,6 +79,41 @@ def test_psnr_and_ssim_are_those_of_scikit_image(pair):
     )
     np.testing.assert_allclose(ssim, expected, atol=1e-5)
     np.testing.assert_allclose(ssim_map, full[5:-5, 5:-5], atol=3e-4)
+
+
+def plain_ssim_map(image, truth):
+    """`metrics.ssim_map` with all moments under `image.separable` at once."""
+    centre = jax.lax.stop_gradient(0.5 * jnp.mean(image + truth, axis=(-3, -2), keepdims=True))
+    x, y = image - centre, truth - centre
+    moments = jnp.stack([x, y, x * x + y * y, x * y])
+    mean_x, mean_y, square, product = im.separable(moments, metrics.WINDOW, mode="valid")
+    contrast = 2.0 * (product - mean_x * mean_y) + 0.03**2
+    contrast /= square - mean_x**2 - mean_y**2 + 0.03**2
+    mean_x, mean_y = mean_x + centre, mean_y + centre
+    return contrast * (2.0 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 1)])
+def test_ssim_map_is_its_plain_form(batch):
+    image, truth = (
+        jnp.asarray(np.stack([uniform(17, 14, 10 * seed + n) for n in range(2)])) for seed in (1, 2)
+    )
+    image, truth = (x.reshape(2, *batch[1:], 17, 14, 3) if batch else x[0] for x in (image, truth))
+    weights = jnp.asarray(np.linspace(-1.0, 1.0, 7 * 4 * 3).reshape(7, 4, 3), jnp.float32)
+    weights = jnp.broadcast_to(weights, (*batch, 7, 4, 3))
+
+    @jax.jit
+    def both(image, truth):
+        def scored(form):
+            score = jax.vjp(form, image, truth)
+            return score[0], score[1](weights)
+
+        return scored(metrics.ssim_map), scored(plain_ssim_map)
+
+    (ours, slopes), (plain, plain_slopes) = both(image, truth)
+    np.testing.assert_allclose(ours, plain, atol=1e-5)
+    for slope, plain_slope in zip(slopes, plain_slopes, strict=True):
+        np.testing.assert_allclose(slope, plain_slope, rtol=1e-4, atol=1e-4 * jnp.abs(slope).max())
 
 
 def test_ssim_of_constants_by_hand():

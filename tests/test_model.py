@@ -77,9 +77,12 @@ def unchecked():
 # --- shapes and sizes ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [(1, 16, 16), (3, 17, 31), (1, 50, 37), (3, 27, 43)])
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(n, marks=SLOW) for n in NETWORKS if n != "smallest"), "smallest"]
+    ("name", "batch_size"),
+    [
+        *(("smallest", size) for size in [(1, 16, 16), (3, 17, 31), (1, 50, 37), (3, 27, 43)]),
+        *(pytest.param(name, (3, 27, 43), marks=SLOW) for name in VARIANTS),
+    ],
 )
 def test_every_stage_comes_back_for_any_size(name, batch_size):
     n, height, width = batch_size
@@ -126,6 +129,7 @@ def test_apply_is_pure_and_deterministic():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing():
     with_jit = compiled("smallest")(parameters("smallest"), PHOTOS)
     without = network("smallest").apply(parameters("smallest"), PHOTOS)

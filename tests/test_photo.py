@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import os
 import struct
+import tempfile
 import zlib
 
 import numpy as np
@@ -211,7 +211,11 @@ def test_places_that_cannot_be_written_to(tmp_path, monkeypatch):
     assert "no folder" in refused(photo.write, tmp_path / "no" / "a.png", COLOUR)
     (tmp_path / "b.png").mkdir()
     assert "is a folder" in refused(photo.write, tmp_path / "b.png", COLOUR, overwrite=True)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
     assert "not writable" in refused(photo.write, tmp_path / "a.png", COLOUR)
 
 

@@ -18,6 +18,8 @@ from pdn_jax.types import NEUTRAL, Physics
 
 CAMERA = degradation.camera()
 fit = jax.jit(physics.fit_physics)
+sample = jax.jit(CAMERA.sample)
+plain_physics = jax.jit(functools.partial(physics.sample_physics, tone=0.0, field=0.0))
 
 
 def photographs():
@@ -116,6 +118,7 @@ def test_drawn_exposure_gives_the_wanted_brightness(normal):
     assert theta.exposure.max() < 1
 
 
+@pytest.mark.slow
 def test_drawn_noise_keeps_the_brightened_signal_to_noise_ratio(normal):
     small = im.pool(normal, 8)
     draw = jax.jit(jax.vmap(lambda key: physics.sample_physics(key, small)))
@@ -157,6 +160,7 @@ def test_gains_have_geometric_mean_one(normal):
     np.testing.assert_allclose(jnp.log(theta.gains).mean(-1), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_dark_photograph_is_never_brightened():
     dark = jnp.full((1, 64, 64, 3), 10 / 255)
     theta = physics.sample_physics(jax.random.key(4), dark, brightness=(0.3, 0.31))
@@ -176,8 +180,8 @@ def test_fit_recovers_what_was_drawn(normal, seed):
     """
     image = normal[seed % len(normal)]
     key = jax.random.key(seed)
-    true = physics.sample_physics(key, image, tone=0.0, field=0.0)
-    estimate = fit(CAMERA.sample(jax.random.key(100 + seed), image, true), image)
+    true = plain_physics(key, image)
+    estimate = fit(sample(jax.random.key(100 + seed), image, true), image)
     assert abs(float(estimate.exposure / true.exposure) - 1) < 0.02
     assert abs(float(estimate.shot_noise / true.shot_noise) - 1) < 0.2
     np.testing.assert_allclose(estimate.gains, true.gains, rtol=0.02)

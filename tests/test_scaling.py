@@ -79,6 +79,7 @@ def test_the_least_times_by_hand():
     assert scaling.crop_seconds(1_000_000_000, machine) == pytest.approx(60e-6)
 
 
+@pytest.mark.slow
 def test_the_table_on_paper(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     scaling.main(["--devices", "--crop", "32"])

@@ -1,5 +1,6 @@
 """The train step: one device and four agree, accumulation adds up, it compiles once, it learns."""
 
+import contextlib
 import functools
 import os
 from typing import NamedTuple
@@ -49,6 +50,17 @@ class Run(NamedTuple):
     late_compilations: int
 
 
+@contextlib.contextmanager
+def optimised():
+    """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+        jax.config.update("jax_disable_most_optimizations", asked)
+
+
 COMPILATIONS = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: COMPILATIONS.append(name) if "backend_compile" in name else None
@@ -56,6 +68,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 @functools.cache
+@optimised()
 def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", size=8):
     """A run of a small network under a strategy."""
     config = parts(balance=balance)
@@ -95,15 +108,6 @@ def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", s
 
 def alone():
     return train("single", 1, steps=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def optimised():
-    """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
-    jax.config.update("jax_disable_most_optimizations", asked)
 
 
 @pytest.mark.slow
@@ -159,13 +163,10 @@ def test_exposures_are_in_their_bins():
     assert (counts[0], counts[1], counts[-1], counts.sum()) == (3, 1, 2, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "devices"),
-    [
-        ("single", 1),
-        pytest.param("pmap", 4, marks=pytest.mark.slow),
-        pytest.param("shard_map", 4, marks=pytest.mark.slow),
-    ],
+    [("single", 1), ("pmap", 4), ("shard_map", 4)],
 )
 def test_a_step_compiles_once(strategy, devices):
     """However many steps follow: the state comes back laid out as it went in."""
@@ -189,6 +190,7 @@ def test_every_balance_trains(balance):
     assert int(run.states[-1].balance.steps) == 2
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_weights():
     """With decay min(0.9, (1 + t) / (10 + t)): by hand over three steps."""
     states = alone().states
@@ -264,9 +266,10 @@ def test_devices_that_do_not_fit_are_refused(strategy, devices, batch, accumulat
         parallel.choose_devices(strategy, devices, batch, accumulate)
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_devices():
     config = parts()
-    synthesise = build.synthesiser(config, CAMERA)
+    synthesise = jax.jit(build.synthesiser(config, CAMERA))
     root = jax.random.key(0)
     whole = synthesise(synthesis.image_keys(root, 3, jnp.arange(4)), crops(0, 4))
     part = synthesise(

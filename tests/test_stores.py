@@ -251,11 +251,11 @@ def test_a_data_set_without_its_last_file_is_none(server, bucket, tmp_path):
 def test_tables_and_calibrations_may_be_there(server, bucket):
     scores = evaluate.Scores(("a",), np.ones((1, 4)), (0,))
     out = places.place(f"{bucket}/run/evaluation.csv")
-    evaluate.check_table(out, overwrite=False)
+    files.check_target(out)
     evaluate.write_table(out, {"this model": scores})
     assert places.read(out).startswith(b"method,photograph")
     with pytest.raises(InputError, match="exists"):
-        evaluate.check_table(out, overwrite=False)
+        files.check_target(out)
     assert str(evaluate.folder_of(f"{bucket}/run")) == f"{bucket}/run"
     places.put(f"{bucket}/calibrated.json", b"{}")
     with pytest.raises(InputError, match="is no calibration"):

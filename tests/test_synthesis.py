@@ -122,6 +122,7 @@ def lightly(keys, crops, restraint, bars):
     return synthesis.synthesise(keys, crops, CAMERA, sample, restraint=restraint, bars=bars)
 
 
+@pytest.mark.slow
 def test_identities_are_seen_as_they_are_of_photographs_and_of_pairs():
     batch = restrained(identity=1.0)
     np.testing.assert_array_equal(batch.low, batch.normal)
@@ -203,6 +204,7 @@ def test_real_dark_photographs_are_reexposed_with_the_probability_given():
         np.testing.assert_allclose(batch.physics.shot_noise[untouched], 1e-6)
 
 
+@pytest.mark.slow
 def test_two_cameras_in_sequence_are_one():
     """What was made of the truth by both has the mean and the variance that their common θ says."""
     batch = reexposed()

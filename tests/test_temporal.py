@@ -77,6 +77,7 @@ def test_averaging_is_worth_a_decibel(weights):
     assert scores[0] >= scores[1] + 1.0
 
 
+@pytest.mark.slow
 def test_average_and_variance_are_those_of_the_frames_so_far():
     generator = np.random.default_rng(0)
     frames = [jnp.asarray(dark(scene(2, 32, 32), generator))[None] for _ in range(12)]
@@ -97,6 +98,7 @@ def test_average_and_variance_are_those_of_the_frames_so_far():
     np.testing.assert_allclose(quiet.variance, share, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_frames_are_averaged_where_the_noise_is_to_stay():
     generator = np.random.default_rng(0)
     frames = [dark(scene(1), generator) for _ in range(6)]
@@ -118,6 +120,7 @@ def test_what_is_kept_does_not_grow():
 # --- in one that changes ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_of_the_scene_before_is_left_after_a_cut():
     generator = np.random.default_rng(0)
     frames = [dark(scene(n), generator) for n in (1, 2) for _ in range(8)]
@@ -212,6 +215,7 @@ def test_cuts_are_told_from_brightness_and_from_movement():
     assert not temporal.is_cut(black, black + 1 / 255)
 
 
+@pytest.mark.slow
 def test_noise_is_measured_by_brightness_whatever_moves():
     generator = np.random.default_rng(0)
     ramp = np.repeat(np.linspace(0.1, 0.9, 128, dtype=np.float32)[None, :, None], 128, 0)

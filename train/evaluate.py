@@ -15,7 +15,6 @@ import csv
 import hashlib
 import io
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -163,23 +162,6 @@ def read_pairs(low: Path, normal: Path) -> Iterable[synthesis.Pair]:
         yield path.stem, dark.astype(np.float32) / 255.0, bright.astype(np.float32) / 255.0
 
 
-def check_table(out: Location, overwrite: bool) -> None:
-    """Raise InputError unless a csv can be written there, before any work is done for it."""
-    if not places.is_url(out) and out.is_dir():
-        raise InputError(f"{out} is a folder; name a csv file with --out")
-    if not overwrite and places.exists(out):
-        raise InputError(f"{out} exists; choose another --out or add --overwrite")
-    if places.is_url(out):
-        return
-    try:
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror}); choose another --out"
-        ) from error
-
-
 def options_of(argv: list[str]):
     """The parsed command line; raises InputError unless it names one source of pairs."""
     parser = cli.Parser(prog="python -m train.evaluate", description=__doc__.splitlines()[0])
@@ -268,7 +250,7 @@ def run(argv: list[str]) -> None:
     name, pairs = pairs_of(options)
     kind = "properties" if options.properties else "evaluation"
     out = options.out or folder / f"{kind}-{name}.csv"
-    check_table(out, options.overwrite)
+    files.check_target(out, options.overwrite)
     if options.properties:
         measured = properties.measure(method, pairs)
         Console().print(properties.table(measured, f"{what} on {name}"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pdn_jax import host_memory
-from train import preemption
+from train import preemption, vectors
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     preemption.end_at_signals()
     host_memory.keep_pages()
+    vectors.wide()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
         with contextlib.suppress(OSError):

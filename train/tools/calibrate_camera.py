@@ -20,7 +20,7 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.progress import track
 
-from pdn_jax import cli, degradation, losses, photo
+from pdn_jax import cli, degradation, files, losses, photo
 from pdn_jax import image as im
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import Batch, Image, InputError, Physics, PRNGKey
@@ -201,15 +201,10 @@ def outputs(out: Path) -> tuple[Path, Path, Path]:
 
 def check_outputs(out: Path, overwrite: bool) -> None:
     """Raise InputError unless all of them can be written, before any work is done for it."""
-    if out.suffix != ".json":
-        raise InputError(f"--out {out} must end in .json")
     json_file, *pictures = outputs(out)
+    files.check_target(json_file, overwrite, (".json",))
     for path in pictures:
         photo.check_writable(path, overwrite)
-    if json_file.is_dir():
-        raise InputError(f"{json_file} is a folder: give a file name")
-    if json_file.exists() and not overwrite:
-        raise InputError(f"{json_file} exists: choose another --out or add --overwrite")
 
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:

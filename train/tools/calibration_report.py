@@ -82,43 +82,23 @@ def _summary(values: np.ndarray) -> tuple[str, str]:
 
 
 def distribution_plot(camera: Calibration) -> np.ndarray:
-    """Histograms of every coordinate, fitted and drawn, and the three closest couples; uint8."""
+    """Histograms of every coordinate, fitted and drawn; uint8."""
     from matplotlib.figure import Figure
 
     fitted, drawn = coordinates(camera), coordinates(drawn_like(camera))
-
-    def scale(name):
-        return "log" if name in LOGARITHMIC else "linear"
-
-    figure = Figure(figsize=(13, 10), dpi=100, layout="constrained")
-    axes = figure.subplots(3, 4).ravel()
-    for axis, name in zip(axes, fitted, strict=False):
+    figure = Figure(figsize=(10, 9), dpi=100, layout="constrained")
+    axes = figure.subplots(3, 3).ravel()
+    for axis, name in zip(axes, fitted, strict=True):
         low, high = np.quantile(np.concatenate([fitted[name], drawn[name]]), [0.002, 0.998])
         space = np.geomspace if name in LOGARITHMIC else np.linspace
         edges = space(low, high, 31) if high > low else 31
         _bars(axis, {"fitted": fitted[name], "drawn": drawn[name]}, edges)
-        axis.set(xscale=scale(name), title=name)
-    for axis, (a, b) in zip(axes[len(fitted) :], closest(fitted), strict=True):
-        axis.scatter(drawn[a][:800], drawn[b][:800], s=4, color=SERIES[1], alpha=0.35)
-        axis.scatter(fitted[a], fitted[b], s=12, color=SERIES[0])
-        axis.set(xlabel=a, ylabel=b, xscale=scale(a), yscale=scale(b))
+        axis.set(xscale="log" if name in LOGARITHMIC else "linear", title=name)
     axes[0].legend(frameon=False)
     return pixels(figure)
 
 
 LOGARITHMIC = ("κ", "σs", "σr")
-
-
-def closest(columns: dict[str, np.ndarray]) -> list[tuple[str, str]]:
-    """The three couples of highest correlation; gains among themselves, tied by their mean, aside."""
-    scaled = {k: np.log(v) if k in LOGARITHMIC else v for k, v in columns.items()}
-
-    def strength(couple):
-        a, b = (scaled[name] - scaled[name].mean() for name in couple)
-        return abs(a @ b) / max(np.sqrt((a @ a) * (b @ b)), 1e-30)
-
-    couples = [c for c in itertools.combinations(columns, 2) if not c[0][:4] == c[1][:4] == "gain"]
-    return sorted(couples, key=strength, reverse=True)[:3]
 
 
 def _bars(axis, series: dict[str, np.ndarray], edges):

@@ -105,9 +105,15 @@ def compared(judged: Scores, scores: dict[str, np.ndarray]) -> list[dict[str, ob
             for index, metric in enumerate(("psnr", "ssim")):
                 ours, first = (each[:, places, index] for each in (values, baseline))
                 row[metric] = float(ours.mean())
-                row[f"{metric} difference"] = difference(ours, first, scenes)
+                ends = difference(ours, first, scenes)._asdict()
+                row |= {f"{metric} difference {end}": value for end, value in ends.items()}
             rows.append(row)
     return rows
+
+
+def difference_in(row: dict[str, object], metric: str) -> Difference:
+    """That of a row of `compared`."""
+    return Difference(*(row[f"{metric} difference {end}"] for end in Difference._fields))
 
 
 def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
@@ -118,26 +124,18 @@ def table_of(rows: Sequence[dict[str, object]], title: str) -> Table:
         table.add_column(name, justify="left" if left else "right", overflow="fold")
     for place, row in enumerate(rows):
         last = place + 1 == len(rows) or rows[place + 1]["data"] != row["data"]
-        changes = [str(row[f"{metric} difference"]) for metric in ("psnr", "ssim")]
+        changes = [str(difference_in(row, metric)) for metric in ("psnr", "ssim")]
         means = f"{row['psnr']:.2f}", f"{row['ssim']:.3f}"
         table.add_row(str(row["data"]), str(row["arm"]), *means, *changes, end_section=last)
     return table
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """The rows with each interval's ends in columns of their own."""
-    text, flat = io.StringIO(), []
-    for row in rows:
-        flat.append({})
-        for name, value in row.items():
-            several = isinstance(value, Difference)
-            ends = (
-                {f"{name} {end}": each for end, each in value._asdict().items()} if several else {}
-            )
-            flat[-1] |= ends or {name: value}
-    writer = csv.DictWriter(text, flat[0])
+    """The rows, as a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(rows)
     files.write_text(path, text.getvalue())
 
 
@@ -155,7 +153,7 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
         others = [row for row in rows if row["data"] == data][1:]
         for axis, (metric, unit) in zip(pair, units.items(), strict=True):
             for height, row in enumerate(others):
-                value = row[f"{metric} difference"]
+                value = difference_in(row, metric)
                 clear = value.low > 0 or value.high < 0
                 colour = "#1b4965" if clear else "#9aa5ad"
                 axis.plot([value.low, value.high], [height, height], color=colour, lw=2)

@@ -8,7 +8,6 @@ The names are taken as the folders are listed, so that their number does not mat
 """
 
 import csv
-import fnmatch
 import hashlib
 import importlib
 import json
@@ -21,10 +20,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pdn_jax import files, places
+from pdn_jax.errors import InputError
 from pdn_jax.photos import kinds
 from pdn_jax.photos.walk import FORMATS, passed_by
 from pdn_jax.places import Location
-from pdn_jax.types import InputError
 
 FOLDER, FAILURES = ".pdn-archive", "failures.csv"
 MAGIC = re.compile(r"[*?\[]")
@@ -38,7 +37,17 @@ class Entry(NamedTuple):
 
 
 def root_of(given: str) -> tuple[Location, str]:
-    """(the folder, a pattern for names below it or '') of what a person gave."""
+    """What a person gave, as a folder and a pattern.
+
+    Args:
+        given: a folder, a store's URL, or either with a pattern.
+
+    Returns:
+        (the folder, the pattern for names below it or '').
+
+    Raises:
+        InputError: for a folder that is not there.
+    """
     if not MAGIC.search(given):
         root, pattern = given, ""
     else:
@@ -55,7 +64,13 @@ def root_of(given: str) -> tuple[Location, str]:
 def names(root: Location, pattern: str, output: Location) -> Iterator[Entry]:
     """The photographs below a folder by what they are called, folder by folder, in order.
 
-    What is hidden is passed by, and so is what lies in the folder of results.
+    Args:
+        root: the folder.
+        pattern: of names below it, '' for all.
+        output: of results; what lies there is passed by, as is what is hidden.
+
+    Yields:
+        Each photograph.
     """
     inside = str(output).removeprefix(str(root).rstrip("/") + "/") + "/"
     matches = _matcher(pattern)
@@ -72,9 +87,11 @@ def names(root: Location, pattern: str, output: Location) -> Iterator[Entry]:
 def _matcher(pattern: str):
     if not pattern:
         return lambda path: True
-    globbing = importlib.import_module("fsspec.utils")
-    translate = getattr(globbing, "glob_translate", fnmatch.translate)
-    return re.compile(translate(pattern)).match
+    try:
+        globbing = importlib.import_module("fsspec.utils")
+    except ImportError as error:
+        raise InputError(f'the pattern {pattern} needs pip install "pdn_jax[archive]"') from error
+    return re.compile(globbing.glob_translate(pattern)).match
 
 
 def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
@@ -96,19 +113,35 @@ def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
 
 
 def counted(entries: Iterable[Entry], most: int) -> tuple[int, int, list[Entry]]:
-    """How many there are, of how many bytes, and a random sample of them."""
-    rng, sample, count, size = random.Random(0), [], 0, 0
+    """How many there are, and a random sample.
+
+    Args:
+        entries: photographs.
+        most: of the sample.
+
+    Returns:
+        (how many, of how many bytes, the sample).
+    """
+    draws, sample, count, size = random.Random(0), [], 0, 0
     for count, entry in enumerate(entries, 1):
         size += entry.size
         if len(sample) < most:
             sample.append(entry)
-        elif (place := rng.randrange(count)) < most:
+        elif (place := draws.randrange(count)) < most:
             sample[place] = entry
     return count, size, sample
 
 
 def result_name(name: str, form: str) -> tuple[str, str]:
-    """(name, format) of a result. One of another format keeps the whole name, so that no two meet."""
+    """What a result is called. One of another format keeps the whole name, so that no two meet.
+
+    Args:
+        name: of the photograph.
+        form: a key of `FORMATS`.
+
+    Returns:
+        (name, format).
+    """
     path = PurePosixPath(name)
     own = kinds.by_extension(path.suffix)
     kind = FORMATS[form] or (own if kinds.KINDS[own].written else kinds.INSTEAD[own])
@@ -118,12 +151,27 @@ def result_name(name: str, form: str) -> tuple[str, str]:
 
 
 def below(root: Location, name: str) -> Location:
-    """A name below a place."""
+    """A name below a place.
+
+    Args:
+        root: the place.
+        name: with '/' between its parts.
+
+    Returns:
+        Where it lies.
+    """
     return root.joinpath(*PurePosixPath(name).parts)
 
 
 def size_of(path: Location) -> int:
-    """Bytes of a file or object, 0 where there is none."""
+    """How large a file or object is.
+
+    Args:
+        path: where it lies.
+
+    Returns:
+        Bytes, 0 where there is none.
+    """
     if not places.is_url(path):
         return path.stat().st_size if path.exists() else 0
     with places.explained("read", path):
@@ -134,14 +182,26 @@ def size_of(path: Location) -> int:
 
 
 class Lists:
-    """The files beside an archive's results."""
+    """The files beside an archive's results.
+
+    Args:
+        output: the folder or store of results.
+    """
 
     def __init__(self, output: str):
         self.output = places.place(output)
         self.folder = self.output / FOLDER
 
     def write(self, entries: Iterable[Entry], most: int) -> tuple[int, int]:
-        """List entries in parts of so many; how many parts and entries there are."""
+        """List entries in parts.
+
+        Args:
+            entries: photographs.
+            most: of a part.
+
+        Returns:
+            How many parts and entries there are.
+        """
         parts = count = 0
         waiting: list[Entry] = []
         for entry in entries:
@@ -156,24 +216,51 @@ class Lists:
         return parts, count
 
     def entries(self, number: int) -> list[Entry]:
-        """What is listed under a number."""
+        """What is listed under a number.
+
+        Args:
+            number: of the part.
+
+        Returns:
+            Its photographs.
+        """
         lines = places.read(self._list(number)).decode().splitlines()
         return [Entry(*json.loads(line)) for line in lines]
 
     def done(self, entries: list[Entry]) -> dict[str, int]:
-        """Name -> size of the result, of what is known to have been written of a part."""
+        """What is known to have been written of a part.
+
+        Args:
+            entries: its photographs.
+
+        Returns:
+            Name -> size of the result.
+        """
         part = self._part(entries)
         return json.loads(places.read(part))["sizes"] if places.exists(part) else {}
 
     def finish(
         self, entries: list[Entry], sizes: dict[str, int], failures: list[tuple[str, str]]
     ) -> None:
-        """Write what became of a part."""
+        """Write what became of a part.
+
+        Args:
+            entries: its photographs.
+            sizes: name -> size of the result.
+            failures: (name, reason) of each that failed.
+        """
         content = {"sizes": sizes, "failures": failures}
         self._put(self._part(entries), json.dumps(content).encode())
 
     def gather(self, parts: int) -> Location:
-        """Write the table of all failures; where it is."""
+        """Write the table of all failures.
+
+        Args:
+            parts: how many there are.
+
+        Returns:
+            Where it is.
+        """
         table = self.output / FAILURES
         with tempfile.TemporaryFile("w+", newline="") as file:
             writer = csv.writer(file)
