@@ -26,7 +26,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (1, 0, 0),
         "blocks": (2, 2, 2),
         "texture": "both",
-        "evidence": True,
     },
     "small": {
         "stages": 4,
@@ -35,7 +34,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (2, 2, 1),
         "blocks": (2, 2, 2),
         "texture": "both",
-        "evidence": True,
     },
     "base": {
         "stages": 4,
@@ -44,7 +42,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (3, 2, 1),
         "blocks": (2, 2, 2),
         "texture": "both",
-        "evidence": True,
     },
 }
 """Name -> keyword arguments of `ProgressiveDualNetwork`."""

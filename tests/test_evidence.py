@@ -18,7 +18,7 @@ LOW = jax.random.uniform(jax.random.key(1), (2, 32, 40, 3))
 @functools.cache
 def network():
     """`tiny` with random parameters, and a head that does not say the same of everything."""
-    module = ProgressiveDualNetwork(**VARIANTS["tiny"])
+    module = ProgressiveDualNetwork(**VARIANTS["tiny"], evidence=True)
     params = jax.jit(module.init)(jax.random.key(0), LOW)
     head = params["params"]["enhancement"]["amount"]["decision"]
     head["kernel"] = jax.random.normal(jax.random.key(2), head["kernel"].shape)

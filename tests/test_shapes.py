@@ -14,7 +14,12 @@ SMALL = {"stages": 2, "width": 8, "widths": (8, 6), "depths": (1, 2), "blocks": 
 
 
 @pytest.mark.parametrize(
-    "model", [*VARIANTS.values(), SMALL, SMALL | {"widths": (5,), "depths": (0,), "blocks": (8,)}]
+    "model",
+    [
+        *VARIANTS.values(),
+        SMALL | {"evidence": True},
+        SMALL | {"widths": (5,), "depths": (0,), "blocks": (8,)},
+    ],
 )
 def test_they_are_what_flax_makes(model):
     low = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)

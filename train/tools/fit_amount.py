@@ -1,14 +1,16 @@
-"""Fit how much of the enhancement is wanted, the head of `pdn_jax.evidence` alone, to bundled weights.
+"""Fit how much of the enhancement is wanted, the head of `pdn_jax.evidence` alone, to finished weights.
 
-    python -m train.tools.fit_amount --name small --config configs/amount.py --data eliei/dev sice_pairs/dev
+    python -m train.tools.fit_amount --weights runs/mine --config configs/amount.py --out runs/mine-fitted
+    python -m train.tools.fit_amount --weights small --config configs/amount.py --out pdn_jax/weights/small \\
+        --about docs/weights.json --data eliei/dev sice_pairs/dev
 
 The rest of the network stays as it is: its results for many photographs are made once for each of a
 few amounts, on the 1/8 grid, and the head is fitted between them,
 
     min over the head of  mean of w·sqrt(mean (x_a − x)² + ε),   x_a piecewise linear in a,
 
-where photographs that are seen as they are (x = y) have the weight w of --identities, others 1. Writes
-the weights and their card, with scores of these very weights.
+where photographs that are seen as they are (x = y) have the weight w of --identities, others 1. With
+--about the card of bundled weights is written as well, with scores of these very weights.
 """
 
 import datetime
@@ -165,47 +167,72 @@ def options_of(argv: Sequence[str]):
         prog="python -m train.tools.fit_amount", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
-    add("--name", required=True, choices=weight_files.SHIPPED, help="which bundled weights")
+    add("--weights", required=True, help="tiny, small, base, a file or a run folder")
     add("--config", required=True, help="what photographs: configs/amount.py")
-    add("--photographs", type=int, default=6000, help="how many (default 6000)")
-    add("--steps", type=int, default=1500, help="of the fit (default 1500)")
-    add("--identities", type=float, default=0.2, help="their weight (default 0.2)")
-    add("--data", required=True, nargs="+", metavar="NAME/SPLIT", help="to score on")
+    add("--out", required=True, type=Path, help="folder for weights.safetensors")
+    add("--head", default="", help="take the head of these weights; fit none")
+    add("--photographs", type=positive, default=6000, help="how many (default 6000)")
+    add("--steps", type=positive, default=3000, help="of the fit (default 3000)")
+    add("--identities", type=share, default=0.5, help="their weight (default 0.5)")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
-    add("--physics", default="calibrated.json", help="what train.tools.calibrate_camera wrote")
-    add("--about", required=True, type=Path, help="JSON about data and failures")
-    add("--out", type=Path, default=weight_files.FOLDER, help="folder of the bundled weights")
+    add("--physics", default="", help="what train.tools.calibrate_camera wrote (as the config)")
+    add("--about", type=Path, help="JSON about data and failures, for the card of bundled weights")
+    add("--data", nargs="+", metavar="NAME/SPLIT", default=[], help="to score on, with --about")
     options = parser.parse_args(argv)
-    config = parse(["--config", options.config])
-    config.data.directory, config.data.physics = options.data_dir, options.physics
-    if options.photographs < BATCH or options.steps < 1 or not 0.0 < options.identities <= 1.0:
+    if bool(options.about) != bool(options.data):
+        raise InputError("--about and --data go together: a card has both")
+    if options.about and options.weights not in weight_files.SHIPPED:
         raise InputError(
-            f"--photographs from {BATCH}, --steps from 1, --identities above 0, at most 1"
+            f"--about is for the card of bundled weights, {', '.join(weight_files.SHIPPED)}; "
+            "leave it out"
         )
+    config = parse(["--config", options.config])
+    config.data.directory = options.data_dir or config.data.directory
+    config.data.physics = options.physics or config.data.physics
     validate(config)
     return options, config
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def share(text: str) -> float:
+    """Above 0, at most 1, for argparse."""
+    if not 0.0 < (number := float(text)) <= 1.0:
+        raise ValueError
+    return number
+
+
 def command(options) -> str:
     """The command line as a card has it."""
-    words = ["python -m train.tools.fit_amount", "--name", options.name, "--config", options.config]
-    words += ["--photographs", options.photographs, "--steps", options.steps]
-    words += ["--identities", options.identities]
+    words = ["python -m train.tools.fit_amount", "--weights", options.weights]
+    words += ["--config", options.config]
+    if options.head:
+        words += ["--head", options.head]
+    else:
+        words += ["--photographs", options.photographs, "--steps", options.steps]
+        words += ["--identities", options.identities]
     return " ".join([words[0], *(shlex.quote(str(word)) for word in words[1:])])
 
 
 def card_of(options, config, weights: weight_files.Weights, data: list[dict]) -> dict:
     """The bundled weights' card, with this fit as its last stage and new scores."""
-    card, about = weight_files.card(options.name), export_weights.read_about(options.about)
+    card, about = weight_files.card(options.weights), export_weights.read_about(options.about)
     known = {entry["name"] for entry in card["data"]}
     more = [entry for entry in data if entry["name"] not in known]
     kept = [stage for stage in card["training"] if "fit_amount" not in stage["command"]]
-    stage = {"command": command(options), "steps": options.steps, "crops": options.photographs}
+    counts = {"steps": options.steps, "crops": options.photographs, "seed": config.seed}
+    if options.head:
+        counts = {"steps": 0, "crops": 0, "seed": config.seed}
     config.data.physics, config.eval.max_pairs = "", 0  # scores are of real pairs, all of them
     return card | {
         "date": datetime.date.today().isoformat(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(weights.params)),
-        "training": [*kept, stage | {"seed": config.seed}],
+        "training": [*kept, {"command": command(options), **counts}],
         "data": [*card["data"], *({**entry, "weight": 0.0} for entry in more)],
         "scores": export_weights.scores_of(weights, config, options.data),
         "notes": about.get("notes", ""),
@@ -213,15 +240,16 @@ def card_of(options, config, weights: weight_files.Weights, data: list[dict]) ->
     }
 
 
-def run(argv: Sequence[str]) -> None:
-    """The command line; raises InputError for bad input."""
-    (options, config), console = options_of(argv), Console()
-    data = export_weights.trained_on(  # before the work, since it may say what is missing
-        json.loads(config.to_json_best_effort()),
-        export_weights.read_about(options.about),
-        options.data_dir,
-    )
-    weights = with_amount(weight_files.load(options.name))
+def head_of(name: str) -> dict:
+    """The head that weights have; raises InputError where they have none."""
+    params = weight_files.single(weight_files.load(name).params)
+    if "amount" not in params["params"]["enhancement"]:
+        raise InputError(f"--head {name}: these weights have none; leave --head out to fit one")
+    return params["params"]["enhancement"]["amount"]
+
+
+def fitted(options, config, weights: weight_files.Weights, console: Console) -> dict:
+    """A head's parameters, fitted as the command line says."""
     rows = []
     for row in results(weights, config, options.photographs):
         rows.append(row)
@@ -231,12 +259,31 @@ def run(argv: Sequence[str]) -> None:
     head, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
     tenth = max(1, len(losses) // 10)
     console.print(f"loss {np.mean(losses[:tenth]):.4f} → {np.mean(losses[-tenth:]):.4f}")
+    return head
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    (options, config), console = options_of(argv), Console()
+    weights, data = with_amount(weight_files.load(options.weights)), []
+    if options.about:  # before the work, since it may say what is missing
+        about = export_weights.read_about(options.about)
+        described = json.loads(config.to_json_best_effort())
+        data = export_weights.trained_on(described, about, options.data_dir)
+    elif options.out.exists():
+        raise InputError(f"--out {options.out} exists; name another")
+    if options.head:
+        head = head_of(options.head)
+    else:
+        head = fitted(options, config, weights, console)
     weights.params["params"]["enhancement"]["amount"] = head
-    weights = weights._replace(params=weight_files.half(weights.params))
-    export_weights.write(
-        options.out / options.name, weights, card_of(options, config, weights, data)
-    )
-    console.print(f"written to {options.out / options.name}", soft_wrap=True)
+    if options.about:
+        weights = weights._replace(params=weight_files.half(weights.params))
+        export_weights.write(options.out, weights, card_of(options, config, weights, data))
+    else:
+        options.out.mkdir(parents=True)
+        weight_files.save(options.out, weights)
+    console.print(f"written to {options.out}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""The decision of how much is wanted, fitted to weights that are finished."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdn_jax import evidence, weights
+from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
+from pdn_jax.types import InputError
+from train.tools import fit_amount
+
+LOW = jax.random.uniform(jax.random.key(1), (2, 32, 40, 3))
+CONFIG = """
+from configs import amount
+
+def get_config():
+    config = amount.get_config()
+    config.data.mixture, config.data.physics = (), ""
+    config.data.crop_size, config.train.batch_size = 32, 4
+    return config
+"""
+
+
+def plain():
+    """`tiny` without a head."""
+    module = ProgressiveDualNetwork(**VARIANTS["tiny"])
+    params = jax.tree.map(np.asarray, jax.jit(module.init)(jax.random.key(0), LOW))
+    return weights.Weights("tiny", dict(VARIANTS["tiny"]), params, {})
+
+
+def restored(loaded, params=None):
+    network = ProgressiveDualNetwork(**loaded.model)
+    return np.asarray(jax.jit(network.apply)(params or loaded.params, LOW).restored)
+
+
+def test_a_head_that_was_not_fitted_changes_nothing():
+    before = plain()
+    after = fit_amount.with_amount(before)
+    np.testing.assert_allclose(restored(after), restored(before), atol=1e-6)
+    nothing = fit_amount.deciding(after.params, jnp.asarray(1e-9))
+    np.testing.assert_allclose(restored(after, nothing), LOW, atol=1.1 / 1020.0)
+
+
+def test_results_between_those_that_were_made():
+    made = jax.random.uniform(jax.random.key(0), (6, 5, 2, 3, 3))
+    amounts = jnp.asarray([0.0, 1 / 3, 0.5, 1.0, 4 / 3, 2.0])
+    found = fit_amount.between(made, amounts)
+    wanted = [made[0, 0], made[1, 1], made[2, 1:3].mean(0), made[3, 3], made[4, 4], made[5, 4]]
+    np.testing.assert_allclose(found, np.stack(wanted), atol=1e-6)
+
+
+def test_it_learns_what_needs_nothing():
+    rng = np.random.default_rng(0)
+    light = np.arange(200) % 2 == 0  # these are right as they are, the others at an amount of 1
+    small = np.where(light[:, None, None, None], 0.6, 0.1) * rng.uniform(0.8, 1.2, (200, 4, 4, 3))
+    made = np.stack([small * (1 + 0.5 * step) for step in range(5)], axis=1)
+    truth = np.where(light[:, None, None, None], made[:, 0], made[:, 3])
+    seen = np.asarray(evidence.evidence(jnp.float32(small), jnp.float32(0.02 * small)))
+    given = fit_amount.Results(seen, made, truth, light)
+    head, losses = fit_amount.fit(jax.random.key(0), given, 150, 1.0)
+    amount = np.asarray(evidence.Amount().apply({"params": head}, jnp.asarray(seen)))
+    assert losses[-1] < 0.1 * losses[0]
+    assert amount[light].max() < 0.1
+    assert abs(amount[~light] - 1.0).max() < 0.1
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(CONFIG)
+    argv = ["--weights", "tiny", "--config", str(tmp_path / "mine.py"), "--photographs", "8"]
+    argv += ["--steps", "3", "--out", str(tmp_path / "fitted")]
+    fit_amount.run(argv)
+    assert "written to" in capsys.readouterr().out
+    loaded = weights.load(tmp_path / "fitted")
+    assert loaded.model["evidence"]
+    assert np.isfinite(restored(loaded)).all()
+    with pytest.raises(InputError, match="exists; name another"):
+        fit_amount.run(argv)
+    taken = [*argv[:-1], str(tmp_path / "taken"), "--head", str(tmp_path / "fitted")]
+    fit_amount.run(taken)
+    np.testing.assert_array_equal(restored(weights.load(tmp_path / "taken")), restored(loaded))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--about", "x.json"], "--about and --data go together"),
+        (["--identities", "0"], "--identities"),
+        (["--steps", "0"], "--steps"),
+    ],
+)
+def test_bad_input_is_one_line(more, said, tmp_path):
+    argv = ["--weights", "tiny", "--config", "configs/amount.py", "--out", str(tmp_path / "new")]
+    with pytest.raises((InputError, SystemExit), match=said if "about" in said else None):
+        fit_amount.run(argv + more)
