@@ -52,6 +52,9 @@ RATE, DECAY, BATCH = 3e-3, 2e-2, 64
 SOFT = 1e-5
 """ε under the root."""
 
+HEAD_ALONE = "how much of the enhancement is wanted, nothing else"
+"""What a data set was used for that the network itself never saw, as cards say it."""
+
 STREAMS = ("head", "order")
 
 
@@ -233,7 +236,7 @@ def card_of(options, config, weights: weight_files.Weights, data: list[dict]) ->
         "date": datetime.date.today().isoformat(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(weights.params)),
         "training": [*kept, {"command": command(options), **counts}],
-        "data": [*card["data"], *({**entry, "weight": 0.0} for entry in more)],
+        "data": [*card["data"], *({**entry, "used for": HEAD_ALONE} for entry in more)],
         "scores": export_weights.scores_of(weights, config, options.data),
         "notes": about.get("notes", ""),
         "failures": about["failures"],
@@ -272,10 +275,7 @@ def run(argv: Sequence[str]) -> None:
         data = export_weights.trained_on(described, about, options.data_dir)
     elif options.out.exists():
         raise InputError(f"--out {options.out} exists; name another")
-    if options.head:
-        head = head_of(options.head)
-    else:
-        head = fitted(options, config, weights, console)
+    head = head_of(options.head) if options.head else fitted(options, config, weights, console)
     weights.params["params"]["enhancement"]["amount"] = head
     if options.about:
         weights = weights._replace(params=weight_files.half(weights.params))
