@@ -10,11 +10,11 @@ def get_config() -> ConfigDict:
     config = restrained.get_config()
     config.run_dir = "runs/amount"
     config.data.mixture = (
-        ("eliei", 0.16),
-        ("sice", 0.32),
-        ("clean", 0.13),
-        ("more", 0.33),
-        ("more_pairs", 0.055),
+        ("eliei", 0.18),
+        ("sice", 0.38),
+        ("clean", 0.1),
+        ("more", 0.28),
+        ("more_pairs", 0.06),
     )
     config.data.crop_size = 256
     config.data.final_size = 0
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.augment.enlarged = 1.0
     config.augment.probability = 0.35
     config.augment.identity = 0.2
-    config.augment.mild = 0.28
-    config.augment.mild_stops = (0.2, 3.5)
+    config.augment.mild = 0.25
+    config.augment.mild_stops = (0.0, 3.0)
     config.augment.bars = 0.045
     return config

@@ -219,7 +219,9 @@ def test_their_cards_say_what_they_are():
         card = weights.card(name)
         leaves = jax.tree.leaves(weights.load(name).params)
         assert card["parameters"] == sum(leaf.size for leaf in leaves)
-        for training, config in zip(card["training"], ("real", "refine"), strict=False):
+        *trained, head = card["training"]
+        assert head["command"].startswith("python -m train.tools.fit_amount ")
+        for training, config in zip(trained, ("real", "refine"), strict=False):
             wanted = f"python -m train.main --config configs/{config}.py "
             assert training["command"].startswith(wanted)
             assert training["steps"] > 0
