@@ -41,9 +41,7 @@ def get_config() -> ConfigDict:
     config.data.truths = -1  # so many pairs of each set of pairs keep their truth; -1 for all
     config.data.untold = 0.0  # with truths: part of their crops that is of the others, dark alone
     config.data.shift = (0, 0)  # range of pixels by which truths of pairs are beside their place
-    config.data.misexposed = (
-        0.0  # stops of linear light, + or −, by which truths of pairs are wrong
-    )
+    config.data.misexposed = 0.0  # stops, + or −, by which truths of pairs are wrong in light
     config.data.fitted = True  # with physics: real pairs have a negative direction by their own
     config.data.wide = 0.0  # with physics: part drawn from the ranges below all the same
     config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255

@@ -45,7 +45,7 @@ from pdn_jax.positive_direction import combine as combine
 from pdn_jax.positive_direction import noise_error as noise_error
 from pdn_jax.positive_direction import positive as positive
 from pdn_jax.positive_direction import stage_targets as stage_targets
-from pdn_jax.positive_direction import told as told
+from pdn_jax.positive_direction import where_true as where_true
 from pdn_jax.types import Batch
 
 Terms = dict[str, Array]

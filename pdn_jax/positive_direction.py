@@ -52,7 +52,7 @@ def combine(*directions: Direction) -> Direction:
     return direction
 
 
-def told(direction: Direction) -> Direction:
+def where_true(direction: Direction) -> Direction:
     """The same direction, whose terms are 0 for images without a `truth`.
 
     Args:

@@ -419,8 +419,10 @@ def test_a_floor_of_noise_asks_no_truth(batch):
 
 def test_images_without_a_truth_have_no_positive_direction(batch):
     result = make(batch.normal * 0.9)
-    every = scored(losses.told(losses.positive()), result, batch)
-    some = scored(losses.told(losses.positive()), result, batch.replace(truth=jnp.array([0.0, 1])))
+    every = scored(losses.where_true(losses.positive()), result, batch)
+    some = scored(
+        losses.where_true(losses.positive()), result, batch.replace(truth=jnp.array([0.0, 1]))
+    )
     for name, value in every.items():
         np.testing.assert_allclose(some[name], value * np.array([0.0, 1.0]), rtol=1e-6)
 

@@ -232,7 +232,7 @@ def loss(config, degrade) -> losses.Bidirectional:
     )
     return losses.bidirectional(
         degrade,
-        positive=losses.combine(losses.told(positive), *extra),
+        positive=losses.combine(losses.where_true(positive), *extra),
         negative=_chosen(
             "loss.negative",
             options.negative,

@@ -25,7 +25,7 @@ from pdn_jax import cli, files, image, photo
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import build, evaluate, loop
-from train.config import parse, validate
+from train.config import flattened, parse, validate
 from train.data import mixture
 from train.step import init_state, make_train_step
 from train.tools import claim_physics, comparison, sweep
@@ -97,7 +97,11 @@ STUDIES: dict[str, list[sweep.Arms]] = {
             "right truths": POSITIVE,
         }
     ],
-    "unseen": [{"not adapted": ALONE | POSITIVE | {"train.steps": 0}} | ADAPTED, ADAPTED],
+    "unseen": [
+        {"not adapted": ALONE | POSITIVE | {"train.steps": 0}} | ADAPTED,
+        ADAPTED,
+        dict(list(ADAPTED.items())[-2:]),
+    ],
     "correlated": [
         {
             "no negative direction": PRESENT | POSITIVE,
@@ -142,13 +146,15 @@ def scene_light(output, restored, batch):
 
 def compiled(config, steps: dict[str, Any]):
     """step(key, θ of pairs, state, crops, places), compiled once for configs that ask the same."""
-    asked = config.to_dict()
-    for name in ("seed", "run_dir", "eval", "checkpoint", "log"):
-        asked.pop(name)
-    asked["model"].pop("weights")
-    faults = ("mixture", "truths", "untold", "shift", "misexposed", "fitted")
-    for name in (*faults, *(("physics",) if config.data.wide == 1.0 else ())):
-        asked["data"].pop(name)
+    data = {"mixture", "truths", "untold", "shift", "misexposed", "fitted"}
+    data |= {"physics"} if config.data.wide == 1.0 else set()
+    left_out = {"seed", "run_dir", "model.weights", *(f"data.{name}" for name in data)}
+    sections = ("eval.", "checkpoint.", "log.")
+    asked = {
+        key: value
+        for key, value in flattened(config.to_dict()).items()
+        if key not in left_out and not key.startswith(sections)
+    }
     if (name := json.dumps(asked, sort_keys=True)) in steps:
         return steps[name]
     degrade, model = build.camera(config), build.network(config)
@@ -178,10 +184,10 @@ def train(config, steps: int, made: dict[str, Any]) -> weight_files.Weights:
         splits, weights = mixture.mixture(config)
         known = mixture.fitted(config, splits)
         step, init = compiled(config, made)
-        key, state = build.keys(config)["batches"], init(params)
+        root, state = build.keys(config)["batches"], init(params)
         parts = mixture.parts(config, splits, weights)
         for crops, places in mixture.stream(config, parts, 0, build.camera(config), known):
-            state, logs = step(key, known, state, crops, jnp.asarray(places))
+            state, logs = step(root, known, state, crops, jnp.asarray(places))
         values = {name: float(value) for name, value in logs.scalars.items()}
         if not np.isfinite(list(values.values())).all():
             raise InputError(f"{config.run_dir}: step {steps} is not finite: {values}")
@@ -256,8 +262,10 @@ def run(argv: Sequence[str]) -> None:
         }
         rows.append(comparison.compared(*comparison.collect(runs)))
         console.print(comparison.table_of(rows[-1], f"{options.study}: {options.seeds} seeds"))
-    told = [{"study": options.study, "against": part[0]["arm"], **r} for part in rows for r in part]
-    comparison.write_csv(options.out / f"{options.study}.csv", told)
+    table = [
+        {"study": options.study, "against": part[0]["arm"], **r} for part in rows for r in part
+    ]
+    comparison.write_csv(options.out / f"{options.study}.csv", table)
     drawn = comparison.figure(rows[0])
     photo.write(options.out / f"{options.study}.png", drawn, overwrite=True)
 
