@@ -62,6 +62,19 @@ def few(count: int) -> sweep.Arms:
     }
 
 
+def of_one_camera(count: int) -> sweep.Arms:
+    """As `few`, with nothing but photographs of the camera."""
+    own = {"data.truths": count, "data.mixture": (("eliei", 1.0),)}
+    more = NEGATIVE | {"data.untold": 0.5}
+    return {
+        f"{count} pairs of one camera": own | POSITIVE,
+        f"{count} pairs of one camera and dark ones, θ from their truths": own
+        | more
+        | {BY_TRUTH: ""},
+        f"{count} pairs of one camera and dark ones, θ from the {count}": own | more | {FEW: ""},
+    }
+
+
 SHIFT, STOPS = {"data.shift": (1, 3)}, {"data.misexposed": 2 / 3}
 PRESENT = {
     "data.mixture": (("eliei", 0.4), ("sice", 0.35), ("clean", 0.25)),
@@ -82,6 +95,7 @@ ADAPTED = {
 
 STUDIES: dict[str, list[sweep.Arms]] = {
     "few": [few(count) for count in (5, 10, 20)],
+    "camera": [of_one_camera(count) for count in (5, 20)],
     "misaligned": [
         {
             "misaligned": SHIFT | POSITIVE,
@@ -159,6 +173,7 @@ def compiled(config, steps: dict[str, Any]):
         return steps[name]
     degrade, model = build.camera(config), build.network(config)
     loss, optimizer = build.loss(config, degrade), build.optimizer(config)
+    synthesise = build.synthesiser(config, degrade)
 
     @functools.partial(jax.jit, donate_argnums=2)
     def step(key, fitted, state, crops, places):
@@ -167,7 +182,7 @@ def compiled(config, steps: dict[str, Any]):
             apply=model.apply,
             loss=loss,
             optimizer=optimizer,
-            synthesise=build.synthesiser(config, degrade, fitted),
+            synthesise=functools.partial(synthesise, fitted=fitted),
             ema_decay=config.train.ema_decay,
         )
         return one(state, crops, places)
