@@ -141,3 +141,23 @@ def test_a_study_from_its_command(sets, monkeypatch):
     claim.run([*command, *options])
     with pytest.raises(InputError, match="other options"):
         claim.run([*command, *options, "--config.train.batch_size=4"])
+
+
+def test_what_truths_leave_is_what_noise_leaves_where_the_camera_is_the_model():
+    """A grey of 128 at a fifth of its light with noise far above 8 bits, seen by the model itself."""
+    camera = degradation.camera()
+    theta = Physics(exposure=jnp.asarray(0.2), read_noise=jnp.asarray(1e-5))
+    batched = claim.jax.tree.map(lambda x: x[None], theta)
+    normal = jnp.full((1, 64, 64, 3), 128 / 255)
+    low = camera.sample(claim.jax.random.key(0), normal, batched)
+    frames = [np.round(255 * np.asarray(x[0])).astype(np.uint8) for x in (low, normal)]
+    split = SimpleNamespace(
+        name="data",
+        items=[SimpleNamespace(example=0, low=0)],
+        item_name=lambda item: "a",
+        frame=lambda example, index: frames[index],
+    )
+    truths, white, correlated = claim_physics.residuals(split, {"data/a": theta}, levels=3)
+    np.testing.assert_allclose(truths, white, rtol=0.1)
+    np.testing.assert_allclose(correlated[0], white[0], rtol=1e-6)
+    assert (correlated[1:] > white[1:]).all()

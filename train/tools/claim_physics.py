@@ -6,17 +6,25 @@ photograph and the noise that a network sees in it. `metered`: as guessed, but f
 is the fitted one, as if a camera's settings told it. `few`: the pairs that keep their truth as
 fitted; the others by the mean light, offset and noise of those. `mistaken`: as fitted to truths of a
 wrong exposure, κ·2^−s for a truth s stops too bright.
+
+    python -m train.tools.claim_physics --config configs/claim.py
+
+prints how far the truths themselves are from what the camera saw, in standard deviations by level.
 """
 
+import functools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdn_jax import image, model
+from pdn_jax import cli, degradation, image, losses, model
 from pdn_jax import weights as weight_files
-from pdn_jax.types import Physics
+from pdn_jax.types import Batch, Physics
+from train.config import parse
 from train.data import calibrated_camera, store, truths
 
 KINDS = ("fitted", "guessed", "metered", "few", "mistaken")
@@ -101,3 +109,47 @@ def by_few(kept: store.Split, others: store.Split, known: dict[str, Physics]) ->
 def mistaken(physics: Physics, stops: float) -> Physics:
     """θ as a truth that is so many stops too bright would have it."""
     return physics.replace(exposure=jnp.minimum(physics.exposure * 2.0**-stops, 1.0))
+
+
+# --- what the truth leaves -------------------------------------------------------------------------
+
+
+def residuals(split: store.Split, known: dict[str, Physics], levels: int = 4) -> np.ndarray:
+    """Mean |whitened residual| of truths by level, and what noise would leave: white, and with 0.25.
+
+    [3, levels], means over the pairs of `split` with their own θ, 'DATA/pair' -> θ.
+    """
+    camera = degradation.camera()
+
+    @jax.jit
+    def of_one(low, normal, physics):
+        batch = Batch(low=low, normal=normal, physics=physics)
+        whitened = functools.partial(losses.whitened, losses.l1())
+        white = losses.expected
+        correlated = functools.partial(losses.expected, correlation=0.25)
+        made = [
+            [each(levels=level + 1, finest=level)(camera, normal, batch) for level in range(levels)]
+            for each in (whitened, white, correlated)
+        ]
+        return jnp.asarray(made)[..., 0]
+
+    rows = []
+    for item in split.items:
+        images = [split.frame(item.example, index)[None] for index in (item.low, -1)]
+        theta = jax.tree.map(lambda x: x[None], known[f"{split.name}/{split.item_name(item)}"])
+        rows.append(of_one(*(jnp.asarray(x, jnp.float32) / 255.0 for x in images), theta))
+    return np.mean(rows, axis=0)
+
+
+def run(argv: Sequence[str]) -> None:
+    """The command line; raises InputError for bad input."""
+    config = parse(argv)
+    split = store.Split("eliei", "train", config.data.directory)
+    _, known = calibrated_camera.load_calibration(config.data.physics)
+    rows = residuals(split, known)
+    for name, row in zip(("truths", "white noise", "noise of 0.25"), rows, strict=True):
+        print(f"{name:14s}", *(f"{value:.2f}" for value in row))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.explained(lambda: run(sys.argv[1:])))
