@@ -75,6 +75,7 @@ def of_one_camera(count: int) -> sweep.Arms:
     }
 
 
+RIGHT = {"right truths": POSITIVE, "right truths, negative": NEGATIVE | {BY_TRUTH: ""}}
 SHIFT, STOPS = {"data.shift": (1, 3)}, {"data.misexposed": 2 / 3}
 PRESENT = {
     "data.mixture": (("eliei", 0.4), ("sice", 0.35), ("clean", 0.25)),
@@ -100,15 +101,16 @@ STUDIES: dict[str, list[sweep.Arms]] = {
         {
             "misaligned": SHIFT | POSITIVE,
             "misaligned, negative": SHIFT | NEGATIVE | {BY_TRUTH: ""},
-            "right truths": POSITIVE,
-        }
+            **RIGHT,
+        },
+        RIGHT,
     ],
     "exposure": [
         {
             "wrong exposure": STOPS | POSITIVE,
             "wrong exposure, negative, θ from right truths": STOPS | NEGATIVE | {BY_TRUTH: ""},
             "wrong exposure, negative, θ from these": STOPS | NEGATIVE | {MISTAKEN: ""},
-            "right truths": POSITIVE,
+            **RIGHT,
         }
     ],
     "unseen": [
