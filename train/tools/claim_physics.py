@@ -143,7 +143,12 @@ def residuals(split: store.Split, known: dict[str, Physics], levels: int = 4) ->
 
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
-    config = parse(argv)
+    parser = cli.Parser(
+        prog="python -m train.tools.claim_physics", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--config", required=True, help="names the data and their calibration")
+    options, more = parser.parse_known_args(argv)
+    config = parse(["--config", options.config, *more])
     split = store.Split("eliei", "train", config.data.directory)
     _, known = calibrated_camera.load_calibration(config.data.physics)
     rows = residuals(split, known)
