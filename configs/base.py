@@ -38,6 +38,10 @@ def get_config() -> ConfigDict:
     config.data.jpeg = 0.0  # part of the dark crops that go through a JPEG, on the host
     config.data.jpeg_quality = (40, 95)  # range of its quality, 1 to 95
     config.data.physics = ""  # json of calibrate_camera: draw as its pairs, know their physics
+    config.data.truths = -1  # so many pairs of each set of pairs keep their truth; -1 for all
+    config.data.untold = 0.0  # with truths: part of their crops that is of the others, dark alone
+    config.data.shift = (0, 0)  # range of pixels by which truths of pairs are beside their place
+    config.data.misexposed = 0.0  # stops, + or −, by which truths of pairs are wrong in light
     config.data.fitted = True  # with physics: real pairs have a negative direction by their own
     config.data.wide = 0.0  # with physics: part drawn from the ranges below all the same
     config.data.brightness = (3.0, 80.0)  # range of the dark mean before its cast, of 255
@@ -73,6 +77,9 @@ def get_config() -> ConfigDict:
     config.loss.blur = 4.0  # sigma of the stages' low-pass, pixels
     config.loss.negative = "whitened"  # whitened, likelihood or an import path
     config.loss.pyramid = 4  # levels of the negative direction's pyramid
+    config.loss.finest = 0  # the first level that counts, of block means of 2^finest; 0 for pixels
+    config.loss.correlation = 0.0  # whitened: of the noise between neighbours, below 0.7
+    config.loss.floor = "truth"  # the hinge: what the truth leaves, or noise leaves in the mean
     config.loss.balance = "gradient_ratio"  # or fixed, uncertainty, positive_only, an import path
     config.loss.ratio = 0.1  # gradient_ratio: share of the negative gradient
     config.loss.ramp = 0.1  # gradient_ratio: part of the training over which the share rises

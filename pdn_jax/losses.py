@@ -34,6 +34,8 @@ from pdn_jax.explanation import Explanation as Explanation
 from pdn_jax.explanation import explain as explain
 from pdn_jax.negative_direction import EPSILON as EPSILON
 from pdn_jax.negative_direction import Residual
+from pdn_jax.negative_direction import block_variance as block_variance
+from pdn_jax.negative_direction import expected as expected
 from pdn_jax.negative_direction import hinged as hinged
 from pdn_jax.negative_direction import likelihood as likelihood
 from pdn_jax.negative_direction import pyramid_levels as pyramid_levels
@@ -43,6 +45,7 @@ from pdn_jax.positive_direction import combine as combine
 from pdn_jax.positive_direction import noise_error as noise_error
 from pdn_jax.positive_direction import positive as positive
 from pdn_jax.positive_direction import stage_targets as stage_targets
+from pdn_jax.positive_direction import where_true as where_true
 from pdn_jax.types import Batch
 
 Terms = dict[str, Array]
@@ -90,6 +93,7 @@ def bidirectional(
     positive: Direction = _POSITIVE,
     negative: Residual = _NEGATIVE,
     balance: Balance = _BALANCE,
+    floor: Residual | None = None,
 ) -> Bidirectional:
     """The loss that draws x̂ to the truth (positive) and, degraded anew, to the observation.
 
@@ -102,11 +106,12 @@ def bidirectional(
         positive: a direction; its terms are summed.
         negative: a residual r(z), to be `hinged`.
         balance: weighs the two.
+        floor: of the hinge, where truths are missing or wrong; None for what the truth leaves.
 
     Returns:
         The loss.
     """
-    backward = hinged(negative, degrade)
+    backward = hinged(negative, degrade, floor)
 
     def scores(direction, output, restored, batch):
         terms = {name: value.mean() for name, value in direction(output, restored, batch).items()}

@@ -52,6 +52,25 @@ def combine(*directions: Direction) -> Direction:
     return direction
 
 
+def where_true(direction: Direction) -> Direction:
+    """The same direction, whose terms are 0 for images without a `truth`.
+
+    Args:
+        direction: any that holds a result against `batch.normal`.
+
+    Returns:
+        The direction.
+    """
+
+    def masked(output, restored, batch):
+        terms = direction(output, restored, batch)
+        if batch.truth is None:
+            return terms
+        return {name: batch.truth * value for name, value in terms.items()}
+
+    return masked
+
+
 def positive(
     distance: Distance | None = None,
     *,

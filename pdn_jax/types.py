@@ -85,7 +85,8 @@ class Batch:
 
     known: 1 for images whose θ is known, 0 for those where it is not and only the positive
     direction has something to go by; None where all are known. between: real photographs of the
-    scene in exposures from `low` to `normal`, or None; `normal` itself where there is none.
+    scene in exposures from `low` to `normal`, or None; `normal` itself where there is none. truth:
+    0 for images whose `normal` is no truth, only a place held, else 1; None where all have one.
     """
 
     low: Image
@@ -93,6 +94,7 @@ class Batch:
     physics: Physics
     known: PerImage | None = None
     between: Float[Array, "*batch between height width channel"] | None = None
+    truth: PerImage | None = None
 
 
 Side = Any

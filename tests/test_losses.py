@@ -353,6 +353,85 @@ def test_whitened_residuals_below_the_floor_count_less():
     np.testing.assert_allclose(expected, [0.714, 0.564, 0.357, 0.194], atol=1e-3)
 
 
+def smeared(correlation, deviation, side=256):
+    """As `noisy`, with noise that `shot_read_noise` would have left with that correlation."""
+    degrade, batch = noisy(deviation, (2, side, side, 3))
+    noise = np.asarray(batch.low - batch.normal)
+    weight = (1 - (1 - 2 * correlation**2) ** 0.5) / (2 * correlation)
+    for axis in (1, 2):
+        noise = noise + weight * (np.roll(noise, 1, axis) + np.roll(noise, -1, axis))
+        noise /= (1 + 2 * weight**2) ** 0.5
+    beside = np.mean(noise * np.roll(noise, 1, 1)) / noise.var()
+    np.testing.assert_allclose(beside, correlation, atol=0.01)
+    return degrade, batch.replace(low=batch.normal + noise)
+
+
+@pytest.mark.parametrize("correlation", [0.25, 0.5])
+def test_whitened_residuals_of_correlated_noise_are_unit_gaussians_where_it_is_known(correlation):
+    degrade, batch = smeared(correlation, 0.5, 512)
+    known = by_level(
+        lambda levels: losses.whitened(losses.l1(), levels=levels, correlation=correlation),
+        degrade,
+        batch,
+    )
+    np.testing.assert_allclose(known, (2 / np.pi) ** 0.5, rtol=0.03)
+    white = by_level(lambda levels: losses.whitened(losses.l1(), levels=levels), degrade, batch)
+    scales = [losses.block_variance(2**level, correlation) ** 0.5 for level in range(4)]
+    np.testing.assert_allclose(white / known, scales, rtol=2e-3)
+
+
+def test_variance_of_block_means_by_hand():
+    """ρ₁ = 2g/(1 + 2g²) = 0.25 at g = 0.1292, ρ₂ = 0.0161; Var of the mean of two is (1 + ρ₁)/2."""
+    assert losses.block_variance(8, 0.0) == losses.block_variance(1, 0.25) == 1.0
+    np.testing.assert_allclose(losses.block_variance(2, 0.25), 1.25**2)
+    np.testing.assert_allclose(losses.block_variance(4, 0.25), 1.93, atol=0.01)
+    np.testing.assert_allclose(losses.block_variance(8, 0.25), 2.14, atol=0.01)
+    with pytest.raises(ValueError, match=r"0\.8"):
+        losses.block_variance(2, 0.8)
+
+
+def test_low_resolution_alone_does_not_see_pixels(batch):
+    """An error of opposite signs within every block of 4×4 is nothing there."""
+    degrade, batch = noisy(0.1, (2, 32, 32, 3))
+    checks = 0.2 * jnp.asarray((-1.0) ** np.indices((32, 32)).sum(0))[None, ..., None]
+    coarse, fine = (losses.whitened(levels=3, finest=finest) for finest in (2, 0))
+    same = batch.replace(low=batch.normal)
+    assert fine(degrade, batch.normal + checks, same).min() > 0.5
+    assert coarse(degrade, batch.normal + checks, same).max() < 0.01
+    assert coarse(degrade, batch.normal + 0.1, same).min() > 0.5
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.25])
+def test_expected_is_what_noise_leaves_in_the_mean(correlation):
+    """Far above ε and near it, at all levels together."""
+    for deviation in (0.5, 2 * losses.EPSILON):
+        degrade, batch = smeared(correlation, deviation) if correlation else noisy(deviation)
+        options = {"levels": 4, "correlation": correlation}
+        least = losses.expected(**options)(degrade, batch.normal, batch)
+        left = losses.whitened(losses.l1(), **options)(degrade, batch.normal, batch)
+        np.testing.assert_allclose(left, least, rtol=0.03)
+
+
+def test_a_floor_of_noise_asks_no_truth(batch):
+    """Whatever stands in the truth's place, a result that explains the observation costs next to nothing."""
+    without = batch.replace(normal=jnp.zeros_like(batch.normal))
+    direction = losses.hinged(losses.whitened(), CAMERA, losses.expected())
+    right = direction(None, batch.normal, without)["negative"]
+    wrong = direction(None, 0.7 * batch.normal, without)["negative"]
+    assert right.max() < 0.1
+    assert (wrong > 5 * right + 0.2).all()
+
+
+def test_images_without_a_truth_have_no_positive_direction(batch):
+    result = make(batch.normal * 0.9)
+    every = scored(losses.where_true(losses.positive()), result, batch)
+    some = scored(
+        losses.where_true(losses.positive()), result, batch.replace(truth=jnp.array([0.0, 1]))
+    )
+    for name, value in every.items():
+        np.testing.assert_allclose(some[name], value * np.array([0.0, 1.0]), rtol=1e-6)
+
+
 def test_likelihood_knows_the_variance_of_block_means():
     """E[½(r²/Σ + ln Σ)] = ½(1 + ln(σ²/4^level))."""
     degrade, batch = noisy(0.5)
@@ -375,6 +454,7 @@ def test_an_error_counts_by_the_noise_that_is_there(batch, level):
 def test_pyramid_levels_stop_at_eight_pixels():
     assert losses.pyramid_levels(jnp.zeros((1, 32, 64, 3)), 6) == [0, 1, 2]
     assert losses.pyramid_levels(jnp.zeros((1, 5, 5, 3)), 6) == [0]
+    assert losses.pyramid_levels(jnp.zeros((1, 32, 64, 3)), 6, 1) == [1, 2]
 
 
 # --- both directions and the balance -----------------------------------------------------------

@@ -102,7 +102,7 @@ def physics_sampler(config):
     options = config.data
     spreads = options.cast, options.veil, options.tone, options.field
     ranges = ranges_sampler(options.brightness, options.snr, *spreads)
-    if not options.physics:
+    if not options.physics or options.wide == 1.0:
         return ranges
     fits, _ = calibrated_camera.load_calibration(options.physics)
     calibrated = functools.partial(calibration.sample_like, calibration=fits, field=options.field)
@@ -195,10 +195,22 @@ def loss(config, degrade) -> losses.Bidirectional:
         lambda path: imports.distance(path, _tiny(config)),
     )
     extra = imports.terms(options.extra, _tiny(config)) if options.extra else ()
+    levels = {
+        "levels": options.pyramid,
+        "finest": options.finest,
+        "correlation": options.correlation,
+    }
     negatives = {
-        "whitened": lambda: losses.whitened(distance, levels=options.pyramid),
+        "whitened": lambda: losses.whitened(distance, **levels),
         "likelihood": lambda: losses.likelihood(levels=options.pyramid),
     }
+    floors = {"truth": lambda: None, "noise": lambda: losses.expected(**levels)}
+    floor = choose("loss.floor", options.floor, floors)()
+    if floor and (options.negative, options.distance) != ("whitened", "charbonnier"):
+        raise InputError(
+            "loss.floor is 'noise', which is known of loss.negative=whitened with "
+            "loss.distance=charbonnier alone"
+        )
     balances = {
         "gradient_ratio": lambda: losses.gradient_ratio(
             options.ratio,
@@ -220,7 +232,7 @@ def loss(config, degrade) -> losses.Bidirectional:
     )
     return losses.bidirectional(
         degrade,
-        positive=losses.combine(positive, *extra),
+        positive=losses.combine(losses.where_true(positive), *extra),
         negative=_chosen(
             "loss.negative",
             options.negative,
@@ -228,6 +240,7 @@ def loss(config, degrade) -> losses.Bidirectional:
             lambda path: imports.residual(path, degrade, _tiny(config)),
         ),
         balance=_chosen("loss.balance", options.balance, balances, imports.balance),
+        floor=floor,
     )
 
 

@@ -19,7 +19,9 @@ AT_LEAST = {
     "data.threads": 1,
     "data.workers": 0,
     "data.between": 0,
+    "data.truths": -1,
     "loss.pyramid": 1,
+    "loss.finest": 0,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.accumulate": 1,
@@ -41,6 +43,7 @@ AT_LEAST = {
 
 NOT_NEGATIVE = (
     *("data.cast", "data.veil", "data.tone", "data.field", "data.cache", "data.grain"),
+    *("data.misexposed",),
     *("eval.cast", "eval.veil", "eval.tone", "eval.field", "eval.grain"),
     *("augment.stops", "augment.cast", "augment.mild_cast", "checkpoint.grace"),
     *("loss.structure", "loss.stages", "loss.levels", "loss.noise", "loss.ratio", "loss.weight"),
@@ -51,7 +54,7 @@ POSITIVE = (
     *("loss.blur", "loss.maximum", "train.clip_norm"),
 )
 FRACTIONS = (
-    *("data.smallest_crop", "data.final_fraction", "data.jpeg", "data.wide"),
+    *("data.smallest_crop", "data.final_fraction", "data.jpeg", "data.wide", "data.untold"),
     *("augment.probability", "augment.scaled", "augment.enlarged"),
     *("augment.identity", "augment.mild", "augment.bars"),
     *("loss.ramp", "loss.decay", "train.warmup", "train.final_rate"),
@@ -150,6 +153,13 @@ def validate(config) -> None:
     )
     deepest = config.data.crop_size.bit_length()
     need("loss.pyramid", lambda value: value <= deepest, f"at most {deepest}, for data.crop_size")
+    need("loss.finest", lambda v: v < config.loss.pyramid, "less than loss.pyramid")
+    need("loss.correlation", lambda v: 0 <= v <= 0.7, "from 0 to 0.7")
+    need(
+        "data.shift",
+        lambda v: _is_range(v, int) and v[0] >= 0 and v[1] < config.data.crop_size,
+        "(least, most) in whole pixels, less than data.crop_size",
+    )
     for key in NOT_NEGATIVE:
         need(key, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")
     for key in POSITIVE:

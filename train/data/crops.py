@@ -3,7 +3,8 @@
 An element holds uint8 crops `normal` [h, w, 3]; where the mixture has real dark photographs, also
 `low` and `record` (0 for a photograph, which is darkened later; else 1 + the place of the dark
 photograph among all real ones); where it has brackets, also `between` [b, h, w, 3], real exposures
-from dark to light between `low` and `normal`. All of one element are cropped, flipped and turned
+from dark to light between `low` and `normal`; where some have no truth, also `truth`, 0 for those,
+whose `normal` and `between` are the dark photograph itself. All of one element are cropped, flipped and turned
 alike. θ of a real pair is that of its whole photographs: a crop that is enlarged or reduced has
 their exposure, gains and offset, but noise that resampling has smoothed, which θ does not tell.
 Degradation is not done here but on the device (`synthesis`).
@@ -19,18 +20,21 @@ from PIL import Image as PILImage
 
 from pdn_jax.types import InputError
 from train.data.store import Split
+from train.data.truths import Faults
 
 
 class Crops(NamedTuple):
     """How crops are taken: `size` pixels a side; from photographs a square of at least `smallest`
     of the shorter side, reduced to that; `between` real exposures of a bracket. Of the real dark
-    photographs' crops, a part `scaled` is taken at another scale, from `enlarged`·size to all."""
+    photographs' crops, a part `scaled` is taken at another scale, from `enlarged`·size to all.
+    The truths of pairs have `faults`."""
 
     size: int
     smallest: float
     between: int
     scaled: float = 0.0
     enlarged: float = 1.0
+    faults: Faults | None = None
 
 
 # --- decoded images ------------------------------------------------------------------------------
@@ -144,6 +148,7 @@ class Cropping(grain.transforms.RandomMap):
         self.real = any(counts)
         brackets = any(split.kind == "brackets" for split in splits)
         self.between = crops.between if brackets else 0
+        self.untold = not all(split.has_truth for split in splits)
 
     def image(self, source: int, example: int, index: int) -> np.ndarray:
         """A decoded image, from the cache; photographs no larger than crops can make use of."""
@@ -154,6 +159,8 @@ class Cropping(grain.transforms.RandomMap):
 
         def decode():
             image = split.frame(example, frame)
+            if self.crops.faults and split.kind == "paired" and frame == 1:
+                return self.crops.faults.done_to(split.examples[example]["name"], image)
             return reduced(image, shorter) if shorter else image
 
         return self.cache.get((source, example, frame, shorter), decode)
@@ -169,7 +176,8 @@ class Cropping(grain.transforms.RandomMap):
             dark, inner, record = np.zeros_like(normal), [normal] * self.between, 0
         else:
             frames = between(split.examples[example], low, self.between)
-            images = [self.image(source, example, index) for index in (low, *frames, -1)]
+            indices = (low, *frames, -1) if split.has_truth else [low] * (len(frames) + 2)
+            images = [self.image(source, example, index) for index in indices]
             side = pair_side(images[-1], rng, self.crops)
             dark, *inner, normal = crop(images, rng, size, side)
             record = int(self.first[source]) + place
@@ -178,4 +186,6 @@ class Cropping(grain.transforms.RandomMap):
             fields |= {"low": dark, "record": np.int32(record)}
         if self.between:
             fields["between"] = np.stack(inner)
+        if self.untold:
+            fields["truth"] = np.float32(split.has_truth)
         return fields

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pdn_jax.types import InputError, Physics
 from train import build
-from train.data import calibrated_camera, crops, store, synthesis
+from train.data import calibrated_camera, crops, store, synthesis, truths
 from train.data.prefetch import prefetched
 from train.tools import prepare
 
@@ -56,7 +56,33 @@ def mixture(config) -> tuple[list[store.Split], list[float]]:
             raise InputError(f"data.mixture gives {name} the weight {weight!r}; expected above 0")
         splits.append(opened(name, "train", config.data.directory))
         weights.append(float(weight))
-    return splits, weights
+    return divided(config, splits, weights) if config.data.truths >= 0 else (splits, weights)
+
+
+def divided(config, splits: Sequence[store.Split], weights: Sequence[float]):
+    """Each set of pairs in two, with and without truths, as `data.truths` and `data.untold` say.
+
+    Raises InputError where something would take what is no truth for one.
+    """
+    untold = config.data.untold if config.data.truths else 1.0
+    leaning = config.augment.identity or config.augment.mild or config.augment.probability
+    bounded = config.loss.floor == "truth" and config.loss.balance != "positive_only"
+    if untold and (leaning or bounded):
+        raise InputError(
+            "photographs without a truth (data.truths, data.untold) need loss.floor=noise, and "
+            "augment.identity, augment.mild and augment.probability 0, which lean on it"
+        )
+    several, shares = [], []
+    for split, weight in zip(splits, weights, strict=True):
+        parts, part_shares = [split], [1.0]
+        if split.kind == "paired":
+            parts = truths.divided(split, config.data.truths, config.seed)
+            part_shares = [1.0 - untold, untold]
+        for part, share in zip(parts, part_shares, strict=True):
+            if share and len(part):
+                several.append(part)
+                shares.append(share * weight)
+    return several, shares
 
 
 def opened(name: str, split: str, directory: str) -> store.Split:
@@ -156,6 +182,9 @@ def parts(
     options, more = config.data, config.augment
     cache = crops.Cache(round(options.cache * GIB / max(1, options.workers)))
     plain = crops.Crops(0, options.smallest_crop, options.between, more.scaled, more.enlarged)
+    if any(options.shift) or options.misexposed:
+        faults = truths.Faults(config.seed, tuple(options.shift), options.misexposed)
+        plain = plain._replace(faults=faults)
     shared, made = {"cache": cache, "process": process}, []
     for number, (start, stop, size, side) in enumerate(shapes(config)):
         drawn = {"splits": splits, "weights": weights, "seed": config.seed, "part": number}

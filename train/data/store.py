@@ -108,7 +108,7 @@ class Split:
         if split not in content["examples"]:
             there = ", ".join(content["examples"])
             raise InputError(f"data set {name} has no split {split!r}; it has {there}")
-        self.name, self.split = name, split
+        self.name, self.split, self.has_truth = name, split, True
         self.kind, self.path = content["kind"], content["path"]
         self.examples: list[dict] = content["examples"][split]
         counts = [len(e["frames"]) if self.kind == "brackets" else 1 for e in self.examples]

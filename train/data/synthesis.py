@@ -38,7 +38,7 @@ Crops = dict[str, Any]
 STREAMS = ("physics", "sample", "reexposure", "restraint", "bars")
 """Streams of random numbers that the key of an image is split into."""
 
-HOST_STREAMS = ("order", "crops", "jpeg", "evaluation")
+HOST_STREAMS = ("order", "crops", "jpeg", "evaluation", "truths")
 """Streams of random numbers that are drawn on the host, or that have a root key of their own."""
 
 
@@ -111,7 +111,8 @@ def synthesise(
         seen = jax.vmap(draw)(split["bars"])
         low, normal = seen * low, seen * normal
         between = None if between is None else seen[:, None] * between
-    return Batch(low=low, normal=normal, physics=physics, known=known, between=between)
+    truth = crops.get("truth")
+    return Batch(low=low, normal=normal, physics=physics, known=known, between=between, truth=truth)
 
 
 class Dark(NamedTuple):
