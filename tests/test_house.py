@@ -251,7 +251,7 @@ def test_configs_know_only_ml_collections_and_each_other():
         return {
             name
             for name in imported(tree)
-            if not re.match(r"ml_collections|configs\.(base|real)", name)
+            if not re.match(r"ml_collections|configs\.(base|real|restrained)", name)
         }
 
     assert offences(foreign, sources("configs")) == []
