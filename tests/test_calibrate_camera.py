@@ -234,7 +234,7 @@ def test_nothing_is_overwritten(written, capsys):
     [
         (lambda c: "{", "no sound calibration"),
         (lambda c: "[]", "no sound calibration"),
-        (lambda c: json.dumps(c | {"version": 99}), "of version 99, not 1"),
+        (lambda c: json.dumps(c | {"version": 99}), "no calibration of version 1"),
         (lambda c: json.dumps(c | {"pairs": c["pairs"][:1]}), "fewer than 2 pairs"),
         (lambda c: json.dumps(c).replace('"exposure"', '"exposition"'), "no sound calibration"),
     ],

@@ -87,8 +87,8 @@ def load_calibration(path: str | Path) -> tuple[Calibration, dict[str, Physics]]
     remedy = "write it anew with python -m train.tools.calibrate_camera"
     try:
         content = json.loads(places.read(path))
-        if content["version"] != VERSION:
-            raise ValueError(f"it is of version {content['version']}, not {VERSION}")
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise ValueError(f"it is no calibration of version {VERSION}")
         fits = [_fit(pair) for pair in content["pairs"]]
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; {remedy}") from error

@@ -219,6 +219,7 @@ def command(options) -> str:
     else:
         words += ["--photographs", options.photographs, "--steps", options.steps]
         words += ["--identities", options.identities]
+    words += ["--out", f"pdn_jax/weights/{options.weights}"]
     return " ".join([words[0], *(shlex.quote(str(word)) for word in words[1:])])
 
 
