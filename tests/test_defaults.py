@@ -16,12 +16,16 @@ OPTIONS = {
     degradation.camera: {"grain": "data.grain", "scene": "data.scene"},
     degradation.shot_read_noise: {"grain": "data.grain"},
     losses.positive: {"distance": "loss.distance", **LOSS, "sigma": "loss.blur"},
-    losses.whitened: {"distance": "loss.distance", "levels": "loss.pyramid"},
+    losses.whitened: {
+        **{"distance": "loss.distance", "levels": "loss.pyramid"},
+        **{"finest": "loss.finest", "correlation": "loss.correlation"},
+    },
     losses.likelihood: {"levels": "loss.pyramid"},
     losses.bidirectional: {
         "positive": None,
         "negative": "loss.negative",
         "balance": "loss.balance",
+        "floor": "loss.floor",
     },
     balance.gradient_ratio: {
         "target": "loss.ratio",
@@ -39,6 +43,7 @@ IN_OTHER_WORDS = {
     "loss.ramp": lambda config: round(config.loss.ramp * config.train.steps),
     "loss.distance": lambda config: {"charbonnier": None}[config.loss.distance],
     "loss.negative": lambda config: {"whitened": losses._NEGATIVE}[config.loss.negative],
+    "loss.floor": lambda config: {"truth": None}[config.loss.floor],
     "loss.balance": lambda config: {"gradient_ratio": losses._BALANCE}[config.loss.balance],
 }
 """Options that the library has in another unit, or as a function."""

@@ -94,7 +94,7 @@ def trained_on(run: dict[str, Any], about: dict[str, Any], directory: str) -> li
     """Every set of the mixture: weight, photographs, and what --about says of it."""
     sets = []
     options = {name: _tuples(run["data"][name]) for name in ("mixture", "sources")}
-    config = ConfigDict({"data": options | {"directory": directory}})
+    config = ConfigDict({"data": options | {"directory": directory, "truths": -1}})
     for split, weight in zip(*mixture.mixture(config), strict=True):
         facts = about["data"].get(split.name)
         if facts is None:
