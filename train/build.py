@@ -102,7 +102,7 @@ def physics_sampler(config):
     options = config.data
     spreads = options.cast, options.veil, options.tone, options.field
     ranges = ranges_sampler(options.brightness, options.snr, *spreads)
-    if not options.physics or options.wide == 1.0:
+    if not options.physics:
         return ranges
     fits, _ = calibrated_camera.load_calibration(options.physics)
     calibrated = functools.partial(calibration.sample_like, calibration=fits, field=options.field)
