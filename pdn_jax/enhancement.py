@@ -173,8 +173,8 @@ class Enhancement(nn.Module):
             mask: ones for the cells that count [n, h/8, w/8, 1]; None for all.
 
         Returns:
-            `Brightening`; cells that do not count have a context of zeros and increments that mean
-            nothing.
+            `Brightening`; cells that do not count have a context of zeros, but for the amount, and
+            increments that mean nothing.
         """
         observed = masked(jnp.concatenate([im.encode(small), im.encode(texture)], axis=-1), mask)
         observed = conv(self.width, dtype=self.dtype, name="first")(observed)

@@ -47,7 +47,7 @@ CUT = 0.5
 """A cut is where two frames differ by this share of their contrast, brightness aside."""
 
 FLAT = 0.1
-"""Mean difference on the scale of `im.encode` up to which nothing is a cut."""
+"""Mean difference on the scale of `image.encode` up to which nothing is a cut."""
 
 
 class State(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from pdn_jax import degradation
+from pdn_jax import degradation, weights
 from train import build
 from train.data import calibrated_camera, mixture
 
@@ -109,3 +109,17 @@ def test_each_range_to_judge_by_is_an_option_of_its_own():
         plain, degradation.camera(0.0).sample(jax.random.key(0), image, theta)
     )
     assert not np.allclose(ours, plain)
+
+
+@pytest.mark.parametrize("evidence", [False, True])
+def test_bundled_weights_are_a_start_with_and_without_their_head(evidence):
+    config = base.get_config()
+    config.model.variant = config.model.weights = "tiny"
+    config.model.change = (("evidence", evidence),)
+    params = build.initial_params(config, build.network(config))
+    assert ("amount" in params["params"]["enhancement"]) == evidence
+    theirs = weights.load("tiny").params["params"]["denoising"]["lift2"]["kernel"]
+    mine = params["params"]["denoising"]["lift2"]["kernel"]
+    np.testing.assert_array_equal(mine[:16], np.float32(theirs[:16]))
+    np.testing.assert_array_equal(mine[-3:], np.float32(theirs[-3:]))
+    assert len(mine) == 19 + evidence

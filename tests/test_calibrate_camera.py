@@ -232,9 +232,9 @@ def test_nothing_is_overwritten(written, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: "{", "no sound calibration"),
-        (lambda c: "[]", "no sound calibration"),
-        (lambda c: json.dumps(c | {"version": 99}), "no calibration of version 1"),
+        (lambda c: "{", "damaged or no json"),
+        (lambda c: "[]", "no calibration"),
+        (lambda c: json.dumps(c | {"version": 99}), "no calibration of version"),
         (lambda c: json.dumps(c | {"pairs": c["pairs"][:1]}), "fewer than 2 pairs"),
         (lambda c: json.dumps(c).replace('"exposure"', '"exposition"'), "no sound calibration"),
     ],

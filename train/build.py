@@ -11,7 +11,7 @@ from pdn_jax import calibration, degradation, losses
 from pdn_jax import weights as weight_files
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
-from train import imports
+from train import head, imports
 from train.config import choose
 from train.data import augmentation, calibrated_camera, synthesis
 from train.step import make_train_step, rematerialised
@@ -34,7 +34,7 @@ def keys(config) -> dict[str, PRNGKey]:
 def keywords(config) -> dict[str, Any]:
     """Keyword arguments of the network of `config.model`: those of its variant, with its changes."""
     variant = dict(choose("model.variant", config.model.variant, VARIANTS))
-    known = (*variant, "noise_map")
+    known = (*variant, "noise_map", "evidence")
     for change in config.model.change:
         if not (isinstance(change, tuple) and len(change) == 2 and change[0] in known):
             raise InputError(
@@ -70,15 +70,19 @@ def network(config) -> ProgressiveDualNetwork:
 
 
 def initial_params(config, model: ProgressiveDualNetwork):
-    """Random parameters from the seed, or those of `config.model.weights` if it names any."""
+    """Random parameters from the seed, or those of `config.model.weights` if it names any.
+
+    The head that decides how much is wanted is theirs, new or left out, as the network has it.
+    """
     size = config.data.crop_size
     shape = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     key = keys(config)["parameters"]
     expected = jax.eval_shape(lambda image: model.init(jax.random.key(0), image), shape)
     if config.model.weights:
         loaded = weight_files.load(config.model.weights, variant=config.model.variant)
+        loaded = head.fitted_to(loaded, model.evidence)
         weight_files.check(loaded.params, expected)
-        return jax.tree.map(jnp.asarray, weight_files.single(loaded.params))
+        return jax.tree.map(jnp.asarray, loaded.params)
     # Run once, so that its compilation counts and its speed does not.
     init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
     return init(key, jnp.zeros(shape.shape))

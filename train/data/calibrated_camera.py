@@ -87,12 +87,17 @@ def load_calibration(path: str | Path) -> tuple[Calibration, dict[str, Physics]]
     remedy = "write it anew with python -m train.tools.calibrate_camera"
     try:
         content = json.loads(places.read(path))
-        if not isinstance(content, dict) or content.get("version") != VERSION:
-            raise ValueError(f"it is no calibration of version {VERSION}")
-        fits = [_fit(pair) for pair in content["pairs"]]
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; {remedy}") from error
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged or no json; {remedy}") from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise InputError(f"{path} is no calibration of version {VERSION}; {remedy}")
+    try:
+        fits = [_fit(pair) for pair in content["pairs"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds no sound calibration ({error}); {remedy}") from error
     if sum(not fit.reason for fit in fits) < 2:
         raise InputError(f"{path} has fewer than 2 pairs to draw from; {remedy}")

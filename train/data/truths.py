@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pdn_jax.photos import colour
 from train.data.store import Split
 from train.data.synthesis import host_seed
 
@@ -56,11 +57,8 @@ def reexposed(image: np.ndarray, stops: float) -> np.ndarray:
     """uint8 sRGB at so many stops more of linear light, cut off at white."""
     if not stops:
         return image
-    code = np.arange(256) / 255.0
-    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    light = np.minimum(light * 2.0**stops, 1.0)
-    code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * code).astype(np.uint8)[image]
+    light = np.minimum(colour.linear(np.arange(256) / 255.0) * 2.0**stops, 1.0)
+    return np.round(255.0 * colour.encoded(light)).astype(np.uint8)[image]
 
 
 def divided(split: Split, count: int, seed: int) -> tuple[Split, Split]:

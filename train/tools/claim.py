@@ -252,7 +252,8 @@ def config_of(options, changes: dict, seed: int, folder: Path):
 
 def options_of(argv: Sequence[str]):
     """The parsed command line; what it does not know must be for the config."""
-    parser = sweep.parser_of("python -m train.tools.claim", __doc__.splitlines()[0])
+    name, said = "python -m train.tools.claim", __doc__.splitlines()[0]
+    parser = sweep.parser_of(name, said, side_by_side=False)
     parser.add_argument("study", choices=STUDIES, help="which truths are few, wrong or missing")
     options, options.more = parser.parse_known_args(argv)
     if options.seeds < 1:

@@ -13,6 +13,7 @@ where photographs that are seen as they are (x = y) have the weight w of --ident
 --about the card of bundled weights is written as well, with scores of these very weights.
 """
 
+import argparse
 import datetime
 import json
 import shlex
@@ -31,10 +32,11 @@ from rich.console import Console
 from pdn_jax import cli, enhancement
 from pdn_jax import image as im
 from pdn_jax import weights as weight_files
+from pdn_jax.enhance_photos import count
 from pdn_jax.evidence import MAX_AMOUNT, Amount, evidence
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
-from train import build
+from train import build, head
 from train.config import parse, validate
 from train.data import mixture, synthesis
 from train.data.prefetch import prefetched
@@ -69,24 +71,6 @@ class Results(NamedTuple):
     made: np.ndarray
     truth: np.ndarray
     same: np.ndarray
-
-
-def with_amount(weights: weight_files.Weights) -> weight_files.Weights:
-    """The same network with a head that wants all of the enhancement, float32."""
-    model = weights.model | {"evidence": True}
-    params = weight_files.single(weights.params)
-    shape = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-    wanted = jax.eval_shape(ProgressiveDualNetwork(**model).init, jax.random.key(0), shape)
-    flat, filled = weight_files.flatten(params), {}
-    for name, leaf in weight_files.flatten(wanted).items():
-        given = flat.get(name, np.zeros(leaf.shape, np.float32))
-        if (
-            given.shape != leaf.shape
-        ):  # what follows the context sees one channel more, of no weight
-            channels = weights.model["width"]
-            given = np.insert(given, channels, 0.0, axis=0)
-        filled[name] = np.asarray(given, np.float32)
-    return weights._replace(model=model, params=weight_files.unflatten(filled))
 
 
 def deciding(params, amount):
@@ -174,8 +158,8 @@ def options_of(argv: Sequence[str]):
     add("--config", required=True, help="what photographs: configs/amount.py")
     add("--out", required=True, type=Path, help="folder for weights.safetensors")
     add("--head", default="", help="take the head of these weights; fit none")
-    add("--photographs", type=positive, default=7000, help="how many (default 7000)")
-    add("--steps", type=positive, default=2000, help="of the fit (default 2000)")
+    add("--photographs", type=count, default=7000, help="how many (default 7000)")
+    add("--steps", type=count, default=2000, help="of the fit (default 2000)")
     add("--identities", type=share, default=0.5, help="their weight (default 0.5)")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     add("--physics", default="", help="what train.tools.calibrate_camera wrote (as the config)")
@@ -196,17 +180,10 @@ def options_of(argv: Sequence[str]):
     return options, config
 
 
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
 def share(text: str) -> float:
     """Above 0, at most 1, for argparse."""
     if not 0.0 < (number := float(text)) <= 1.0:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"expected above 0, at most 1, got {text}")
     return number
 
 
@@ -260,24 +237,24 @@ def fitted(options, config, weights: weight_files.Weights, console: Console) -> 
         if len(rows) % 50 == 0:
             console.print(f"{len(rows) * len(row.seen)} of {options.photographs} photographs")
     given = Results(*(np.concatenate(field) for field in zip(*rows, strict=True)))
-    head, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
+    amount, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
     tenth = max(1, len(losses) // 10)
     console.print(f"loss {np.mean(losses[:tenth]):.4f} → {np.mean(losses[-tenth:]):.4f}")
-    return head
+    return amount
 
 
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
     (options, config), console = options_of(argv), Console()
-    weights, data = with_amount(weight_files.load(options.weights)), []
+    weights, data = head.fitted_to(weight_files.load(options.weights), evidence=True), []
     if options.about:  # before the work, since it may say what is missing
         about = export_weights.read_about(options.about)
         described = json.loads(config.to_json_best_effort())
         data = export_weights.trained_on(described, about, options.data_dir)
     elif options.out.exists():
         raise InputError(f"--out {options.out} exists; name another")
-    head = head_of(options.head) if options.head else fitted(options, config, weights, console)
-    weights.params["params"]["enhancement"]["amount"] = head
+    amount = head_of(options.head) if options.head else fitted(options, config, weights, console)
+    weights.params["params"]["enhancement"]["amount"] = amount
     if options.about:
         weights = weights._replace(params=weight_files.half(weights.params))
         export_weights.write(options.out, weights, card_of(options, config, weights, data))

@@ -81,16 +81,17 @@ def split_values(text: str) -> list[str]:
     return values
 
 
-def parser_of(prog: str, description: str) -> cli.Parser:
-    """The options that all sweeps have."""
+def parser_of(prog: str, description: str, side_by_side: bool = True) -> cli.Parser:
+    """The options that all sweeps have, and those of runs beside each other."""
     parser = cli.Parser(prog=prog, description=description)
     add = parser.add_argument
     add("--config", required=True, help="a config of a short training")
     add("--out", required=True, type=Path, help="folder of the runs and the results")
     add("--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)")
-    add("--jobs", type=int, default=1, help="runs at a time (default 1)")
-    devices = "numbers of accelerators, a run at a time on each, instead of --jobs"
-    add("--devices", nargs="+", default=[], metavar="N", help=devices)
+    if side_by_side:
+        add("--jobs", type=int, default=1, help="runs at a time (default 1)")
+        devices = "numbers of accelerators, a run at a time on each, instead of --jobs"
+        add("--devices", nargs="+", default=[], metavar="N", help=devices)
     return parser
 
 
