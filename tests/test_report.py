@@ -161,12 +161,21 @@ def test_it_touches_no_device(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("config.json", "{"), ("metrics.csv", "folder"), ("stages.png", "a")]
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "[]", "it holds no options"),
+        ("evaluation.csv", "a,b\n", "it is no table of scores"),
+        ("stages.png", "a", "stages.png cannot be read"),
+    ],
 )
-def test_what_cannot_be_read_is_one_line(run_dir, capsys, name, content):
-    (run_dir / name).unlink()
-    (run_dir / name).mkdir() if content == "folder" else (run_dir / name).write_text(content)
-    complaint([str(run_dir)], "cannot be read", capsys)
+def test_what_cannot_be_read_is_said_and_the_rest_is_shown(run_dir, capsys, name, content, said):
+    (run_dir / name).write_text(content)
+    page = made(run_dir)
+    assert said in page.text
+    assert f"left out: {name} cannot be read" in capsys.readouterr().err
+    assert len(page.images) >= 5  # the curves
+    assert ("this <model>" in page.text) == (name != "evaluation.csv")
 
 
 def test_of_one_photograph_there_is_no_interval(run_dir):
@@ -196,11 +205,8 @@ def test_a_run_that_cannot_be_read_is_one_line(run_dir, capsys, change, said):
     ("argv", "said"),
     [
         (["nowhere"], "nowhere is not a folder; name the run_dir of a training"),
-        (
-            ["RUN", "--out", "nowhere/page.html"],
-            "cannot write nowhere/page.html: there is no folder",
-        ),
-        (["RUN", "--out", "mine.html"], "mine.html exists: choose another name"),
+        (["RUN", "--out", "nowhere/page.html"], "nowhere/page.html cannot be written"),
+        (["RUN", "--out", "mine.html"], "mine.html exists; choose another --out"),
     ],
 )
 def test_bad_options_are_one_line(run_dir, capsys, monkeypatch, argv, said):
@@ -208,10 +214,6 @@ def test_bad_options_are_one_line(run_dir, capsys, monkeypatch, argv, said):
     Path("mine.html").write_text("mine")
     complaint([argument.replace("RUN", str(run_dir)) for argument in argv], said, capsys)
     assert Path("mine.html").read_text() == "mine"
-
-
-def test_the_page_goes_where_it_is_asked(run_dir, monkeypatch):
-    monkeypatch.chdir(run_dir.parent)
     assert cli.explained(lambda: report.run([str(run_dir), "--out", "other.html"])) == 0
     assert Page(Path("other.html").read_text()).images
 

@@ -4,8 +4,8 @@ An element holds uint8 crops `normal` [h, w, 3]; where the mixture has real dark
 `low` and `record` (0 for a photograph, which is darkened later; else 1 + the place of the dark
 photograph among all real ones); where it has brackets, also `between` [b, h, w, 3], real exposures
 from dark to light between `low` and `normal`; where some have no truth, also `truth`, 0 for those,
-whose `normal` and `between` are the dark photograph itself. All of one element are cropped, flipped and turned
-alike. θ of a real pair is that of its whole photographs: a crop that is enlarged or reduced has
+whose `normal` and `between` are the dark photograph itself. All of one element are cropped, flipped
+and turned alike. θ of a real pair is that of its whole photographs: a crop that is enlarged or reduced has
 their exposure, gains and offset, but noise that resampling has smoothed, which θ does not tell.
 Degradation is not done here but on the device (`synthesis`).
 """

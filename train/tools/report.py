@@ -12,7 +12,7 @@ import html
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,41 +28,70 @@ PICTURE = "stages.png"
 
 
 class Run(NamedTuple):
-    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, and the
-    picture of the stages, None where there is none yet."""
+    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, the
+    picture of the stages, None where there is none yet, and what could not be read, and why."""
 
     folder: Path
     options: dict[str, Any]
     rows: list[metrics.Row]
     tables: dict[str, list[dict[str, str]]]
     picture: Image.Image | None
+    unread: Sequence[str] = ()
 
 
 # --- what there is -----------------------------------------------------------------------------
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder, with as much as there is by now; raises InputError for what cannot be read."""
+    """A run folder; raises InputError where it is none. Any other file may be missing or damaged."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the run_dir of a training")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} has no config.json, so it is no run; name a training's run_dir")
-    try:
-        options = flattened(json.loads(path.read_text()))
-        logged = metrics.read_rows(folder / "metrics.csv")
-        tables = {path.name: read_table(path) for path in sorted(folder.glob("evaluation*.csv"))}
-        drawn = folder / PICTURE
-        picture = Image.open(drawn).convert("RGB") if drawn.exists() else None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{folder} cannot be read: {error}") from error
-    return Run(folder, options, logged, tables, picture)
+    unread: list[str] = []
+
+    def tried(path: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+        try:
+            return read(path)
+        except (OSError, ValueError, SyntaxError, csv.Error) as error:
+            reason = str(getattr(error, "strerror", None) or error)
+            unread.append(f"{path.name} cannot be read: {reason}")
+            return otherwise
+
+    options = tried(path, read_options, {})
+    logged = tried(folder / "metrics.csv", metrics.read_rows, [])
+    tables = {
+        path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
+    }
+    picture = tried(folder / PICTURE, read_picture, None)
+    return Run(folder, options, logged, {n: t for n, t in tables.items() if t}, picture, unread)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """A run's options by their dotted names; raises ValueError where there are none."""
+    options = json.loads(path.read_text())
+    if not isinstance(options, dict):
+        raise ValueError("it holds no options")
+    return flattened(options)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `train.evaluate` wrote."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of a table that `train.evaluate` wrote; raises ValueError where it is none."""
+    with path.open(newline="", errors="replace") as file:
+        reader = csv.DictReader(file)
+        scores = list(reader)
+    if not scores or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
+        raise ValueError("it is no table of scores")
+    return scores
+
+
+def read_picture(path: Path) -> Image.Image | None:
+    """A picture in RGB, None where there is none."""
+    if not path.exists():
+        return None
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -108,7 +137,7 @@ summary { cursor: pointer; margin: .5rem 0; }
 def page(run: Run) -> str:
     """The whole page, HTML."""
     title = html.escape(run.folder.resolve().name)
-    parts = [f"<h1>{title}</h1>"]
+    parts = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in run.unread)]
     shown = (
         f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
         for k, v in facts(run).items()
@@ -211,16 +240,27 @@ def options_of(argv: Sequence[str]):
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run_dir of a training")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in that folder)")
     parser.add_argument("--overwrite", action="store_true", help="replace an --out that exists")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.out and options.out.exists() and not options.overwrite:
+        raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
+    return options
 
 
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
     options = options_of(argv)
     out = options.out or options.run / "report.html"
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name an html file with --out")
     content = read_run(options.run)
-    files.check_target(out, options.overwrite or options.out is None)
-    files.write_text(out, page(content))
+    try:
+        files.write_text(out, page(content))
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror}); name another with --out"
+        ) from error
+    for line in content.unread:
+        print(f"left out: {line}", file=sys.stderr)
     print(f"written to {out}")
 
 
