@@ -197,6 +197,7 @@ def command(options) -> str:
         words += ["--photographs", options.photographs, "--steps", options.steps]
         words += ["--identities", options.identities]
     words += ["--out", f"pdn_jax/weights/{options.weights}"]
+    words += ["--about", f"docs/{options.about.name}", "--data", *options.data]
     return " ".join([words[0], *(shlex.quote(str(word)) for word in words[1:])])
 
 
