@@ -95,6 +95,25 @@ def test_fitted_physics_goes_to_its_own_record():
     np.testing.assert_array_equal(batch.known, [1, 0, 1, 1])
 
 
+def test_fitted_noise_of_a_crop_is_what_resampling_has_left():
+    """Exposure and gains are those of the photograph; both variances are less by what the filter took."""
+    table = degradation.neutral_physics(jnp.asarray([1.0, 0.1])).replace(
+        shot_noise=jnp.asarray([0.0, 4e-4]), read_noise=jnp.asarray([0.0, 1e-5])
+    )
+    crops = {
+        "normal": jnp.full((3, 32, 32, 3), 128, jnp.uint8),
+        "low": jnp.full((3, 32, 32, 3), 7, jnp.uint8),
+        "record": jnp.asarray([1, 1, 0]),
+        "kept": jnp.asarray([1.0, 0.25, 1.0]),
+    }
+    keys = synthesis.image_keys(jax.random.key(0), jnp.asarray(0), jnp.arange(3))
+    physics = compiled(keys, crops, synthesis.Fitted(table, jnp.asarray([0.0, 1.0]))).physics
+    np.testing.assert_allclose(physics.shot_noise[:2], [4e-4, 1e-4], rtol=1e-6)
+    np.testing.assert_allclose(physics.read_noise[:2], [1e-5, 2.5e-6], rtol=1e-6)
+    np.testing.assert_allclose(physics.exposure[:2], 0.1)
+    assert physics.shot_noise[2] > 0.0
+
+
 def test_frames_between_become_part_of_the_batch():
     between = jnp.full((4, 2, 32, 32, 3), 51, jnp.uint8)
     np.testing.assert_allclose(mixed(between=between).between, 0.2, rtol=1e-6)

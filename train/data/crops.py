@@ -4,10 +4,10 @@ An element holds uint8 crops `normal` [h, w, 3]; where the mixture has real dark
 `low` and `record` (0 for a photograph, which is darkened later; else 1 + the place of the dark
 photograph among all real ones); where it has brackets, also `between` [b, h, w, 3], real exposures
 from dark to light between `low` and `normal`; where some have no truth, also `truth`, 0 for those,
-whose `normal` and `between` are the dark photograph itself. All of one element are cropped, flipped
-and turned alike. θ of a real pair is that of its whole photographs: a crop that is enlarged or reduced has
-their exposure, gains and offset, but noise that resampling has smoothed, which θ does not tell.
-Degradation is not done here but on the device (`synthesis`).
+whose `normal` and `between` are the dark photograph itself; where real crops are taken at other scales,
+`kept`, the part of the noise's variance that resampling has left, by which θ of the photograph is that
+of the crop. All of one element are cropped, flipped and turned alike. Degradation is not done here but
+on the device (`synthesis`).
 """
 
 import threading
@@ -117,6 +117,19 @@ def log_uniform(rng: np.random.Generator, least: float, most: float) -> int:
     return round(float(np.exp(rng.uniform(np.log(least), np.log(most)))))
 
 
+BICUBIC = 57 / 70
+"""∫k² of Keys's cubic kernel with a = −1/2, which is Pillow's."""
+
+
+def noise_kept(side: int, size: int) -> float:
+    """The part of white noise's variance that is left where a crop of `side` pixels is resized to `size`.
+
+    Pillow's bicubic filter k is as wide as a pixel of the result where that is the larger, so along each
+    axis ∫k² = `BICUBIC` of the variance is left, times size / side where it is reduced; both axes count.
+    """
+    return 1.0 if side == size else (BICUBIC * min(1.0, size / side)) ** 2
+
+
 def between(example: dict, low: int, count: int) -> list[int]:
     """`count` frames between frame `low` and the target, evenly spread; the target where none is."""
     target = len(example["frames"]) - 1
@@ -173,17 +186,19 @@ class Cropping(grain.transforms.RandomMap):
         if split.kind == "photos":
             image = self.image(source, example, 0)
             (normal,) = crop([image], rng, size, photograph_side(image, rng, self.crops))
-            dark, inner, record = np.zeros_like(normal), [normal] * self.between, 0
+            dark, inner, record, kept = np.zeros_like(normal), [normal] * self.between, 0, 1.0
         else:
             frames = between(split.examples[example], low, self.between)
             indices = (low, *frames, -1) if split.has_truth else [low] * (len(frames) + 2)
             images = [self.image(source, example, index) for index in indices]
             side = pair_side(images[-1], rng, self.crops)
             dark, *inner, normal = crop(images, rng, size, side)
-            record = int(self.first[source]) + place
+            record, kept = int(self.first[source]) + place, noise_kept(side, size)
         fields = {"normal": normal}
         if self.real:
             fields |= {"low": dark, "record": np.int32(record)}
+        if self.real and self.crops.scaled:
+            fields["kept"] = np.float32(kept)
         if self.between:
             fields["between"] = np.stack(inner)
         if self.untold:

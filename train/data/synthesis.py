@@ -91,6 +91,9 @@ def synthesise(
         known = jnp.zeros(len(keys))
         if fitted is not None:
             physics, known = jax.tree.map(lambda table: jnp.asarray(table)[crops["record"]], fitted)
+        if "kept" in crops:
+            noise = {"shot_noise": physics.shot_noise, "read_noise": physics.read_noise}
+            physics = physics.replace(**{k: crops["kept"] * v for k, v in noise.items()})
         real = Real(as_float(crops["low"]), crops["record"] > 0, physics, known)
         one = functools.partial(
             _real_or_darkened,
