@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.data.between = 3  # real exposures between a bracket's ends, as stage targets
     config.data.threads = 2  # host threads that crop ahead, in each process
     config.data.workers = 0  # host processes that crop ahead; 0 for threads of this one
+    config.data.groups = 1  # parts of the data, place p of a batch takes from part p mod groups
     config.data.cache = 2.0  # GiB of decoded images held, over all workers of a process
     config.data.jpeg = 0.0  # part of the dark crops that go through a JPEG, on the host
     config.data.jpeg_quality = (40, 95)  # range of its quality, 1 to 95

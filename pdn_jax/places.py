@@ -273,7 +273,7 @@ def names(folder: Location) -> dict[str, Location]:
     return {str(path).removeprefix(root): path for path in objects(folder)}
 
 
-def fetched(given: str | Location) -> Path:
+def fetched(given: str | Location, *, without: str = "") -> Path:
     """What lies at a place, on this machine.
 
     From a store it is copied whole into the cache, under a name made of what the store says of
@@ -281,6 +281,7 @@ def fetched(given: str | Location) -> Path:
 
     Args:
         given: a file or folder; paths of this machine stay what they are.
+        without: objects with that in their names are left where they are, where it is not ''.
 
     Returns:
         The file or folder.
@@ -299,7 +300,7 @@ def fetched(given: str | Location) -> Path:
         [str(one), about.get("size"), str(next(filter(None, map(about.get, said)), None))]
         for one, about in listed.items()
     ]
-    key = hashlib.sha256(json.dumps([str(path), facts]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([str(path), facts, without]).encode()).hexdigest()[:32]
     kept = user_cache.folder() / COPIES / key / (path.name or "bucket")
     if kept.exists():
         return kept
@@ -307,7 +308,7 @@ def fetched(given: str | Location) -> Path:
     draft = Path(tempfile.mkdtemp(dir=kept.parent.parent, prefix=".fetching-"))
     try:
         with explained("read", path):
-            for one in listed:
+            for one in (one for one in listed if not (without and without in one.name)):
                 below = str(one).removeprefix(str(path)).strip("/")
                 target = draft / kept.name / below if below else draft / kept.name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ USAGE = "python -m train.main --config configs/base.py [--config.key=value …]"
 AT_LEAST = {
     "data.crop_size": 32,
     "data.threads": 1,
+    "data.groups": 1,
     "data.workers": 0,
     "data.between": 0,
     "data.truths": -1,

@@ -4,7 +4,6 @@ The batch of a step is a function of (seed, step) alone: threads, workers, the c
 processes and where a training was resumed change nothing in it.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,15 +15,11 @@ from rich.console import Console
 
 from pdn_jax.types import InputError, Physics
 from train import build
-from train.data import calibrated_camera, crops, store, synthesis, truths
+from train.data import calibrated_camera, crops, order, store, synthesis, truths
 from train.data.prefetch import prefetched
 from train.tools import prepare
 
 GIB = 2**30
-
-ROUNDS = 2**31
-"""Times that a split is gone through at most. Grain's endless `repeat()` has a length that len()
-refuses in batches of one."""
 
 # --- which data sets -----------------------------------------------------------------------------
 
@@ -187,33 +182,14 @@ def parts(
         plain = plain._replace(faults=faults)
     shared, made = {"cache": cache, "process": process}, []
     for number, (start, stop, size, side) in enumerate(shapes(config)):
+        order.check_groups(splits, options.groups, size)
         drawn = {"splits": splits, "weights": weights, "seed": config.seed, "part": number}
+        drawn["groups"] = options.groups
         batched = batches(**drawn, batch_size=size, taken=plain._replace(size=side), **shared)
-        made.append(Part(start, stop, size, items(**drawn), batched, places(size, process), cache))
+        made.append(
+            Part(start, stop, size, order.items(**drawn), batched, places(size, process), cache)
+        )
     return made
-
-
-def items(
-    splits: Sequence[store.Split], weights: Sequence[float], *, seed: int, part: int = 0
-) -> grain.MapDataset:
-    """(which split, which of its items), without end.
-
-    The splits take turns by their weights; each is gone through once per round, in an order
-    shuffled anew every round.
-    """
-    rounds = [
-        grain.MapDataset.range(len(split))
-        .seed(synthesis.host_seed("order", seed, part, which))
-        .shuffle()
-        .repeat(ROUNDS)
-        .map(functools.partial(_from, which))
-        for which, split in enumerate(splits)
-    ]
-    return rounds[0] if len(rounds) == 1 else grain.MapDataset.mix(rounds, list(weights))
-
-
-def _from(which: int, item: int) -> tuple[int, int]:
-    return which, item
 
 
 def batches(
@@ -225,6 +201,7 @@ def batches(
     taken: crops.Crops,
     cache: crops.Cache,
     part: int = 0,
+    groups: int = 1,
     process: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
     """An endless random-access data set: element `step` is a dict of uint8 crops [n, …] of `items`.
@@ -241,7 +218,7 @@ def batches(
     for split in splits:
         crops.check_sizes(split, taken.size)
     return (
-        items(splits, weights, seed=seed, part=part)
+        order.items(splits, weights, seed=seed, part=part, groups=groups)
         .seed(synthesis.host_seed("crops", seed, part))
         .random_map(crops.Cropping(splits, taken, cache))
         .slice(slice(which, None, count))

@@ -5,6 +5,7 @@ They live where TFDS keeps its own: a given folder, else $TFDS_DATA_DIR, else
 `prepare.install` puts them there, whole; what it has not finished is not seen here.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -29,6 +30,9 @@ KINDS = {
 """Kind -> the folder that TFDS gives its builder."""
 
 VERSION = "1.0.0"
+SHARD = ".array_record"
+"""What files of records have in their names."""
+
 FIELDS = {"paired": ("low", "normal"), "brackets": ("image",), "photos": ("image",)}
 
 
@@ -97,6 +101,28 @@ class Item(NamedTuple):
     low: int
 
 
+class Copied(Sequence):
+    """Records in a store: a shard is copied when the first of its records is asked for."""
+
+    def __init__(self, source: Sequence[dict], split, folder: Path, store: Location):
+        self.source, self.folder, self.store = source, folder, store
+        self.shards = [Path(name).name for name in split.filenames]
+        self.ends = np.cumsum(split.shard_lengths)
+        self.here: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, record: int) -> dict:
+        shard = int(np.searchsorted(self.ends, record, side="right"))
+        if shard not in self.here:
+            name = self.shards[shard]
+            with contextlib.suppress(FileExistsError):  # by another thread or process
+                (self.folder / name).symlink_to(places.fetched(self.store / name))
+            self.here.add(shard)
+        return self.source[record]
+
+
 class Split:
     """One split of a built data set; its photographs by example and frame, decoded when asked for.
 
@@ -116,12 +142,16 @@ class Split:
 
     @functools.cached_property
     def records(self) -> Sequence[dict]:
-        """TFDS's random access to the records, images still encoded; from a store, to a copy."""
+        """TFDS's random access to the records, images still encoded; from a store, to copies."""
         import tensorflow_datasets as tfds
 
         skip = {field: tfds.decode.SkipDecoding() for field in FIELDS[self.kind]}
-        path = places.fetched(self.path)
-        return tfds.builder_from_directory(path).as_data_source(self.split, decoders=skip)
+        folder = places.fetched(self.path, without=SHARD)
+        builder = tfds.builder_from_directory(folder)
+        source = builder.as_data_source(self.split, decoders=skip)
+        if not places.is_url(self.path):
+            return source
+        return Copied(source, builder.info.splits[self.split], folder, places.place(self.path))
 
     def __getstate__(self) -> dict:
         """Without the open file, which another process opens for itself."""
