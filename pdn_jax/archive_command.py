@@ -48,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None
     add("--gpus", type=float, default=0.0, help="of each worker (default 0)")
     part = "photographs that a worker takes at once (default 256)"
     add("--part", type=count, default=256, metavar="N", help=part)
-    jobs = "of them in flight at most (default 4)"
-    add("-j", "--jobs", type=count, default=4, metavar="N", help=jobs)
+    jobs = "of them in flight at most (default 4; 32 on a GPU)"
+    add("-j", "--jobs", type=count, metavar="N", help=jobs)
     add("--dry-run", action="store_true", help="count, and estimate time and cost from a sample")
     add("--price", type=float, default=0.0, help="of an hour of a worker, for --dry-run")
 

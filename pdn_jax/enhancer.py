@@ -6,6 +6,7 @@ rendered in tiles of a few fixed shapes (see `layout`), which bounds the memory,
 ever new sizes share programs, and changes the result by rounding alone.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +23,13 @@ from pdn_jax.checks import checked, converted, white
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
 from pdn_jax.programs import Programs, request
+from pdn_jax.together import Together, at_once
 from pdn_jax.weights import Weights
 
 TILE = 1536
 """Pixels that a side of a tile may have on a CPU: bounds the memory, costs little in overlap."""
-TILE_OF_ACCELERATOR = 2048
-"""Pixels a side of a tile on a GPU or TPU."""
-BATCH_OF_ACCELERATOR = 8
-"""How many tiles are computed at once at most there; on a CPU it is one."""
+TILE_OF_ACCELERATOR, BATCH_OF_ACCELERATOR = 2048, 8
+"""Pixels a side of a tile on a GPU or TPU, and how many are computed at once, see `together`."""
 
 
 class Stages(NamedTuple):
@@ -87,7 +87,7 @@ class Enhancer:
         self.overlap = layout.margin(model["depths"], model["blocks"])
         cpu = on_cpu()
         self.tile = (TILE if cpu else TILE_OF_ACCELERATOR) if tile is None else tile
-        self.batch = 1 if cpu else BATCH_OF_ACCELERATOR
+        self.together = Together(1 if cpu else BATCH_OF_ACCELERATOR)
         self.texture = model.get("texture", "both")
         layout.tiles(SMALLEST, SMALLEST, overlap=self.overlap, largest=self.tile)
 
@@ -199,7 +199,7 @@ class Enhancer:
         inputs = program_inputs.tile_arrays(
             photo, estimate, tiles[0], shape
         ) + program_inputs.numbers((1.0,) * 3 * dialled)
-        count = min(self.batch, len(tiles))
+        count = at_once(min(self.batch, len(tiles)), self.batch)
         wanted = [
             request("dialled" if dialled else "render", [np.stack([a] * count) for a in inputs]),
             request("global", program_inputs.grids(flat[0, ..., :3], flat[0, ..., :3])),
@@ -211,6 +211,11 @@ class Enhancer:
                 )
             )
         self.programs.prepare(wanted)
+
+    @property
+    def batch(self) -> int:
+        """How many tiles are computed at once: of one photograph, or of several in as many threads."""
+        return self.together.most
 
     # --- arrays ------------------------------------------------------------------------------
 
@@ -253,20 +258,16 @@ class Enhancer:
         """(which photograph, tile, the program's images of it) of all tiles of all photographs."""
         shape, tiles = self._tiles(*photos[0].shape[:2])
         jobs = [(index, tile) for index in range(len(photos)) for tile in tiles]
-        count = min(self.batch, len(jobs))
-        for begin in range(0, len(jobs), count):
-            chunk = jobs[begin : begin + count]
-            filled = chunk + chunk[-1:] * (count - len(chunk))  # programs take `count` at once
+        for begin in range(0, len(jobs), self.batch):
+            chunk = jobs[begin : begin + self.batch]
             given = [
                 program_inputs.tile_arrays(photos[i], estimates[i], tile, shape)
                 + program_inputs.numbers(extra[i])
-                for i, tile in filled
+                for i, tile in chunk
             ]
-            results = self.programs(
-                kind, *(np.stack(arrays) for arrays in zip(*given, strict=True))
-            )
-            for place, (index, tile) in enumerate(chunk):
-                yield index, tile, [result[place] for result in results]
+            made = self.together(kind, functools.partial(self.programs, kind), given)
+            for (index, tile), results in zip(chunk, made, strict=True):
+                yield index, tile, results
 
     def stages(
         self, photo: np.ndarray, *, reduce: int = 1, there: np.ndarray | None = None

@@ -69,6 +69,18 @@ class Budget:
             self._change.notify_all()
 
 
+def at_once(batch: int) -> int:
+    """How many photographs are to be computed at once so that batches of tiles fill.
+
+    Args:
+        batch: tiles that the device takes at once, 1 on a CPU.
+
+    Returns:
+        `AT_ONCE`, or twice the batch: one is gathered while another is computed.
+    """
+    return AT_ONCE if batch == 1 else 2 * batch
+
+
 def run(
     jobs: Iterable[Job],
     read: Callable[[Job], Any],

@@ -1,6 +1,7 @@
 """Photographs of any size by programs of few shapes: what the plain network gives, to rounding."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from pdn_jax import Enhancer, cache, dial, enhancement, enhancer, executable, layout, programs
 from pdn_jax.export import formats
 from pdn_jax.model import VARIANTS, ProgressiveDualNetwork
+from pdn_jax.together import Together
 from pdn_jax.types import InputError
 from pdn_jax.weights import Weights, load
 
@@ -165,11 +167,22 @@ def test_the_margin_is_needed(monkeypatch):
 def test_tiles_may_be_computed_together():
     """As on accelerators; the last batch is not full."""
     several = Enhancer(weights("tiny"), tile=200)
-    several.batch = 4
+    several.together = Together(4)
     photos = np.stack([photograph(100, 347), photograph(100, 347)[::-1]])
     result = several(photos)
     for photo, one in zip(photos, result, strict=True):
         np.testing.assert_allclose(one, plain("tiny", photo), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_photographs_of_other_sizes_share_batches_across_threads():
+    """As on accelerators: six threads, three sizes, each result its own photograph's."""
+    shared = Enhancer(weights("tiny"), tile=200)
+    shared.together = Together(4)
+    photos = [photograph(90 + 30 * (index % 3), 260 + index) for index in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        for photo, result in zip(photos, pool.map(shared, photos), strict=True):
+            np.testing.assert_allclose(result, plain("tiny", photo), atol=1e-5)
 
 
 def test_sixteen_bits_are_what_floats_give():

@@ -76,8 +76,9 @@ ARROWS = {
     "program_kinds": {"checks", "dial", "model", "shapes", "tiling", "weights"},
     "programs": {"cache", "executable", "program_kinds", "shapes", "weights"},
     "host_memory": set(),
+    "together": set(),
     "enhancer": {
-        "host_memory",
+        *("host_memory", "together"),
         *("cache", "checks", "executable", "layout", "program_inputs", "programs", "weights"),
     },
     "inference": {"enhancer", "weights"},

@@ -27,7 +27,7 @@ class Asked(NamedTuple):
     form: str
     quality: int | None
     strip: bool
-    jobs: int
+    jobs: int | None
 
 
 class Counts(NamedTuple):
@@ -113,13 +113,15 @@ class Worker:
             job, opened = loaded
             return job, opened, photo.enhance(opened, restore)
 
+        at_once = pipeline.at_once(self.enhancer.batch)
         results = pipeline.run(
             entries,
             read,
             work,
             lambda _, finished: photo.store(*finished, options),
             weigh=lambda entry: entry.size * BYTES_PER_BYTE,
-            threads=asked.jobs,
+            threads=asked.jobs or 2 * at_once,
+            at_once=at_once,
         )
         for entry, result in results:
             yield entry, result if isinstance(result, InputError) else None
