@@ -60,22 +60,22 @@ class Together:
         return [tile.results for tile in mine]
 
     def _with_others(self, kind: str, run: Run, mine: list[Tile]) -> None:
-        key = (kind, *((array.shape, str(array.dtype)) for array in mine[0].arrays))
+        alike = (kind, *((array.shape, str(array.dtype)) for array in mine[0].arrays))
         with self._lock:
-            self._waiting.setdefault(key, deque()).extend(mine)
+            self._waiting.setdefault(alike, deque()).extend(mine)
         for tile in mine:
             while not tile.done:
                 with self._device:
                     if not tile.done:
-                        _compute(run, *self._next(key))
+                        _compute(run, *self._next(alike))
 
-    def _next(self, key: Any) -> tuple[list[Tile], int]:
-        """The tiles of that key that have waited longest, and how many the program takes."""
+    def _next(self, alike: Any) -> tuple[list[Tile], int]:
+        """The tiles of a kind that have waited longest, and how many the program takes."""
         with self._lock:
-            waiting = self._waiting[key]
+            waiting = self._waiting[alike]
             taken = [waiting.popleft() for _ in range(min(self.most, len(waiting)))]
             if not waiting:
-                del self._waiting[key]
+                del self._waiting[alike]
         return taken, at_once(len(taken), self.most)
 
 
