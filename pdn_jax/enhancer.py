@@ -17,8 +17,8 @@ import numpy as np
 from pdn_jax import cache as disk
 from pdn_jax import host_memory, layout, program_inputs
 from pdn_jax import weights as files
-from pdn_jax.checks import check_dials as check_dials
 from pdn_jax.checks import SMALLEST, checked, converted, white
+from pdn_jax.checks import check_dials as check_dials
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
 from pdn_jax.programs import Programs, request
