@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image as PILImage
 from test_survive import NETWORK
 
-from colab.lab import no_truth, pareto, priors, steps, ten_pairs, terms
+from colab.lab import brightness, no_truth, pareto, priors, steps, ten_pairs, terms
 from pdn_jax import cli, degradation, weights
 from pdn_jax.balance import GradientStatistics
 from pdn_jax.model import ProgressiveDualNetwork
@@ -74,6 +74,18 @@ def test_terms_are_nothing_at_the_truth_and_grow(term):
     assert (others[0] < others[1]).all()
 
 
+def test_a_term_blind_to_the_gain_sees_structure_alone():
+    batch = imports.tiny_batch(48)
+    scores = [
+        brightness.gain_blind(None, image, batch)["gain_blind"]
+        for image in (0.4 * batch.normal, batch.normal, 1 - batch.normal)
+    ]
+    np.testing.assert_allclose(np.stack(scores[:2]), 0.0, atol=1e-6)
+    assert (scores[2] > 0.01).all()
+    slopes = jax.grad(lambda x: brightness.gain_blind(None, x, batch)["gain_blind"].sum())
+    assert np.isfinite(slopes(jnp.zeros_like(batch.normal))).all()
+
+
 @pytest.mark.parametrize(
     ("positive", "negative", "product", "alpha"),
     [
@@ -96,7 +108,7 @@ def test_the_pareto_weight_by_hand(positive, negative, product, alpha):
 @pytest.mark.slow
 def test_all_of_them_pass_the_trial_of_a_training():
     batch = imports.tiny_batch(32)
-    names = ("terms:edges", "terms:multi_scale_ssim")
+    names = ("terms:edges", "terms:multi_scale_ssim", "brightness:gain_blind")
     imports.terms(tuple((f"colab.lab.{name}", 0.1) for name in names), batch)
     imports.distance("colab.lab.terms:frequencies", batch)
     imports.balance("colab.lab.pareto:PARETO")

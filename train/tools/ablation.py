@@ -31,6 +31,19 @@ STUDIES: dict[str, sweep.Arms] = {
         "small crops to the end": {"data.final_size": 0},
         "rate 4e-3": {"train.learning_rate": 4e-3},
     },
+    "brightness": {
+        "as it is": {"loss.balance": "positive_only"},
+        "histograms": {"loss.balance": "positive_only", "model.change": (("evidence", True),)},
+        "a term blind to the gain": {
+            "loss.balance": "positive_only",
+            "loss.extra": ("colab.lab.brightness:gain_blind", 1.0),
+        },
+        "both": {
+            "loss.balance": "positive_only",
+            "loss.extra": ("colab.lab.brightness:gain_blind", 1.0),
+            "model.change": (("evidence", True),),
+        },
+    },
     "precision": {
         "float32": {},
         "bfloat16": {"model.dtype": "bfloat16"},
