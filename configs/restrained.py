@@ -13,7 +13,6 @@ def get_config() -> ConfigDict:
     config = real.get_config()
     config.run_dir = "runs/restrained"
     config.model.weights = "small"
-    config.model.change = (("evidence", True), ("texture", "both"))
     config.data.mixture = (
         ("eliei", 0.28),
         ("sice", 0.28),

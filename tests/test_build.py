@@ -111,11 +111,13 @@ def test_each_range_to_judge_by_is_an_option_of_its_own():
     assert not np.allclose(ours, plain)
 
 
-@pytest.mark.parametrize("evidence", [False, True])
-def test_bundled_weights_are_a_start_with_and_without_their_head(evidence):
+@pytest.mark.parametrize(
+    ("change", "evidence"), [((), True), ((("evidence", False),), False), ((("stages", 4),), True)]
+)
+def test_bundled_weights_are_a_start_with_their_head_unless_it_is_left_out(change, evidence):
     config = base.get_config()
     config.model.variant = config.model.weights = "tiny"
-    config.model.change = (("evidence", evidence),)
+    config.model.change = change
     params = build.initial_params(config, build.network(config))
     assert ("amount" in params["params"]["enhancement"]) == evidence
     theirs = weights.load("tiny").params["params"]["denoising"]["lift2"]["kernel"]

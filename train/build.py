@@ -32,8 +32,13 @@ def keys(config) -> dict[str, PRNGKey]:
 
 
 def keywords(config) -> dict[str, Any]:
-    """Keyword arguments of the network of `config.model`: those of its variant, with its changes."""
+    """Keyword arguments of the network of `config.model`: those of its variant, with its changes.
+
+    It has the head of `pdn_jax.evidence` where the weights that it starts from have it.
+    """
     variant = dict(choose("model.variant", config.model.variant, VARIANTS))
+    if config.model.weights:
+        variant["evidence"] = head.is_there(config.model.weights)
     known = (*variant, "noise_map", "evidence")
     for change in config.model.change:
         if not (isinstance(change, tuple) and len(change) == 2 and change[0] in known):

@@ -1,5 +1,7 @@
 """Weights for a network with or without the head of `pdn_jax.evidence`, whichever they have themselves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,12 @@ from pdn_jax import weights as weight_files
 from pdn_jax.model import ProgressiveDualNetwork
 
 HEAD = "params/enhancement/amount/"
+
+
+@functools.cache
+def is_there(weights: str) -> bool:
+    """Whether weights have a head; they are read once, whatever becomes of their file."""
+    return bool(weight_files.load(weights).model.get("evidence", False))
 
 
 def fitted_to(weights: weight_files.Weights, evidence: bool) -> weight_files.Weights:
