@@ -228,16 +228,18 @@ def _each(jobs: list["Job"], enhancer: "Enhancer", arguments, report: Report) ->
         threads=arguments.jobs or 2 * at_once,
         at_once=at_once,
     )
-    pool = ThreadPoolExecutor(1)
+    pool, prepared = ThreadPoolExecutor(1), None
     if len(jobs) == 1 and (size := photo.size(jobs[0].source)):
         # The programs for its size are fetched while it is decoded.
-        pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
+        prepared = pool.submit(enhancer.prepare, *size, dialled=set(dials.values()) != {1.0})
     with contextlib.closing(results), pool:
         for job, result in _tracked(results, len(jobs)):
             if isinstance(result, InputError):
                 report.failure(job, result)
             else:
                 report.outcome(result)
+        if prepared and not report.failed:
+            prepared.result()  # raises what it met
 
 
 def _tracked(results: Iterator, count: int) -> Iterable:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import host_memory, layout, program_inputs
+from pdn_jax import host_memory, layout, program_inputs, shapes
 from pdn_jax import weights as files
 from pdn_jax.checks import SMALLEST, checked, converted, white
 from pdn_jax.checks import check_dials as check_dials
@@ -192,23 +192,21 @@ class Enhancer:
         shape, tiles = self._tiles(height, width)
         grid = (layout.up(height) // layout.REDUCTION, layout.up(width) // layout.REDUCTION)
         photo = np.broadcast_to(converted(np.zeros((), dtype)), (height, width, 3))
-        flat = np.broadcast_to(np.float32(0), (1, *grid, self.weights.model["width"]))
-        numbers = np.zeros((1, 3), np.float32)
-        estimate = GlobalPass(numbers, flat[:, None, ..., :3], flat[..., :3], flat, None, None)
+        channels = shapes.context_channels(self.weights.model)
+        flat = np.broadcast_to(np.float32(0), (1, *grid, channels))
+        three = flat[..., :3]
+        estimate = GlobalPass(three[:, 0, 0], three[:, None], three, flat, None, None)
         inputs = program_inputs.tile_arrays(
             photo, estimate, tiles[0], shape
         ) + program_inputs.numbers((1.0,) * 3 * dialled)
         count = at_once(min(self.batch, len(tiles)), self.batch)
         wanted = [
             request("dialled" if dialled else "render", [np.stack([a] * count) for a in inputs]),
-            request("global", program_inputs.grids(flat[0, ..., :3], flat[0, ..., :3])),
+            request("global", program_inputs.grids(three[0], three[0])),
         ]
         if dialled:
-            wanted.append(
-                request(
-                    "path_sum", program_inputs.path_arrays(flat[0, ..., :3], tiles[0], shape, grid)
-                )
-            )
+            path = program_inputs.path_arrays(three[0], tiles[0], shape, grid)
+            wanted.append(request("path_sum", path))
         self.programs.prepare(wanted)
 
     @property

@@ -42,6 +42,18 @@ def parameters(model: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
+def context_channels(model: Mapping[str, Any]) -> int:
+    """How many channels the context has.
+
+    Args:
+        model: keyword arguments of the network.
+
+    Returns:
+        Its width, and one for the amount where evidence decides it.
+    """
+    return model["width"] + bool(model.get("evidence", False))
+
+
 def check(model: Mapping[str, Any], params: Any) -> None:
     """Hold parameters against the network that they are for.
 

@@ -298,9 +298,11 @@ def test_programs_in_memory_are_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("dialled", [False, True])
-@pytest.mark.parametrize("size", [(83, 99), (251, 347)])
-def test_prepare_is_all_that_a_photograph_needs(size, dialled):
-    one = Enhancer(weights("one level"), tile=200, cache=cache.Cache(None))
+@pytest.mark.parametrize(
+    ("name", "size"), [("one level", (83, 99)), ("one level", (251, 347)), ("blind", (83, 99))]
+)
+def test_prepare_is_all_that_a_photograph_needs(name, size, dialled):
+    one = Enhancer(weights(name), tile=200, cache=cache.Cache(None))
     one.prepare(*size, dialled=dialled)
     before = one.programs.compiled
     one(np.zeros((*size, 3), np.uint8), exposure=0.5 if dialled else 1.0)

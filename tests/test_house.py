@@ -79,7 +79,8 @@ ARROWS = {
     "together": set(),
     "enhancer": {
         *("host_memory", "together"),
-        *("cache", "checks", "executable", "layout", "program_inputs", "programs", "weights"),
+        *("cache", "checks", "executable", "layout", "program_inputs", "programs", "shapes"),
+        "weights",
     },
     "inference": {"enhancer", "weights"},
     "photos": {"errors", "files", "film_names", "host_memory", "places"},

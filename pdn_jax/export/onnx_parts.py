@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pdn_jax import image as im
+from pdn_jax import shapes
 from pdn_jax.export.onnx_builder import Builder, file_of, library
 from pdn_jax.export.onnx_network import Estimate, denoise, estimated, lift
 
@@ -38,20 +39,8 @@ def whole(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) -
     named["stages"] = (add("Concat", *totals, axis=1), 3 * len(totals))
     if estimate.noise:
         named["noise"] = (estimate.noise, 3)
-    named["context"] = (estimate.context, context_channels(model))
+    named["context"] = (estimate.context, shapes.context_channels(model))
     return _file(add, "whole", {"small": 3, "texture": 3}, named, facts)
-
-
-def context_channels(model: Mapping[str, Any]) -> int:
-    """How many channels the context has.
-
-    Args:
-        model: keyword arguments of the network.
-
-    Returns:
-        Its width, and one for the amount where evidence decides it.
-    """
-    return model["width"] + bool(model.get("evidence", False))
 
 
 def tile(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) -> bytes:
@@ -75,7 +64,7 @@ def tile(params: Mapping, model: Mapping[str, Any], facts: Mapping[str, str]) ->
     inputs = {"low": 3, "black": 3, "path": 3}
     if model.get("noise_map", True):
         inputs["noise"] = 3
-    inputs["context"] = context_channels(model)
+    inputs["context"] = shapes.context_channels(model)
     exponent = add("Exp", add("Mul", "path", im.CURVE_A))
     noise = "noise" if "noise" in inputs else ""
     bright = lift(add, "low", Estimate("black", [], exponent, noise, "context"))
