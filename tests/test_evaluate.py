@@ -56,6 +56,31 @@ def test_no_photograph_of_8_bits_is_above_the_limit_but_for_being_equal():
     assert scores.mean("psnr") < evaluate.LIMIT
 
 
+@pytest.mark.parametrize("turns", [1, 2, 4, 8])
+def test_turns_come_back_to_their_place(turns):
+    """What treats all alike gives the same; what marks a corner marks as many as there are turns of it."""
+    photo = np.random.default_rng(0).random((6, 9, 3), np.float32)
+    seen = []
+
+    def method(name, low):
+        seen.append(low.tobytes())
+        return low**2
+
+    mean = evaluate.over_turns(method, turns)("one", photo)
+    np.testing.assert_allclose(mean, photo**2, rtol=1e-6)
+    assert len(set(seen)) == turns
+
+    def marking(name, low):
+        marked = np.zeros_like(low)
+        marked[0, 0] = 1.0
+        return marked
+
+    marked = evaluate.over_turns(marking, turns)("one", photo)[..., 0]
+    corners = marked[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.sum() == pytest.approx(1.0) == marked.sum()
+    assert np.count_nonzero(corners) == min(turns, 4)
+
+
 def test_pairs_of_two_folders_are_matched_by_name(tmp_path):
     for folder, names in (("low", ("b.png", "a.PNG")), ("normal", ("a.png", "b.jpg"))):
         (tmp_path / folder).mkdir()

@@ -95,6 +95,22 @@ def model_method(weights: weight_files.Weights) -> Callable[[np.ndarray], np.nda
     return lambda low: inference.enhance(low, weights)
 
 
+def over_turns(method: properties.Restored, turns: int) -> properties.Restored:
+    """The mean of what a method makes of a photograph and its mirror image (2), of both and both
+    upside down (4), or of those and their quarter turns (8), each turned back."""
+    places_of = {1: (0,), 2: (0, 4), 4: (0, 2, 4, 6), 8: range(8)}[turns]
+
+    def mean(name: str, low: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(low)
+        for place in places_of:
+            turned = np.rot90(low, place % 4)
+            result = method(name, np.ascontiguousarray(turned[:, :: -1 if place > 3 else 1]))
+            total += np.rot90(result[:, :: -1 if place > 3 else 1], -(place % 4))
+        return total / turns
+
+    return mean
+
+
 def comparison(weights: weight_files.Weights, pairs: Iterable[synthesis.Pair]) -> dict[str, Scores]:
     """`score` of every baseline and of the network, which is named 'this model'."""
     methods = BASELINES | {"this model": model_method(weights)}
@@ -187,6 +203,13 @@ def options_of(argv: list[str]):
         "--properties", action="store_true", help="restraint, twice = once, turns, black, letterbox"
     )
     parser.add_argument(
+        "--turns",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=1,
+        help="score the mean over so many mirror images and quarter turns, at as many times the time",
+    )
+    parser.add_argument(
         "--inputs",
         type=places.argument,
         help="folder to write what --properties needs to be run on, and end",
@@ -204,6 +227,8 @@ def options_of(argv: list[str]):
     asked = [name for name in ("weights", "restored", "inputs") if getattr(options, name)]
     if len(asked) != 1:
         raise InputError("name one of --weights, --restored and --inputs")
+    if options.turns > 1 and not options.weights:
+        raise InputError("--turns runs a network several times: name its --weights")
     if options.inputs and not options.properties:
         raise InputError("--inputs writes what --properties is measured on: add --properties")
     return options
@@ -244,8 +269,7 @@ def run(argv: list[str]) -> None:
         what, folder = weights.variant, folder_of(options.weights)
         network = model_method(weights)
 
-        def method(name: str, image: np.ndarray) -> np.ndarray:
-            return network(image)
+        method = over_turns(lambda name, image: network(image), options.turns)
 
     name, pairs = pairs_of(options)
     kind = "properties" if options.properties else "evaluation"
