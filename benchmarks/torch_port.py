@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pdn_jax import enhancement as ours
 from pdn_jax import image as im
 from pdn_jax.denoising import cells
-from pdn_jax.evidence import MAX_AMOUNT, RELATIVE, STOPS, TEXTURE
+from pdn_jax.evidence import AMOUNTS, DARKEST, LEAST_STEP, LIT, OWN, RELATIVE, STOPS, TEXTURE, UNLIT
 
 Leaf = dict[str, Any]
 """A layer's parameters in the Flax tree: `kernel` and `bias`."""
@@ -104,8 +104,19 @@ def differences(low: Tensor, axis: int) -> Tensor:
 
 
 def limited(amount: Tensor, totals: list[Tensor]) -> list[Tensor]:
-    """Sums of increments -> those of increments times the amount, as `enhancement.limited` has them."""
-    return [(amount * total).clamp(max=ours.MAX_BRIGHTENING) for total in totals]
+    """Sums of increments -> those of increments times the amount, as `evidence.limited` has them."""
+    return [(amount * total).clamp(max=im.MAX_BRIGHTENING) for total in totals]
+
+
+def means(small: Tensor, black: Tensor, path: Tensor) -> Tensor:
+    """As `evidence.means`: [n, 9, 1, 1]."""
+    tried = []
+    for amount in map(float, AMOUNTS):
+        start = (small - amount * black).clamp(min=im.FLOOR)
+        total = (amount * path).clamp(max=im.MAX_BRIGHTENING)
+        bright = apply_curve(start, torch.exp(im.CURVE_A * total)).clamp(max=1.0)
+        tried.append(bright.mean((1, 2, 3), keepdim=True))
+    return torch.cat(tried, 1)
 
 
 class Enhancement(nn.Module):
@@ -114,10 +125,10 @@ class Enhancement(nn.Module):
     def __init__(self, tree: dict[str, Any], stages: int, texture: str):
         super().__init__()
         self.stages, self.texture = stages, texture
-        parts = ("stage", "amount")
+        parts = ("stage", "target")
         self.layers = layers({name: leaf for name, leaf in tree.items() if name not in parts})
         self.stage = layers(tree["stage"])
-        self.amount = layers(tree["amount"]) if "amount" in tree else None
+        self.target = layers(tree["target"]) if "target" in tree else None
 
     def forward(self, low: Tensor, small: Tensor):
         """(photograph, its mean on the grid) -> (x_0's black level, every ln k, memory, noise's std, σ)."""
@@ -137,10 +148,10 @@ class Enhancement(nn.Module):
         for _ in range(self.stages):
             current = apply_curve(start, torch.exp(im.CURVE_A * total))
             increment, memory = self.step(observed, current, memory)
-            total = total + torch.minimum(increment, ours.MAX_BRIGHTENING - total)
+            total = total + torch.minimum(increment, im.MAX_BRIGHTENING - total)
             totals.append(total)
-        if self.amount is not None:
-            amount = self.decided(small, texture)
+        if self.target is not None:
+            amount = self.decided(small, texture, means(small, black, total))
             totals, black = limited(amount, totals), amount * black
             total, start = totals[-1], (small - black).clamp(min=im.FLOOR)
             memory = torch.cat([memory, amount.expand(-1, -1, *memory.shape[2:])], 1)
@@ -148,8 +159,8 @@ class Enhancement(nn.Module):
             noise = self.noise(small, start, total, shot, read)
         return black, totals, memory, noise, (shot.flatten(), read.flatten())
 
-    def decided(self, small: Tensor, texture: Tensor) -> Tensor:
-        """As `evidence.evidence` and `evidence.Amount`: [n, 1, 1, 1]."""
+    def decided(self, small: Tensor, texture: Tensor, tried: Tensor) -> Tensor:
+        """As `evidence.evidence`, `Target` and `amount_of`: [n, 1, 1, 1]."""
         grain = texture.mean(1, keepdim=True)
         weights = small.new_tensor([0.2126, 0.7152, 0.0722])[:, None, None]
         counted = [
@@ -164,10 +175,16 @@ class Enhancement(nn.Module):
             centres = inside.new_tensor(bins.centres)[:, None, None]
             share = F.relu(1.0 - (inside - centres).abs() / bins.step)
             parts.append(share.mean((2, 3), keepdim=True))
-        a = torch.cat(parts, 1)
+        own = torch.logit(tried[:, OWN : OWN + 1].clamp(DARKEST, 1.0 - DARKEST))
+        a = torch.cat([*parts, own], 1)
         for name in ("first", "second"):
-            a = F.relu(self.amount[name](a))
-        return MAX_AMOUNT * torch.sigmoid(self.amount["decision"](a))
+            a = F.relu(self.target[name](a))
+        mean = torch.sigmoid(own + self.target["change"](a))
+        lower, upper = tried[:, :-1], tried[:, 1:]
+        shares = (mean - lower) / (upper - lower).clamp(min=LEAST_STEP)
+        amount = float(AMOUNTS[1]) * shares.clamp(0.0, 1.0).sum(1, keepdim=True)
+        largest = small.mean(1, keepdim=True).amax((2, 3), keepdim=True)
+        return amount * ((largest - UNLIT) / (LIT - UNLIT)).clamp(0.0, 1.0)
 
     def step(self, observed: Tensor, current: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """As `enhancement.Stage`."""
@@ -238,7 +255,7 @@ class Network(nn.Module):
     def denoise(self, image: Tensor, features: Tensor, noise: Tensor) -> list[Tensor]:
         """As `denoising.Denoising`."""
         sides, correction, denoised = cells(self.blocks), None, []
-        amount = features[:, -1:, :1, :1] if self.enhancement.amount is not None else 1.0
+        amount = features[:, -1:, :1, :1] if self.enhancement.target is not None else 1.0
         for index, (part, depth) in enumerate(zip(self.levels, self.depths, strict=True)):
             factor, block = 2 ** (len(self.levels) - 1 - index), self.blocks[index]
             e = F.avg_pool2d(image, factor) if factor > 1 else image

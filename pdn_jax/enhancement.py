@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from pdn_jax import image as im
 from pdn_jax.convolution import conv, masked
-from pdn_jax.evidence import Amount, evidence
+from pdn_jax.evidence import OWN, Target, amount_of, evidence, limited, lit, means
 from pdn_jax.layout import REDUCTION as REDUCTION
 from pdn_jax.types import Image, PerChannel, PerImage
 
@@ -31,9 +31,6 @@ TEXTURES = ("rows", "both")
 
 MAX_BLACK = 0.1
 """The largest black level, in sRGB, that may be taken off before brightening."""
-
-MAX_BRIGHTENING = 12.0
-"""The largest ln k of the whole path, some 17 stops: past it float32 loses the curve."""
 
 QUANTIZATION = 1.0 / (12.0 * 255.0**2)
 """Variance of 8-bit rounding in sRGB."""
@@ -143,7 +140,7 @@ class Enhancement(nn.Module):
     """S stages from dark to light, on the 1/8 grid.
 
     texture: one of `TEXTURES`, see `observe`. evidence: whether histograms of the whole decide how
-    much of the brightening is wanted, see `pdn_jax.evidence`.
+    bright it is to be, and so how much of the brightening is wanted, see `pdn_jax.evidence`.
     """
 
     width: int
@@ -200,30 +197,31 @@ class Enhancement(nn.Module):
             scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
             carried, stacked = scan(stage, carried, jnp.zeros(self.stages))
             increments = list(jnp.unstack(stacked))
-        context = carried[1]
-        if self.evidence:
-            amount = Amount(name="amount")(evidence(small, texture, mask))
-            increments = limited([im.broadcast(amount, delta) * delta for delta in increments])
-            black = amount[:, None] * black
-            everywhere = jnp.broadcast_to(im.broadcast(amount, context), (*context.shape[:3], 1))
-            context = jnp.concatenate([context, everywhere.astype(context.dtype)], axis=-1)
-        return Brightening(tuple(increments), black, shot_noise, read_noise, context)
+        estimate = Brightening(tuple(increments), black, shot_noise, read_noise, carried[1])
+        if not self.evidence:
+            return estimate
+        tried = means(small, black, sum(increments), mask)
+        target = Target(name="target")(evidence(small, texture, mask), tried[:, OWN])
+        return scaled(estimate, amount_of(target, tried, lit(small, mask)))
 
 
-def limited(increments: list[Array]) -> list[Array]:
-    """Increments whose sum goes no further than `MAX_BRIGHTENING`.
+def scaled(estimate: Brightening, amount: PerImage) -> Brightening:
+    """The same estimate with another amount of the enhancement, of which the context tells.
 
     Args:
-        increments: δ_s ≥ 0 of each stage, [n, h/8, w/8, 3].
+        estimate: of a module without evidence.
+        amount: 0 for none, 1 for what it is [n].
 
     Returns:
-        As many, each as long as there is room for it.
+        `Brightening`, whose context has the amount as its last channel.
     """
-    kept, total = [], jnp.zeros_like(increments[0])
-    for increment in increments:
-        kept.append(jnp.minimum(increment, MAX_BRIGHTENING - total))
-        total = total + kept[-1]
-    return kept
+    context = estimate.context
+    everywhere = jnp.broadcast_to(im.broadcast(amount, context), (*context.shape[:3], 1))
+    return estimate._replace(
+        increments=tuple(limited([im.broadcast(amount, d) * d for d in estimate.increments])),
+        black=amount[:, None] * estimate.black,
+        context=jnp.concatenate([context, everywhere.astype(context.dtype)], axis=-1),
+    )
 
 
 def _one_stage(
@@ -232,7 +230,7 @@ def _one_stage(
     """(whole δ so far, memory) -> the same after one more stage, and its δ."""
     total, memory = carried
     increment, memory = stage(observed, im.expose_curve(start, total), memory, mask)
-    increment = jnp.minimum(increment, MAX_BRIGHTENING - total)
+    increment = jnp.minimum(increment, im.MAX_BRIGHTENING - total)
     return (total + increment, memory), increment
 
 

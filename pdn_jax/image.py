@@ -33,6 +33,9 @@ DARKEST_EXPONENT = 1e-3**CURVE_A
 FLOOR = 1.0 / 1020.0
 """A quarter of an 8-bit step: below it the exposure curve's slope would run to infinity."""
 
+MAX_BRIGHTENING = 12.0
+"""The largest ln k that the curve is used with, some 17 stops: past it float32 loses the curve."""
+
 
 def broadcast(value: Float[Array, "*batch"], image: Image) -> Array:
     """Shape a per-image value so that it multiplies an image.

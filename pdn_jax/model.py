@@ -77,8 +77,8 @@ class ProgressiveDualNetwork(nn.Module):
     coarsest first, so their length is L: channels, residual pairs of convolutions, and pixels a side
     of what they compute on as one. noise_map: whether the denoising module is conditioned on how much
     noise the brightening has made. texture: where the enhancement module looks for texture, "rows"
-    or "both" rows and columns. evidence: whether histograms of the whole say how much of brightening
-    and denoising is wanted (`pdn_jax.evidence`). dtype: of the layers (bfloat16 halves memory on
+    or "both" rows and columns. evidence: whether histograms of the whole say how bright the result is to
+    be (`pdn_jax.evidence`). dtype: of the layers (bfloat16 halves memory on
     accelerators); parameters, exposure, noise and the exposure curve stay float32.
     """
 

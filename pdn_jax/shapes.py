@@ -12,7 +12,7 @@ OPTIONAL = ("noise_map", "texture", "evidence", "dtype")
 """Keyword arguments of `ProgressiveDualNetwork`."""
 
 EVIDENCE, HEAD = 92, 32
-"""Numbers that `evidence.evidence` gives, and the width of `evidence.Amount`."""
+"""Numbers that `evidence.evidence` gives, and the width of `evidence.Target`."""
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 """(name of a parameter, its shape), one after the other."""
@@ -92,9 +92,9 @@ def _enhancement(model: Mapping[str, Any]) -> Shapes:
         yield from _layer(f"stage/{name}", size, width)
     yield from _layer("stage/step", width, 3)
     if model.get("evidence", False):
-        yield from _layer("amount/first", EVIDENCE, HEAD)
-        yield from _layer("amount/second", HEAD, HEAD)
-        yield from _layer("amount/decision", HEAD, 1)
+        yield from _layer("target/first", EVIDENCE + 1, HEAD)
+        yield from _layer("target/second", HEAD, HEAD)
+        yield from _layer("target/change", HEAD, 1)
 
 
 def _denoising(model: Mapping[str, Any]) -> Shapes:

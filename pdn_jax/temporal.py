@@ -199,7 +199,7 @@ def _filtered(
     before = paths[0].mean((1, 2), keepdims=True)
     share = jnp.where(cut, 1.0, follow(jnp.abs(mean - before).max(), seconds, jitter))
     relief = mixed(paths[0] - before, paths[1] - mean, slow)
-    path = jnp.clip(mixed(before, mean, share) + relief, 0.0, enhancement.MAX_BRIGHTENING)
+    path = jnp.clip(mixed(before, mean, share) + relief, 0.0, im.MAX_BRIGHTENING)
     return GlobalPass(
         black=mixed(past.black, seen.black, share),
         increments=path[:, None],

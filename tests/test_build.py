@@ -119,7 +119,7 @@ def test_bundled_weights_are_a_start_with_their_head_unless_it_is_left_out(chang
     config.model.variant = config.model.weights = "tiny"
     config.model.change = change
     params = build.initial_params(config, build.network(config))
-    assert ("amount" in params["params"]["enhancement"]) == evidence
+    assert ("target" in params["params"]["enhancement"]) == evidence
     theirs = weights.load("tiny").params["params"]["denoising"]["lift2"]["kernel"]
     mine = params["params"]["denoising"]["lift2"]["kernel"]
     np.testing.assert_array_equal(mine[:16], np.float32(theirs[:16]))

@@ -112,6 +112,25 @@ def test_a_run_that_started_from_another_names_both(root, tmp_path, capsys):
     assert str(root) not in json.dumps([first, then])
 
 
+def test_a_run_that_started_from_bundled_weights_goes_on_with_their_card(
+    root, tmp_path, monkeypatch
+):
+    options = json.loads((root / "run/config.json").read_text())
+    options["model"] |= {"weights": "tiny"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps(options))
+    monkeypatch.setattr(export_weights, "scores_of", lambda *_: {})
+    argv = ["--run", tmp_path / "run", "--config", "configs/debug.py", "--data", "pairs/dev"]
+    argv += ["--about", root / "about.json", "--data-dir", root / "built", "--name", "tiny"]
+    asked = export_weights.options_of([str(each) for each in argv])
+    card, before = export_weights.card_of(asked, weights.load(root / "run")), weights.card("tiny")
+    *first, last = card["training"]
+    assert first == before["training"]
+    assert "--config.model.weights=tiny" in last["command"]
+    assert card["data"][:-1] == before["data"]
+    assert card["data"][-1]["name"] == "pairs"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -210,8 +210,7 @@ def test_they_are_few_bytes_and_whole():
         weights.check(bundled.params, jax.eval_shape(model.init, jax.random.key(0), low))
         leaves = jax.tree.leaves(bundled.params)
         assert all(leaf.dtype == np.float16 and np.isfinite(leaf).all() for leaf in leaves)
-        # trained before the texture was looked at along columns as well
-        assert bundled.model == VARIANTS[name] | {"texture": "rows", "evidence": True}
+        assert bundled.model == VARIANTS[name] | {"evidence": True}
 
 
 def test_their_cards_say_what_they_are():

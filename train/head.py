@@ -9,7 +9,7 @@ import numpy as np
 from pdn_jax import weights as weight_files
 from pdn_jax.model import ProgressiveDualNetwork
 
-HEAD = "params/enhancement/amount/"
+HEAD = "params/enhancement/target/"
 
 
 @functools.cache

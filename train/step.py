@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from pdn_jax.enhancement import MAX_BRIGHTENING
+from pdn_jax import image as im
 from pdn_jax.losses import Bidirectional
 from pdn_jax.types import PerImage, PRNGKey
 from train.data.synthesis import Crops, image_keys
 
-EXPOSURE_EDGES = np.linspace(-MAX_BRIGHTENING, 0.0, 49)
+EXPOSURE_EDGES = np.linspace(-im.MAX_BRIGHTENING, 0.0, 49)
 """ln κ̂ between the bins that estimated exposures are counted in: all that the network can say."""
 
 

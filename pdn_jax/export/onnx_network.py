@@ -11,9 +11,9 @@ import numpy as np
 
 from pdn_jax import image as im
 from pdn_jax.dial import SOFTENING
-from pdn_jax.enhancement import MAX_BLACK, MAX_BRIGHTENING, QUANTIZATION
+from pdn_jax.enhancement import MAX_BLACK, QUANTIZATION
 from pdn_jax.export.onnx_builder import Builder, file_of, library
-from pdn_jax.export.onnx_evidence import decided, evidence, limited
+from pdn_jax.export.onnx_evidence import decided, evidence, limited, lit, means
 from pdn_jax.export.onnx_layers import (
     apply_curve,
     differences,
@@ -90,13 +90,15 @@ def estimated(add: Builder, tree: Mapping, model: Mapping, small: str, texture: 
     total, current, increments = "", start, []
     for index in range(model["stages"]):
         increment, memory = stage(add, tree["stage"], observed, current, memory)
-        room = add("Sub", MAX_BRIGHTENING, total) if total else MAX_BRIGHTENING
+        room = add("Sub", im.MAX_BRIGHTENING, total) if total else im.MAX_BRIGHTENING
         increments.append(add("Min", increment, room))
         total = add("Add", total, increments[-1]) if total else increments[-1]
         if index + 1 < model["stages"]:
             current = apply_curve(add, start, add("Exp", add("Mul", total, im.CURVE_A)))
     if model.get("evidence", False):
-        amount = decided(add, tree["amount"], evidence(add, small, texture))
+        tried = means(add, small, black, total)
+        seen, there = evidence(add, small, texture), lit(add, small)
+        amount = decided(add, tree["target"], seen, tried, there)
         increments, total = limited(add, [add("Mul", amount, delta) for delta in increments])
         black = add("Mul", amount, black)
         start = floored(add, add("Sub", small, black))

@@ -6,7 +6,8 @@
 writes `pdn_jax/weights/small/`: weights.safetensors in float16, and card.json with what it was
 trained on, the commands, the date, and scores of these very weights with their 95 % intervals. What
 no program can know (where the data is from, its licence, what still goes wrong) comes from --about.
-A run that started from another run's weights is shown with it: a config for each, first to last.
+A run that started from another run's weights is shown with it: a config for each, first to last. One
+that started from bundled weights goes on with their card.
 """
 
 import datetime
@@ -115,7 +116,8 @@ def calibrated_on(run: dict[str, Any]) -> dict[str, Any]:
 def trainings(folder: Path) -> list[Path]:
     """The run folders that led to a run, itself included, first to last."""
     before = options_of_run(folder)["model"]["weights"]
-    return [*(trainings(Path(before)) if before else []), folder]
+    known = not before or before in weight_files.SHIPPED
+    return [*([] if known else trainings(Path(before))), folder]
 
 
 def stages_of(folders: Sequence[Path], configs: Sequence[str]) -> list[dict[str, Any]]:
@@ -155,7 +157,10 @@ def read_about(path: Path) -> dict[str, Any]:
 def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     """Everything that is known of a run's weights, JSON-able."""
     about, folders = read_about(options.about), trainings(options.run)
-    run = options_of_run(options.run)
+    run, start = options_of_run(options.run), options_of_run(folders[0])["model"]["weights"]
+    before = weight_files.card(start) if start else {"training": [], "data": []}
+    data = trained_on(run, about, options.data_dir)
+    again = {entry["name"] for entry in data}
     config = parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
@@ -167,8 +172,8 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
         "stored": "float16",
         "pdn_jax": __version__,
         "date": datetime.date.today().isoformat(),
-        "training": stages_of(folders, options.config),
-        "data": trained_on(run, about, options.data_dir),
+        "training": [*before["training"], *stages_of(folders, options.config)],
+        "data": [*(one for one in before["data"] if one["name"] not in again), *data],
         "calibration": calibrated_on(run),
         "scores": scores_of(weights, config, options.data),
         "notes": about.get("notes", ""),

@@ -1,11 +1,11 @@
-"""Fit how much of the enhancement is wanted, the head of `pdn_jax.evidence` alone, to finished weights.
+"""Fit how bright results are to be, the head of `pdn_jax.evidence` alone, to finished weights.
 
     python -m train.tools.fit_amount --weights runs/mine --config configs/amount.py --out runs/mine-fitted
     python -m train.tools.fit_amount --weights small --config configs/amount.py --out pdn_jax/weights/small \\
         --about docs/weights.json --data eliei/dev sice_pairs/dev
 
 The rest of the network stays as it is: its results for many photographs are made once for each of a
-few amounts, on the 1/8 grid, and the head is fitted between them,
+few amounts a, on the 1/8 grid, and the head, which says a by way of the mean, is fitted between them,
 
     min over the head of  mean of w·sqrt(mean (x_a − x)² + ε),   x_a piecewise linear in a,
 
@@ -29,11 +29,12 @@ import optax
 from jaxtyping import Array
 from rich.console import Console
 
-from pdn_jax import cli, enhancement
+from pdn_jax import cli, enhancement, evidence
 from pdn_jax import image as im
 from pdn_jax import weights as weight_files
+from pdn_jax.denoising import Denoising
 from pdn_jax.enhance_photos import count
-from pdn_jax.evidence import MAX_AMOUNT, Amount, evidence
+from pdn_jax.enhancement import Enhancement
 from pdn_jax.model import ProgressiveDualNetwork
 from pdn_jax.types import InputError, PRNGKey
 from train import build, head
@@ -42,19 +43,19 @@ from train.data import mixture, synthesis
 from train.data.prefetch import prefetched
 from train.tools import export_weights
 
-AMOUNTS = (1 / 3, 2 / 3, 1.0, 4 / 3)
+MADE = (1 / 3, 2 / 3, 1.0, 4 / 3)
 """Amounts that results are made for, evenly spread; 0 is the photograph itself."""
 
 SAME = 1e-3
 """Mean difference of truth and observation, of 1, below which a photograph is one that needs nothing."""
 
-RATE, DECAY, BATCH = 3e-3, 2e-2, 64
+RATE, DECAY, BATCH = 3e-3, 0.3, 64
 """Peak learning rate, weight decay and batch of the fit."""
 
 SOFT = 1e-5
 """ε under the root."""
 
-HEAD_ALONE = "how much of the enhancement is wanted, nothing else"
+HEAD_ALONE = "how bright a result is to be, nothing else"
 """What a data set was used for that the network itself never saw, as cards say it."""
 
 STREAMS = ("head", "order")
@@ -63,28 +64,48 @@ STREAMS = ("head", "order")
 class Results(NamedTuple):
     """What the network makes of m photographs.
 
-    seen: `evidence` of each [m, 92]. made: results on the 1/8 grid, for 0 and each of `AMOUNTS`
-    [m, 5, h/8, w/8, 3], float16. truth: [m, h/8, w/8, 3]. same: whether it is to stay as it is [m].
+    seen, tried, there: of `evidence`, `means` and `lit` of each [m, 92], [m, 9], [m]. made: results on
+    the 1/8 grid, for 0 and each of `MADE` [m, 5, h/8, w/8, 3], float16. truth: [m, h/8, w/8, 3]. same:
+    whether it is to stay as it is [m].
     """
 
     seen: np.ndarray
+    tried: np.ndarray
+    there: np.ndarray
     made: np.ndarray
     truth: np.ndarray
     same: np.ndarray
 
 
-def deciding(params, amount):
-    """The same parameters with a head that always says `amount`."""
-    copy = jax.tree.map(jnp.asarray, params)
-    head = copy["params"]["enhancement"]["amount"]["decision"]
-    head["kernel"] = jnp.zeros_like(head["kernel"])
-    head["bias"] = jnp.log(amount / (MAX_AMOUNT - amount))[None]
-    return copy
+def tries(weights: weight_files.Weights):
+    """low [n, h, w, 3] -> (seen, tried, there, made) of `Results` by a network that has a head."""
+    network, parts = ProgressiveDualNetwork(**weights.model), weights.params["params"]
+    enhancing = Enhancement(network.width, network.stages, network.texture)
+    levels = (network.widths, network.depths, network.blocks)
+    denoising = Denoising(*levels, network.noise_map, amount=True)
+
+    def tried_on(low):
+        small, texture = enhancement.observe(low, network.texture)
+        own = enhancing.apply({"params": parts["enhancement"]}, small, texture, method="on_grid")
+
+        def at(amount):
+            estimate = enhancement.scaled(own, jnp.full(len(low), amount))
+            enhanced, _, noise = enhancement.lift(low, estimate)
+            given = (enhanced[-1], noise, estimate.context)
+            restored = denoising.apply({"params": parts["denoising"]}, *given)[-1]
+            return im.pool(jnp.clip(restored, 0.0, 1.0), enhancement.REDUCTION)
+
+        made = [small[:, None], jax.lax.map(at, jnp.asarray(MADE)).swapaxes(0, 1)]
+        tried = evidence.means(small, own.black, sum(own.increments))
+        seen, there = evidence.evidence(small, texture), evidence.lit(small)
+        return seen, tried, there, jnp.concatenate(made, 1)
+
+    return tried_on
 
 
 def results(weights: weight_files.Weights, config, photographs: int) -> Iterator[Results]:
     """What the network makes of the config's crops, batch by batch."""
-    network = ProgressiveDualNetwork(**weights.model)
+    tried_on = tries(weights)
     splits, shares = mixture.mixture(config)
     synthesise = build.synthesiser(config, build.camera(config), mixture.fitted(config, splits))
     part, root = mixture.parts(config, splits, shares)[0], build.keys(config)["batches"]
@@ -93,17 +114,10 @@ def results(weights: weight_files.Weights, config, photographs: int) -> Iterator
     def make(step, crops):
         batch = synthesise(synthesis.image_keys(root, step, part.places), crops)
         low = jnp.rint(255.0 * batch.low) / 255.0
-        small, texture = enhancement.observe(low, network.texture)
-
-        def at(amount):
-            restored = network.apply(deciding(weights.params, amount), low).restored
-            return im.pool(jnp.clip(restored, 0.0, 1.0), enhancement.REDUCTION)
-
-        made = [small[:, None], jax.lax.map(at, jnp.asarray(AMOUNTS)).swapaxes(0, 1)]
+        *found, made = tried_on(low)
         truth = im.pool(batch.normal, enhancement.REDUCTION)
         same = jnp.abs(batch.normal - low).mean((1, 2, 3)) < SAME
-        half = [jnp.concatenate(made, 1).astype(jnp.float16), truth.astype(jnp.float16)]
-        return Results(evidence(small, texture), *half, same)
+        return Results(*found, made.astype(jnp.float16), truth.astype(jnp.float16), same)
 
     with prefetched(part.batches, 0, threads=config.data.threads) as batches:
         for step in range(-(-photographs // part.size)):
@@ -112,8 +126,8 @@ def results(weights: weight_files.Weights, config, photographs: int) -> Iterator
 
 def between(made: Array, amount: Array) -> Array:
     """Results at any amount, in straight lines between those that were made [m, h/8, w/8, 3]."""
-    last = len(AMOUNTS)
-    place = jnp.clip(amount / AMOUNTS[0], 0.0, last)
+    last = len(MADE)
+    place = jnp.clip(amount / MADE[0], 0.0, last)
     lower = jnp.minimum(place.astype(jnp.int32), last - 1)
     share = (place - lower).reshape(-1, 1, 1, 1)
     rows = jnp.arange(len(made))
@@ -123,14 +137,17 @@ def between(made: Array, amount: Array) -> Array:
 def fit(key: PRNGKey, given: Results, steps: int, identities: float) -> tuple[dict, list[float]]:
     """The head's parameters, and the loss at every step."""
     keys = dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
-    params = Amount().init(keys["head"], jnp.asarray(given.seen[:1]))
+    target = evidence.Target()
+    first = (jnp.asarray(given.seen[:1]), jnp.asarray(given.tried[:1, evidence.OWN]))
+    params = target.init(keys["head"], *first)
     schedule = optax.cosine_decay_schedule(RATE, steps)
     optimizer = optax.adamw(schedule, weight_decay=DECAY)
     rng = np.random.default_rng(int(jax.random.bits(keys["order"])))
 
     def score(params, rows: Results):
         made, truth = rows.made.astype(jnp.float32), rows.truth.astype(jnp.float32)
-        apart = between(made, Amount().apply(params, rows.seen)) - truth
+        wanted = target.apply(params, rows.seen, rows.tried[:, evidence.OWN])
+        apart = between(made, evidence.amount_of(wanted, rows.tried, rows.there)) - truth
         weight = jnp.where(rows.same, identities, 1.0)
         return (weight * jnp.sqrt((apart**2).mean((1, 2, 3)) + SOFT)).mean()
 
@@ -159,7 +176,7 @@ def options_of(argv: Sequence[str]):
     add("--out", required=True, type=Path, help="folder for weights.safetensors")
     add("--head", default="", help="take the head of these weights; fit none")
     add("--photographs", type=count, default=7000, help="how many (default 7000)")
-    add("--steps", type=count, default=2000, help="of the fit (default 2000)")
+    add("--steps", type=count, default=800, help="of the fit (default 800)")
     add("--identities", type=share, default=0.5, help="their weight (default 0.5)")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     add("--physics", default="", help="what train.tools.calibrate_camera wrote (as the config)")
@@ -206,7 +223,8 @@ def card_of(options, config, weights: weight_files.Weights, data: list[dict]) ->
     card, about = weight_files.card(options.weights), export_weights.read_about(options.about)
     known = {entry["name"] for entry in card["data"]}
     more = [entry for entry in data if entry["name"] not in known]
-    kept = [stage for stage in card["training"] if "fit_amount" not in stage["command"]]
+    *kept, last = card["training"]
+    kept += [] if "fit_amount" in last["command"] else [last]
     counts = {"steps": options.steps, "crops": options.photographs, "seed": config.seed}
     if options.head:
         counts = {"steps": 0, "crops": 0, "seed": config.seed}
@@ -225,9 +243,9 @@ def card_of(options, config, weights: weight_files.Weights, data: list[dict]) ->
 def head_of(name: str) -> dict:
     """The head that weights have; raises InputError where they have none."""
     params = weight_files.single(weight_files.load(name).params)
-    if "amount" not in params["params"]["enhancement"]:
+    if "target" not in params["params"]["enhancement"]:
         raise InputError(f"--head {name}: these weights have none; leave --head out to fit one")
-    return params["params"]["enhancement"]["amount"]
+    return params["params"]["enhancement"]["target"]
 
 
 def fitted(options, config, weights: weight_files.Weights, console: Console) -> dict:
@@ -238,10 +256,10 @@ def fitted(options, config, weights: weight_files.Weights, console: Console) -> 
         if len(rows) % 50 == 0:
             console.print(f"{len(rows) * len(row.seen)} of {options.photographs} photographs")
     given = Results(*(np.concatenate(field) for field in zip(*rows, strict=True)))
-    amount, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
+    target, losses = fit(jax.random.key(config.seed), given, options.steps, options.identities)
     tenth = max(1, len(losses) // 10)
     console.print(f"loss {np.mean(losses[:tenth]):.4f} → {np.mean(losses[-tenth:]):.4f}")
-    return amount
+    return target
 
 
 def run(argv: Sequence[str]) -> None:
@@ -254,8 +272,11 @@ def run(argv: Sequence[str]) -> None:
         data = export_weights.trained_on(described, about, options.data_dir)
     elif options.out.exists():
         raise InputError(f"--out {options.out} exists; name another")
-    amount = head_of(options.head) if options.head else fitted(options, config, weights, console)
-    weights.params["params"]["enhancement"]["amount"] = amount
+    if options.head:
+        fitted_head = head_of(options.head)
+    else:
+        fitted_head = fitted(options, config, weights, console)
+    weights.params["params"]["enhancement"]["target"] = fitted_head
     if options.about:
         weights = weights._replace(params=weight_files.half(weights.params))
         export_weights.write(options.out, weights, card_of(options, config, weights, data))
