@@ -160,7 +160,7 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
     run, start = options_of_run(options.run), options_of_run(folders[0])["model"]["weights"]
     before = weight_files.card(start) if start else {"training": [], "data": []}
     data = trained_on(run, about, options.data_dir)
-    again = {entry["name"] for entry in data}
+    renewed = {entry["name"] for entry in data}
     config = parse(["--config", options.config[-1]])
     config.data.directory = options.data_dir
     config.data.physics = ""  # scores are of real pairs
@@ -173,7 +173,7 @@ def card_of(options, weights: weight_files.Weights) -> dict[str, Any]:
         "pdn_jax": __version__,
         "date": datetime.date.today().isoformat(),
         "training": [*before["training"], *stages_of(folders, options.config)],
-        "data": [*(one for one in before["data"] if one["name"] not in again), *data],
+        "data": [*(one for one in before["data"] if one["name"] not in renewed), *data],
         "calibration": calibrated_on(run),
         "scores": scores_of(weights, config, options.data),
         "notes": about.get("notes", ""),

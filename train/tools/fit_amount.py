@@ -114,10 +114,10 @@ def results(weights: weight_files.Weights, config, photographs: int) -> Iterator
     def make(step, crops):
         batch = synthesise(synthesis.image_keys(root, step, part.places), crops)
         low = jnp.rint(255.0 * batch.low) / 255.0
-        *found, made = tried_on(low)
+        *facts, made = tried_on(low)
         truth = im.pool(batch.normal, enhancement.REDUCTION)
         same = jnp.abs(batch.normal - low).mean((1, 2, 3)) < SAME
-        return Results(*found, made.astype(jnp.float16), truth.astype(jnp.float16), same)
+        return Results(*facts, made.astype(jnp.float16), truth.astype(jnp.float16), same)
 
     with prefetched(part.batches, 0, threads=config.data.threads) as batches:
         for step in range(-(-photographs // part.size)):
