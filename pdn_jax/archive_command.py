@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _estimated(asked, names, arguments, console)
     kept = lists.Lists(asked.output)
+    kept.claim(f"{asked.input}/{pattern}" if pattern else asked.input)
     parts, listed = kept.write(names, arguments.part)
     if not parts:
         raise InputError(f"{arguments.input} holds no photographs")
@@ -107,10 +108,13 @@ def _asked(arguments: argparse.Namespace) -> tuple["Asked", str]:
     if arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: expected 0 or more")
     root, pattern = lists.root_of(arguments.input)
+    output = str(lists.whole(arguments.output))
+    if output.rstrip("/") == str(root).rstrip("/"):
+        raise InputError(f"--output {output} is the input: name another place for results")
     asked = work.Asked(
         input=str(root),
-        output=_whole(arguments.output),
-        weights=named if named in weights.SHIPPED else _whole(named),
+        output=output,
+        weights=named if named in weights.SHIPPED else str(lists.whole(named)),
         exposure=arguments.exposure,
         denoise=arguments.denoise,
         form=arguments.format,
@@ -119,11 +123,6 @@ def _asked(arguments: argparse.Namespace) -> tuple["Asked", str]:
         jobs=arguments.jobs,
     )
     return asked, pattern
-
-
-def _whole(given: str) -> str:
-    place = places.place(given)
-    return str(place if places.is_url(place) else place.absolute())
 
 
 def _estimated(
@@ -139,7 +138,11 @@ def _estimated(
     if not total:
         raise InputError(f"{arguments.input} holds no photographs")
     workers = max(1, arguments.workers)
-    seconds = work.sampled(asked, sample)
+    seconds, errors = work.sampled(asked, sample)
+    for error in errors:
+        console.print(f"failed: {error}")
+    if len(errors) == len(sample):
+        raise InputError(f"none of {len(sample)} photographs could be enhanced: nothing to go by")
     hours = total * seconds / 3600 / workers
     price = arguments.price
     cost = f", {hours * workers * price:.2f} at {price:g} an hour" if price else ""

@@ -1,10 +1,12 @@
 """What an archive consists of and what has become of it, as files beside its results.
 
+    OUTPUT/.pdn-archive/input             which folder and pattern it is the archive of
     OUTPUT/.pdn-archive/lists/0000012     names and sizes of a part's photographs, a line each
-    OUTPUT/.pdn-archive/parts/KEY         what became of them; KEY is a digest of the list
+    OUTPUT/.pdn-archive/parts/KEY         what became of them; KEY is a digest of the first name
     OUTPUT/failures.csv                   all that failed, and why
 
-The names are taken as the folders are listed, so that their number does not matter for memory.
+The names are taken as the folders are listed, so that their number does not matter for memory. A part
+begins where a digest of the name says so: a photograph more or less changes its own part alone.
 """
 
 import csv
@@ -53,12 +55,30 @@ def root_of(given: str) -> tuple[Location, str]:
     else:
         fixed = given[: MAGIC.search(given).start()]
         root, pattern = fixed.rpartition("/")[0] or ".", given[fixed.rfind("/") + 1 :]
-    place = places.place(root)
-    if not places.is_url(place):
-        place = place.absolute()
-        if not place.is_dir():
-            raise InputError(f"{place} is not a folder: give one that holds photographs")
+    place = whole(root)
+    if not places.is_url(place) and not place.is_dir():
+        raise InputError(f"{place} is not a folder: give one that holds photographs")
     return place, pattern
+
+
+def whole(given: str) -> Location:
+    """A place by its whole path, without '..'.
+
+    Args:
+        given: a folder or a store's URL.
+
+    Returns:
+        The place.
+
+    Raises:
+        InputError: for a URL with '..', which a store does not know.
+    """
+    place = places.place(given)
+    if not places.is_url(place):
+        return Path(os.path.normpath(place.absolute()))
+    if ".." in PurePosixPath(place.path).parts:
+        raise InputError(f"{given}: a store knows no '..'; give the whole path")
+    return place
 
 
 def names(root: Location, pattern: str, output: Location) -> Iterator[Entry]:
@@ -100,7 +120,7 @@ def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         for top, below, some in os.walk(root):
             below.sort()
             folder = Path(top).relative_to(root).as_posix()
-            sizes = [(name, os.stat(os.path.join(top, name)).st_size) for name in some]
+            sizes = [(name, _bytes(os.path.join(top, name))) for name in some]
             yield ("" if folder == "." else f"{folder}/"), sizes
         return
     begins = root.path.rstrip("/")
@@ -110,6 +130,14 @@ def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
             folder = top.removeprefix(begins).strip("/")
             sizes = [(name, about["size"]) for name, about in some.items() if name]
             yield (f"{folder}/" if folder else ""), sizes
+
+
+def _bytes(path: str) -> int:
+    """How large a file is; a link that leads nowhere has nothing, and fails when it is read."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def counted(entries: Iterable[Entry], most: int) -> tuple[int, int, list[Entry]]:
@@ -192,12 +220,29 @@ class Lists:
         self.output = places.place(output)
         self.folder = self.output / FOLDER
 
+    def claim(self, source: str) -> None:
+        """Say whose archive this is.
+
+        Args:
+            source: folder and pattern of the photographs.
+
+        Raises:
+            InputError: where it is another's.
+        """
+        place = self.folder / "input"
+        if not places.exists(place):
+            self._put(place, source.encode())
+        elif (other := places.read(place).decode()) != source:
+            raise InputError(
+                f"{self.output} holds the archive of {other}: name another output for {source}"
+            )
+
     def write(self, entries: Iterable[Entry], most: int) -> tuple[int, int]:
         """List entries in parts.
 
         Args:
             entries: photographs.
-            most: of a part.
+            most: of a part, on average; four times as many at most.
 
         Returns:
             How many parts and entries there are.
@@ -205,11 +250,12 @@ class Lists:
         parts = count = 0
         waiting: list[Entry] = []
         for entry in entries:
-            waiting.append(entry)
-            count += 1
-            if len(waiting) == most:
+            begins = int(_digest(entry.name)[:12], 16) % most == 0
+            if waiting and (begins or len(waiting) == 4 * most):
                 self._put(self._list(parts), _lines(waiting))
                 parts, waiting = parts + 1, []
+            waiting.append(entry)
+            count += 1
         if waiting:
             self._put(self._list(parts), _lines(waiting))
             parts += 1
@@ -227,26 +273,32 @@ class Lists:
         lines = places.read(self._list(number)).decode().splitlines()
         return [Entry(*json.loads(line)) for line in lines]
 
-    def done(self, entries: list[Entry]) -> dict[str, int]:
+    def done(self, entries: list[Entry]) -> dict[str, tuple[int, int]]:
         """What is known to have been written of a part.
 
         Args:
             entries: its photographs.
 
         Returns:
-            Name -> size of the result.
+            Name -> sizes of the photograph and of its result.
         """
         part = self._part(entries)
-        return json.loads(places.read(part))["sizes"] if places.exists(part) else {}
+        if not places.exists(part):
+            return {}
+        sizes = json.loads(places.read(part))["sizes"]
+        return {name: (source, result) for name, (source, result) in sizes.items()}
 
     def finish(
-        self, entries: list[Entry], sizes: dict[str, int], failures: list[tuple[str, str]]
+        self,
+        entries: list[Entry],
+        sizes: dict[str, tuple[int, int]],
+        failures: list[tuple[str, str]],
     ) -> None:
         """Write what became of a part.
 
         Args:
             entries: its photographs.
-            sizes: name -> size of the result.
+            sizes: name -> sizes of the photograph and of its result.
             failures: (name, reason) of each that failed.
         """
         content = {"sizes": sizes, "failures": failures}
@@ -276,8 +328,7 @@ class Lists:
         return self.folder / "lists" / f"{number:07}"
 
     def _part(self, entries: list[Entry]) -> Location:
-        key = hashlib.sha256(_lines(entries)).hexdigest()[:32]
-        return self.folder / "parts" / key
+        return self.folder / "parts" / _digest(entries[0].name)
 
     def _put(self, path: Location, data: bytes) -> None:
         if places.is_url(path):
@@ -289,6 +340,10 @@ class Lists:
                 file.write(data)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def _lines(entries: list[Entry]) -> bytes:

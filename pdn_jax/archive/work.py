@@ -77,12 +77,14 @@ class Worker:
         entries = self.lists.entries(number)
         sizes = self.lists.done(entries)
         left = [entry for entry in entries if not self._is_there(entry, sizes.get(entry.name))]
+        if not places.is_url(self.asked.output):
+            photo.remove_litter(self._named(entry)[0].parent for entry in left)
         failures = []
         for entry, error in self.enhanced(left):
             if error is not None:
                 failures.append((entry.name, str(error)))
             else:
-                sizes[entry.name] = lists.size_of(self._named(entry)[0])
+                sizes[entry.name] = (entry.size, lists.size_of(self._named(entry)[0]))
         self.lists.finish(entries, sizes, failures)
         return Counts(len(left) - len(failures), len(entries) - len(left), len(failures))
 
@@ -131,10 +133,10 @@ class Worker:
         name, kind = lists.result_name(entry.name, self.asked.form)
         return lists.below(places.place(self.asked.output), name), kind
 
-    def _is_there(self, entry: Entry, size: int | None) -> bool:
-        """By name, and by the size that it was written with where that is known."""
+    def _is_there(self, entry: Entry, sizes: tuple[int, int] | None) -> bool:
+        """By name, and by the sizes of photograph and result where those are known."""
         now = lists.size_of(self._named(entry)[0])
-        return now > 0 if size is None else now == size
+        return now > 0 if sizes is None else sizes == (entry.size, now)
 
 
 def here(asked: Asked, parts: int) -> Iterator[Counts]:
@@ -219,7 +221,7 @@ def on_ray(
         raise cause from None
 
 
-def sampled(asked: Asked, entries: list[Entry]) -> float:
+def sampled(asked: Asked, entries: list[Entry]) -> tuple[float, list[InputError]]:
     """How long one worker takes; nothing is written to the archive.
 
     Args:
@@ -227,11 +229,12 @@ def sampled(asked: Asked, entries: list[Entry]) -> float:
         entries: the photographs to try.
 
     Returns:
-        Seconds a photograph, once all is compiled.
+        Seconds a photograph, once all is compiled, and what is wrong with those that fail.
     """
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(asked._replace(output=folder))
-        list(worker.enhanced(entries))  # compiled, and the files known to the store
+        # Compiled, and the files known to the store.
+        errors = [error for _, error in worker.enhanced(entries) if error is not None]
         begun = time.perf_counter()
         list(worker.enhanced(entries))
-        return (time.perf_counter() - begun) / len(entries)
+        return (time.perf_counter() - begun) / len(entries), errors
