@@ -32,8 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import data
-from pdn_jax.archive import lists, work
-from pdn_jax.archive.lists import Entry, Lists
+from pdn_jax.archive import walk, work
+from pdn_jax.archive.lists import Lists
+from pdn_jax.archive.walk import Entry
 from pdn_jax.cli import Parser, explained
 from pdn_jax.types import InputError
 from train.data import store
@@ -67,7 +68,7 @@ def asked_of(source: Path, out: Path, options) -> work.Asked:
 
 def listed(source: Path, out: Path) -> int:
     """Write the lists; how many parts."""
-    return Lists(str(out)).write(lists.names(source, "", out), PART)[0]
+    return Lists(str(out)).write(walk.names(source, "", out), PART)[0]
 
 
 # --- rates ---------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def rate(counts: Iterator[work.Counts], parts: int) -> float:
 def plain(source: Path, out: Path, options) -> float:
     """Photographs/s of the pipeline in one go, once a few have been enhanced."""
     worker = work.Worker(asked_of(source, out, options))
-    entries: list[Entry] = list(lists.names(source, "", out))
+    entries: list[Entry] = list(walk.names(source, "", out))
     list(worker.enhanced(entries[:PART]))
     begun = time.perf_counter()
     list(worker.enhanced(entries[PART:]))

@@ -19,7 +19,7 @@ from pdn_jax.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pdn_jax.archive.lists import Entry
+    from pdn_jax.archive.walk import Entry
     from pdn_jax.archive.work import Asked
 
 SAMPLE = 12
@@ -68,10 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from pdn_jax.archive import lists, work
+    from pdn_jax.archive import lists, walk, work
 
     asked, pattern = _asked(arguments)
-    names = lists.names(places.place(asked.input), pattern, places.place(asked.output))
+    names = walk.names(places.place(asked.input), pattern, places.place(asked.output))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if arguments.dry_run:
         return _estimated(asked, names, arguments, console)
@@ -100,21 +100,21 @@ def run(arguments: argparse.Namespace) -> int:
 def _asked(arguments: argparse.Namespace) -> tuple["Asked", str]:
     """What workers are told, checked, with whole paths; and the pattern of names below the input."""
     from pdn_jax import checks, weights
-    from pdn_jax.archive import lists, work
+    from pdn_jax.archive import walk, work
 
     named = arguments.weights or weights.DEFAULT
     weights.load(named)
     checks.check_dials(arguments.exposure, arguments.denoise)
     if arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: expected 0 or more")
-    root, pattern = lists.root_of(arguments.input)
-    output = str(lists.whole(arguments.output))
+    root, pattern = walk.root_of(arguments.input)
+    output = str(walk.whole(arguments.output))
     if output.rstrip("/") == str(root).rstrip("/"):
         raise InputError(f"--output {output} is the input: name another place for results")
     asked = work.Asked(
         input=str(root),
         output=output,
-        weights=named if named in weights.SHIPPED else str(lists.whole(named)),
+        weights=named if named in weights.SHIPPED else str(walk.whole(named)),
         exposure=arguments.exposure,
         denoise=arguments.denoise,
         form=arguments.format,
@@ -132,9 +132,9 @@ def _estimated(
     console: "Console",
 ) -> int:
     """Count, sample, say; nothing is written."""
-    from pdn_jax.archive import lists, work
+    from pdn_jax.archive import walk, work
 
-    total, size, sample = lists.counted(names, SAMPLE)
+    total, size, sample = walk.counted(names, SAMPLE)
     if not total:
         raise InputError(f"{arguments.input} holds no photographs")
     workers = max(1, arguments.workers)

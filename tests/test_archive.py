@@ -14,8 +14,8 @@ from PIL import Image as PILImage
 from test_inference import tiny
 
 from pdn_jax import cli, weights
-from pdn_jax.archive import lists
-from pdn_jax.archive.lists import Entry
+from pdn_jax.archive import lists, walk
+from pdn_jax.archive.walk import Entry
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("a.png", "album/b.jpg", "album/c.png", "d.gif")
@@ -202,8 +202,8 @@ def test_results_within_the_input_are_no_input(scans, own_weights):
     ],
 )
 def test_patterns(scans, pattern, wanted):
-    root, below = lists.root_of(f"{scans}{pattern}")
-    listed = lists.names(root, below, scans / "out")
+    root, below = walk.root_of(f"{scans}{pattern}")
+    listed = walk.names(root, below, scans / "out")
     assert sorted(entry.name for entry in listed) == sorted(wanted)
 
 
@@ -253,11 +253,13 @@ def test_listing_takes_no_more_memory_for_more_names(tmp_path):
         assert listed == count
         return size
 
-    assert peak(20_000) < 3 * peak(1000)  # the longest part's, which is four times the usual at most
+    assert peak(20_000) < 3 * peak(
+        1000
+    )  # the longest part's, which is four times the usual at most
 
 
 def test_samples_are_of_all(tmp_path):
-    count, size, sample = lists.counted((Entry(str(n), 2) for n in range(1000)), 10)
+    count, size, sample = walk.counted((Entry(str(n), 2) for n in range(1000)), 10)
     assert (count, size, len(sample)) == (1000, 2000, 10)
     assert 100 < np.mean([int(entry.name) for entry in sample]) < 900
 

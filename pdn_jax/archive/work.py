@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pdn_jax import __version__, photo, pipeline, places, weights
 from pdn_jax.archive import lists
-from pdn_jax.archive.lists import Entry
+from pdn_jax.archive.walk import Entry
 from pdn_jax.enhance_photos import BYTES_PER_BYTE
 from pdn_jax.enhancer import Enhancer
 from pdn_jax.errors import InputError
