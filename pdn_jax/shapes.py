@@ -98,7 +98,7 @@ def _enhancement(model: Mapping[str, Any]) -> Shapes:
 
 
 def _denoising(model: Mapping[str, Any]) -> Shapes:
-    levels, before = len(model["widths"]), model["width"] + bool(model.get("evidence", False))
+    levels, before = len(model["widths"]), context_channels(model)
     sizes = zip(model["widths"], model["depths"], model["blocks"], strict=True)
     for index, (width, depth, block) in enumerate(sizes):
         level = levels - 1 - index

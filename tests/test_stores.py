@@ -258,7 +258,7 @@ def test_tables_and_calibrations_may_be_there(server, bucket):
         files.check_target(out)
     assert str(evaluate.folder_of(f"{bucket}/run")) == f"{bucket}/run"
     places.put(f"{bucket}/calibrated.json", b"{}")
-    with pytest.raises(InputError, match="is no calibration"):
+    with pytest.raises(InputError, match="is no calibration of version"):
         calibrated_camera.load_calibration(f"{bucket}/calibrated.json")
 
 
