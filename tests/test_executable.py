@@ -128,4 +128,4 @@ def test_a_cache_that_cannot_be_written_is_one_line(place, caplog, monkeypatch):
 
 
 def test_bundled_weights_say_where_they_look_for_texture():
-    assert {weights.load(name).model["texture"] for name in weights.SHIPPED} == {"rows"}
+    assert {weights.load(name).model["texture"] for name in weights.SHIPPED} == {"both"}
