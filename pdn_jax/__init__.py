@@ -12,6 +12,7 @@ _MODULES = frozenset(
         "archive",
         "archive_command",
         "balance",
+        "bars",
         "cache",
         "calibration",
         "checks",

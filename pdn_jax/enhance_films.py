@@ -140,7 +140,8 @@ def network(arguments: argparse.Namespace) -> "Enhancer":
         It, with nothing compiled yet.
     """
     from pdn_jax import weights
-    from pdn_jax.enhancer import Enhancer, check_dials
+    from pdn_jax.checks import check_dials
+    from pdn_jax.enhancer import Enhancer
 
     check_dials(arguments.exposure, arguments.denoise)
     return Enhancer(weights.load(named(arguments), variant=arguments.variant))

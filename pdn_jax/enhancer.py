@@ -3,7 +3,8 @@
 Photographs come and go as NumPy arrays, uint8, uint16 or float in [0, 1]. What the network makes is clipped
 here and nowhere before. Each goes through the global pass whole, on its 1/8 grid, and is then
 rendered in tiles of a few fixed shapes (see `layout`), which bounds the memory, lets photographs of
-ever new sizes share programs, and changes the result by rounding alone.
+ever new sizes share programs, and changes the result by rounding alone. Black bars around a picture
+stay as they are and are not shown to the network (see `bars`).
 """
 
 import functools
@@ -14,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pdn_jax import bars, host_memory, layout, program_inputs, shapes
 from pdn_jax import cache as disk
-from pdn_jax import host_memory, layout, program_inputs, shapes
 from pdn_jax import weights as files
-from pdn_jax.checks import SMALLEST, checked, converted, white
-from pdn_jax.checks import check_dials as check_dials
+from pdn_jax.checks import SMALLEST, check_dials, checked, converted, white
 from pdn_jax.executable import on_cpu
 from pdn_jax.layout import GlobalPass, Tile
 from pdn_jax.programs import Programs, request
@@ -105,17 +105,15 @@ class Enhancer:
             exposure: relative to the network's own result, > 0.
             denoise: from 0 to 1.
             there: bool [h, w], False for pixels that count for nothing in the exposure, such as
-                transparent ones; None for all.
+                transparent ones; None for all but black bars.
 
         Returns:
             The restored photographs, of the same shape and dtype; pixels that are not there are as any.
         """
         exposure, denoise = check_dials(exposure, denoise)
-        photos = checked(photo)
-        estimates = [self._global_pass(one, there) for one in photos]
-        host_memory.give_back(photos.size)
         dials = () if exposure == 1.0 and denoise == 1.0 else (exposure, denoise)
-        restored = self._rendered(photos, estimates, dials)
+        photos = checked(photo)
+        restored = bars.kept(photos, there, lambda part: self._enhanced(part, there, dials))
         host_memory.give_back(photos.size)
         return restored.astype(photo.dtype, copy=False).reshape(photo.shape)
 
@@ -232,6 +230,11 @@ class Enhancer:
             context=estimate.context[:, rows, columns],
         )
 
+    def _enhanced(self, photos: np.ndarray, there: np.ndarray | None, dials) -> np.ndarray:
+        estimates = [self._global_pass(one, there) for one in photos]
+        host_memory.give_back(photos.size)
+        return self._rendered(photos, estimates, dials)
+
     def _rendered(
         self,
         photos: Sequence[np.ndarray] | np.ndarray,
@@ -304,8 +307,7 @@ class Enhancer:
                     index, _divided(tile.kept_rows, final), _divided(tile.kept_columns, final)
                 ]
                 part[...] = kept[: part.shape[0], : part.shape[1]]
-        images = [image.astype(photo.dtype) for image in images]
-        images = [image[0] for image in images] if photo.ndim == 3 else images
+        images = [i.astype(photo.dtype).reshape(i.shape[-photo.ndim :]) for i in images]
         return Stages(images[:-levels], images[-levels:], images[-1])
 
 

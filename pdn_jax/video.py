@@ -17,8 +17,9 @@ import numpy as np
 from pdn_jax import image as im
 from pdn_jax import temporal, ycbcr
 from pdn_jax import weights as weight_files
+from pdn_jax.checks import SMALLEST, check_dials
 from pdn_jax.compiled import Compiled
-from pdn_jax.enhancer import SMALLEST, Enhancer, check_dials
+from pdn_jax.enhancer import Enhancer
 from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 from pdn_jax.layout import REDUCTION, GlobalPass

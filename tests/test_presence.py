@@ -1,12 +1,10 @@
 """Bars, transparency, black: what is no picture stays as it is and counts for nothing."""
 
 import functools
-import io
 
 import numpy as np
 import pytest
 from photo_files import deep_scene, photo_of, scene
-from PIL import Image
 from test_inference import tiny
 
 from pdn_jax import inference, weights
@@ -42,48 +40,6 @@ def test_bars_stay_and_the_picture_is_as_without_them(top, left, dtype):
     barred = presence.developed(photo_of(whole), brightened).pixels
     expected = np.pad(alone, ((top, top), (left, 2 * left), (0, 0)))
     np.testing.assert_array_equal(barred, expected)
-
-
-def test_bars_of_a_jpeg_are_nearly_black():
-    whole = np.pad(scene(), ((16, 16), (0, 0), (0, 0)))
-    whole[15, 59:60] = 3  # what a lossy format puts next to the picture's edge
-    assert presence.box(whole.max(-1), None) == (slice(16, 80), slice(0, 96))
-
-
-@pytest.mark.parametrize("quality", [60, 85, 95])
-@pytest.mark.parametrize("bar", [17, 27, 31])
-def test_where_a_bar_ends_within_a_block_of_a_jpeg(bar, quality):
-    """What compression makes of the last rows of a bar does not steer the exposure."""
-    inner = scene() + np.uint8(20)
-    data = io.BytesIO()
-    whole = np.pad(inner, ((bar, bar), (0, 0), (0, 0)))
-    Image.fromarray(whole).save(data, "JPEG", quality=quality)
-    pixels = np.asarray(Image.open(data))
-    rows, columns = presence.box(pixels.max(-1), None)
-    assert abs(rows.start - bar) <= 1
-    assert abs(rows.stop - bar - len(inner)) <= 1
-    assert columns == slice(0, 96)
-
-
-def test_shadow_next_to_a_bar_is_picture():
-    """What is dark for more than a block's height belongs to it, and so does a slow ramp."""
-    shadow = scene() + np.uint8(20)
-    shadow[:20] //= 8
-    shadow[0, ::2] = 6
-    assert presence.box(np.pad(shadow.max(-1), ((20, 0), (0, 0))), None)[0] == slice(20, 84)
-    ramp = np.tile(np.linspace(8, 60, 64).astype(np.uint8)[:, None], (1, 96))
-    assert presence.box(np.pad(ramp, ((20, 0), (0, 0))), None)[0] == slice(20, 84)
-
-
-def test_dark_is_not_a_bar():
-    """A row of deep shadow with some light in it belongs to the picture."""
-    pixels = scene()
-    pixels[:20] = 1
-    assert presence.box(pixels.max(-1), None) == (slice(0, 64), slice(0, 96))
-
-
-def test_black_all_over_is_no_box():
-    assert presence.box(np.zeros((20, 30)), None) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 40), (15, 15)])

@@ -22,7 +22,8 @@ import numpy as np
 
 from pdn_jax import __version__, layout, shapes
 from pdn_jax import weights as files
-from pdn_jax.enhancer import SMALLEST, Enhancer
+from pdn_jax.checks import SMALLEST
+from pdn_jax.enhancer import Enhancer
 from pdn_jax.errors import InputError
 from pdn_jax.export import FORMATS as FORMATS
 from pdn_jax.export import onnx_network

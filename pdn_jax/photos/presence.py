@@ -6,18 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pdn_jax.bars import at_least, box
 from pdn_jax.photos import colour
 from pdn_jax.photos.record import Photo, full_scale, to_dtype, to_float
 
 CELL = 8
 """Pixels a side of the squares that are looked at."""
-
-BAR, PURE = 4 / 255, 0.98
-"""A border's row is a bar if nothing in it is above BAR and so large a part of it is exactly black."""
-
-RIM, BLOCK = 0.25, 18
-"""A row is of the bar before it, smeared by compression over a block of 16 rows and the next one's edge,
-if so much darker than as many rows behind those."""
 
 NOTHING = 1.5 / 255
 """Light below this, everywhere, is no photograph: it would be noise brightened."""
@@ -37,54 +31,6 @@ class Developed(NamedTuple):
 
     pixels: np.ndarray
     notes: tuple[str, ...]
-
-
-def box(light: np.ndarray, there: np.ndarray | None) -> tuple[slice, slice] | None:
-    """Rows and columns that hold the picture, None where there is none.
-
-    Args:
-        light: the brightest channel of every pixel, [h, w], of any dtype.
-        there: bool [h, w], False where transparent; None for all there.
-    """
-    opaque = there is None
-    there = np.ones_like(light, bool) if there is None else there
-    sides = [slice(0, length) for length in light.shape]
-    # From outside to inside: a bar may end at another.
-    for _ in range(4):
-        before = list(sides)
-        for axis in (0, 1):
-            part, seen = light[tuple(sides)], there[tuple(sides)]
-            if part.size == 0:
-                return None
-            empty = ~seen.any(axis=1 - axis)
-            largest = to_float(part.max(axis=1 - axis, where=seen, initial=0))
-            pure = ((part == 0) | ~seen).mean(axis=1 - axis) >= PURE
-            bar = empty | ((largest <= BAR) & pure)
-            inner = np.flatnonzero(~bar)
-            if not len(inner):
-                return None
-            means = part.mean(axis=1 - axis)
-            first = inner[0] + _rim(means[inner[0] :], opaque and bool(inner[0] > 0))
-            end = inner[-1] + 1
-            end -= _rim(means[first:end][::-1], opaque and bool(end < len(bar)))
-            start = sides[axis].start
-            sides[axis] = slice(start + first, start + end)
-        if sides == before:
-            break
-    return sides[0], sides[1]
-
-
-def _rim(means: np.ndarray, behind_a_bar: bool) -> int:
-    """How many rows behind a bar are what a JPEG made of its end: less than a block of its colours.
-
-    Args:
-        means: of the rows from the bar on.
-        behind_a_bar: False for 0.
-    """
-    if not behind_a_bar or len(means) < 2 * BLOCK:
-        return 0
-    lit = means[:BLOCK] >= RIM * np.median(means[BLOCK : 2 * BLOCK])
-    return int(np.argmax(lit)) if lit.any() else 0
 
 
 class Place(NamedTuple):
@@ -111,7 +57,7 @@ def place(photo: Photo) -> Place | str:
     brightest = (light if there is None else light[there]).max(keepdims=True)
     if inside is None or to_float(brightest) < NOTHING or _is_faint(photo.pixels, there):
         return BLACK
-    sides = [_at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
+    sides = [at_least(part, length) for part, length in zip(inside, photo.size, strict=True)]
     inside = sides[0], sides[1]
     here = None if there is None else there[inside]
     return Place(inside, None if here is None or here.all() else here)
@@ -289,13 +235,6 @@ def without_veil(restored: np.ndarray, veil: np.ndarray) -> np.ndarray:
     """
     light = colour.linear(restored)
     return colour.encoded(((light - veil) / (1 - veil)).clip(0, 1)).astype(np.float32)
-
-
-def _at_least(part: slice, length: int, least: int = 16) -> slice:
-    """The part, widened where it is too small for the network."""
-    missing = max(0, least - (part.stop - part.start))
-    start = min(max(0, part.start - missing // 2), max(0, length - least))
-    return part if not missing else slice(start, min(length, start + least))
 
 
 def luminance(values: np.ndarray) -> np.ndarray:
