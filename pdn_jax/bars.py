@@ -18,11 +18,14 @@ Box = tuple[slice, slice]
 
 
 def box(light: np.ndarray, there: np.ndarray | None) -> Box | None:
-    """Rows and columns that hold the picture, None where there is none.
+    """Where the picture within bars is.
 
     Args:
         light: the brightest channel of every pixel, [h, w], of any dtype.
         there: bool [h, w], False where transparent; None for all there.
+
+    Returns:
+        Rows and columns that hold it, None where there is none.
     """
     opaque = there is None
     there = np.ones_like(light, bool) if there is None else there
