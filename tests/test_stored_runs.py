@@ -1,10 +1,12 @@
 """A training whose folder is in a store: killed, damaged, held, refused; what docs/surviving.md promises."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -64,6 +66,52 @@ def test_a_holder_that_is_silent_loses_it_and_sees_it(server, bucket, quick, mon
             with pytest.raises(InputError, match="has taken over"):
                 asleep.check()
             awake.check()
+
+
+def test_a_sign_of_life_that_comes_too_late_takes_nothing_back(server, bucket, quick, monkeypatch):
+    folder, put = places.place(f"{bucket}/run"), places.put
+    late, taken = threading.Event(), threading.Event()
+
+    def slow(*given, **how):
+        if not how and not late.is_set():
+            late.set()
+            taken.wait(60)
+        put(*given, **how)
+
+    with leases.Lease(folder) as asleep:
+        monkeypatch.setattr(places, "put", slow)
+        assert late.wait(60)
+        monkeypatch.setattr(leases, "_is_dead", lambda _: True)
+        with leases.Lease(folder) as awake:
+            taken.set()
+            asleep._thread.join(60)
+            assert not asleep._thread.is_alive()
+            assert list(server.keys(bucket)) == ["run/.pdn-held/000002"]
+            with pytest.raises(leases.TakenOver):
+                asleep.check()
+            awake.check()
+
+
+def test_it_is_seen_before_the_next_sign_of_life(server, bucket, monkeypatch):
+    folder = places.place(f"{bucket}/run")
+    with leases.Lease(folder) as asleep:
+        monkeypatch.setattr(leases, "_is_dead", lambda _: True)
+        with leases.Lease(folder), pytest.raises(leases.TakenOver, match="has taken over"):
+            asleep.check()
+
+
+def test_one_that_began_again_at_1_gives_way(server, bucket, monkeypatch):
+    """Between another's look and its number the holder let go, and this one saw an empty folder."""
+    folder = places.place(f"{bucket}/run")
+    with leases.Lease(folder):
+        listed, looks = leases._listed, itertools.count()
+        monkeypatch.setattr(leases, "_listed", lambda at: listed(at) if next(looks) else [])
+        holder = folder / leases.FOLDER
+        places.put(holder / "000007", places.read(holder / "000001"))
+        (holder / "000001").unlink()
+        with pytest.raises(leases.Held):
+            leases.Lease(folder)
+        assert [key[-6:] for key in server.keys(bucket)] == ["000007"]
 
 
 def test_one_that_is_dead_is_not_waited_for(server, bucket):
@@ -160,10 +208,62 @@ def test_a_store_that_fails_in_a_write_is_one_line(server, bucket):
             checkpoints.save(2, state(2), tiny())
             checkpoints.wait()
 
-    with pytest.raises(InputError, match=r"Access Denied; go on with --config\.resume=true"):
+    said = r"Access Denied; go on with --config\.resume=true .*; until then checkpoint 2 waits in /"
+    with pytest.raises(InputError, match=said):
         fails()
     server.well()
     assert steps_in(server, bucket) == [1]
+
+
+def refused(server, url, *steps):
+    """Checkpoints of a run, the last of which the store does not take."""
+    with opened(url) as checkpoints:
+        for step in steps:
+            server.denied = ("PUT",) * (step == steps[-1])
+            (checkpoints.folder_here / "metrics.csv").write_text(f"step\n{step}\n")
+            checkpoints.save(step, state(step), tiny())
+            checkpoints.wait()
+
+
+@pytest.mark.parametrize("steps", [(1,), (1, 2)])
+def test_what_the_store_would_not_take_is_there_after_the_next_start(
+    server, bucket, steps, monkeypatch
+):
+    run = f"{bucket}/run"
+    with pytest.raises(InputError, match="Access Denied"):
+        refused(server, run, *steps)
+    server.well()
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror.Mirror, "_send", lambda *_: places.read(f"{bucket}/nothing"))
+        with pytest.raises(InputError, match="nothing"):
+            contextlib.ExitStack().enter_context(opened(run))
+    with opened(run) as checkpoints:
+        (said,) = checkpoints.console.said
+        assert f"checkpoint {steps[-1]}, which {run} would not take, is there now" in said
+        assert steps_in(server, bucket) == [*steps]
+        assert places.read(f"{run}/metrics.csv").decode() == f"step\n{steps[-1]}\n"
+        step, restored = checkpoints.restore(state(0))
+    assert step == steps[-1]
+    np.testing.assert_array_equal(restored["params"]["a"], state(step)["params"]["a"])
+    with opened(run) as checkpoints:
+        assert checkpoints.console.said == []
+
+
+def test_what_waits_is_not_put_into_a_run_that_has_gone_on(server, bucket):
+    run = f"{bucket}/run"
+    with pytest.raises(InputError, match="Access Denied"):
+        refused(server, run, 1, 2)
+    server.well()
+    here = mirror.scratch(places.place(run))
+    waiting = here.parent / "waiting" / here.name
+    elsewhere = waiting.rename(waiting.with_name("elsewhere"))
+    with opened(run) as checkpoints:
+        checkpoints.save(3, state(3), tiny())
+    elsewhere.rename(waiting)
+    with opened(run) as checkpoints:
+        assert checkpoints.restore(state(0))[0] == 3
+        assert checkpoints.console.said == []
+    assert steps_in(server, bucket) == [1, 3]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@
 
 The highest number holds. The next one up can be made by one process only, whoever tries at once,
 and is made where the holder has let go, is a dead process of this machine, or gave no sign of life
-for `SILENCE` seconds. A holder that slept through its own end sees that its object is gone.
+for `SILENCE` seconds. A holder that slept through its own end sees a higher number, or none of its own.
 """
 
 import contextlib
@@ -30,6 +30,10 @@ class Held(Exception):
     """Another process holds the folder."""
 
 
+class TakenOver(InputError):
+    """Another process holds what this one held."""
+
+
 class Lease:
     """A folder held until this is closed; a context. Raises Held where another process holds it.
 
@@ -45,12 +49,19 @@ class Lease:
             self._thread.start()
 
     def check(self) -> None:
-        """Raise InputError where another process has taken the folder over."""
-        if self._lost:
-            raise InputError(
+        """Raise TakenOver where another process has taken the folder over, as the store says now."""
+        if self._object is not None and (self._lost or not self._holds()):
+            raise TakenOver(
                 f"another training has taken over {self.folder}, as this one gave no sign of life; "
                 "let it end, or name another with --config.run_dir=…"
             )
+
+    def _holds(self) -> bool:
+        there = _listed(self.folder)
+        if not there or there[-1].name != self._object.name:
+            return False
+        seen = _read(there[-1])
+        return seen is not None and seen["token"] == self._mine["token"]
 
     def _take(self) -> Location | None:
         before = _listed(self.folder)
@@ -66,6 +77,9 @@ class Lease:
             if isinstance(error.__cause__, (NotImplementedError, TypeError)):
                 return None
             raise
+        if _listed(self.folder)[-1].name != mine.name:  # begun after one had let go meanwhile
+            _remove(mine)
+            raise Held(f"{self.folder}")
         for old in before:
             _remove(old)
         return mine
@@ -85,10 +99,9 @@ class Lease:
     def _live(self) -> None:
         while not self._closed.wait(BEAT):
             with contextlib.suppress(InputError):  # it may answer the next time
-                there = _read(self._object)
-                self._lost = there is None or there["token"] != self._mine["token"]
-                if self._lost:
-                    return
+                if not self._holds():
+                    self._lost = True
+                    return _remove(self._object)  # which a late sign of life may have made again
                 self._mine["beat"] += 1
                 places.put(self._object, json.dumps(self._mine).encode())
 

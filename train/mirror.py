@@ -7,7 +7,9 @@ a checkpoint is to be checked before it is used. So the training works on files,
     RUN/checkpoints/STEP/checksums.json    last: it makes the checkpoint count,
     RUN/metrics.csv, tensorboard/ …        whole, before each checkpoint, and at the end.
 
-What a kill has left of a checkpoint has no checksums.json, and is removed by the next start.
+What a kill has left of a checkpoint has no checksums.json, and is removed by the next start. One that
+the store would not take waits beside that folder, and is put there by the next start that finds the
+run as it was.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from pdn_jax.types import InputError
 from train import distributed, leases, run_dir
 from train.locks import locked
 
-CHECKSUMS = "checksums.json"
+CHECKSUMS, AFTER = "checksums.json", "after.json"
 
 
 def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[Path, Any]:
@@ -42,6 +44,9 @@ def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[
     stack.enter_context(_named(folder, place, console))
     stack.enter_context(run_dir.disk_full_explained(folder))
     mirror = distributed.first(lambda: Mirror(folder, place, held))
+    if mirror and mirror.brought:
+        said = f"checkpoint {mirror.brought}, which {place} would not take, is there now"
+        console.print(said, soft_wrap=True)
     return folder, stack.enter_context(mirror or nobody)
 
 
@@ -68,7 +73,8 @@ def _named(folder: Path, place: Location, console: Any) -> Iterator[None]:
 class Mirror:
     """What a store holds of a run, in a folder of this machine; a context that carries the rest.
 
-    Checkpoints are there by their checksums; `fetch` brings the files of one.
+    Checkpoints are there by their checksums; `fetch` brings the files of one. `brought` is the step
+    of one that waited here.
     """
 
     def __init__(self, folder: Path, place: Location, held: leases.Lease):
@@ -82,7 +88,9 @@ class Mirror:
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._known: dict[str, tuple[int, int]] = {}
+        self._waiting = folder.parent / "waiting" / folder.name
         self._pull()
+        self.brought = self._bring()
 
     def _pull(self) -> None:
         there = places.names(self.place)
@@ -148,14 +156,59 @@ class Mirror:
                 self._get(f"{folder}/{name}")
 
     def put(self, draft: Path, step: int) -> None:
-        """Carry a checkpoint there that orbax has written; what it goes on from, before it."""
+        """Carry a checkpoint there that orbax has written; what it goes on from, before it.
+
+        Where the store does not take it, it waits here for the next start.
+        """
+        try:
+            self._put(draft, step)
+        except leases.TakenOver:
+            raise
+        except InputError as error:
+            self._keep(draft, step)
+            raise InputError(
+                f"{error}; until then checkpoint {step} waits in {self._waiting}"
+            ) from error
+
+    def _put(self, draft: Path, step: int) -> None:
         self._held.check()
         self.push()
         self.prune(step)
-        files = [path for path in sorted(draft.rglob("*")) if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == CHECKSUMS):
-            name = path.relative_to(draft).as_posix()
-            self._send(path, f"{run_dir.CHECKPOINTS}/{step}/{name}")
+        for path in sorted(draft.rglob("*")):
+            if path.is_file() and path.name != CHECKSUMS:
+                name = path.relative_to(draft).as_posix()
+                self._send(path, f"{run_dir.CHECKPOINTS}/{step}/{name}")
+        self._held.check()
+        self._send(draft / CHECKSUMS, f"{run_dir.CHECKPOINTS}/{step}/{CHECKSUMS}")
+
+    def _keep(self, draft: Path, step: int) -> None:
+        """Set a checkpoint aside that the store has not taken, with what lies beside the others."""
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        others = shutil.ignore_patterns(run_dir.CHECKPOINTS)
+        shutil.copytree(self.folder, self._waiting, ignore=others)
+        shutil.copytree(draft, self._waiting / run_dir.CHECKPOINTS / str(step))
+        (self._waiting / AFTER).write_text(self._newest())
+
+    def _bring(self) -> int | None:
+        """Carry a checkpoint there that waits here, and return its step, if the run is as it was."""
+        after, checkpoints = self._waiting / AFTER, self._waiting / run_dir.CHECKPOINTS
+        if not after.exists() or after.read_text() != self._newest():
+            return None
+        (step,) = run_dir.numbered(checkpoints)
+        waits = checkpoints / str(step)
+        others = shutil.ignore_patterns(run_dir.CHECKPOINTS, AFTER)
+        shutil.copytree(self._waiting, self.folder, ignore=others, dirs_exist_ok=True)
+        self._put(waits, step)
+        shutil.copytree(waits, self.folder / run_dir.CHECKPOINTS / waits.name)
+        shutil.rmtree(self._waiting)
+        return step
+
+    def _newest(self) -> str:
+        """The checksums of the newest checkpoint that is there; the run's options without one."""
+        folder = self.folder / run_dir.CHECKPOINTS
+        steps = run_dir.numbered(folder)
+        path = folder / str(steps[-1]) / CHECKSUMS if steps else self.folder / run_dir.OPTIONS
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def judged(self, step: int) -> None:
         """Carry the checksums of a checkpoint there that have changed."""
