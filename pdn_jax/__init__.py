@@ -20,6 +20,7 @@ _MODULES = frozenset(
         "compiled",
         "composition",
         "convolution",
+        "copies",
         "degradation",
         "denoising",
         "dial",

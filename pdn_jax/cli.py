@@ -19,6 +19,7 @@ from pdn_jax import (
     enhance_photos,
     export_command,
     page_command,
+    places,
     serve_command,
 )
 from pdn_jax.errors import InputError
@@ -164,7 +165,12 @@ def _parser() -> argparse.ArgumentParser:
     add = physics.add_argument
     add("low", help="the dark photo")
     add("normal", help="a well-exposed one of the same scene, aligned to about a pixel")
-    add("--plot", type=Path, metavar="FILE", help="draw variance against light: PNG, SVG or PDF")
+    add(
+        "--plot",
+        type=places.argument,
+        metavar="FILE",
+        help="draw variance against light: PNG, SVG or PDF",
+    )
     window = "side of the middle part measured, in pixels; 0 for the whole (default 512)"
     add("--window", type=int, default=512, help=window)
 

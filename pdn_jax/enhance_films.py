@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdn_jax import places
+from pdn_jax import copies, places
 from pdn_jax.errors import InputError
 from pdn_jax.film_names import is_film
 from pdn_jax.photos import walk
@@ -116,7 +116,7 @@ def _film(source: Location, target: Location, enhancer: "Enhancer", arguments, i
     with tempfile.TemporaryDirectory() as folder:
         stored = places.is_url(target)
         done = video.enhance_film(
-            places.fetched(source),
+            copies.fetched(source),
             Path(folder, target.name) if stored else target,
             enhancer,
             exposure=arguments.exposure,

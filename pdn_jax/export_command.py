@@ -1,9 +1,8 @@
 """The `export` command: a network as one file for other runtimes."""
 
 import argparse
-from pathlib import Path
 
-from pdn_jax import files
+from pdn_jax import files, places
 from pdn_jax.errors import InputError
 from pdn_jax.export import FORMATS
 
@@ -17,7 +16,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--weights", help="tiny, small or base, a .safetensors file, or a run folder")
     add("--format", required=True, choices=FORMATS, help="for ONNX Runtime, or for jax.export")
-    add("-o", "--output", required=True, type=Path, metavar="FILE", help="the file to write")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=places.argument,
+        metavar="FILE",
+        help="the file to write",
+    )
     add("--height", type=int, help="of photographs, a multiple of 8 (default any)")
     add("--width", type=int, help="likewise")
     add("--float16", action="store_true", help="store the weights in half the bytes")

@@ -1,7 +1,8 @@
 """The `page` command: a folder for any web server, or one file, that runs the networks in the browser."""
 
 import argparse
-from pathlib import Path
+
+from pdn_jax import places
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         required=True,
-        type=Path,
+        type=places.here,
         metavar="FOLDER",
         help="or FILE.html for all in one",
     )

@@ -6,13 +6,13 @@ holds what differs from place to place as well as the noise.
 
 import importlib
 import io
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pdn_jax import files, photo
+from pdn_jax import files, photo, places
 from pdn_jax.errors import InputError
+from pdn_jax.places import Location
 
 STRIPS = 8
 """Strips of which each is left out once."""
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     high: float
 
 
-def run(low_file: str, normal_file: str, window: int, target: Path | None) -> None:
+def run(low_file: str, normal_file: str, window: int, target: Location | None) -> None:
     """Print the table, and draw the plot where one is asked for.
 
     Args:
@@ -139,7 +139,7 @@ def _print(rows: list[Measured], title: str) -> None:
 # --- the plot ----------------------------------------------------------------------------------
 
 
-def check_plot(path: Path) -> None:
+def check_plot(path: Location) -> None:
     """Refuse a plot that could not be drawn or written, before the work.
 
     Args:
@@ -150,10 +150,9 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
-    if path.exists():
+    if places.exists(path):
         raise InputError(f"--plot {path} exists; name another file")
-    if not path.parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.parent}")
+    files.check_target(path)
     _matplotlib()
 
 

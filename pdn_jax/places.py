@@ -10,18 +10,13 @@ overwrite" and leases stand on. Retries are the store's library's own.
 
 import argparse
 import contextlib
-import hashlib
 import importlib
-import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pdn_jax import user_cache
 from pdn_jax.errors import InputError
 
 Location = Any
@@ -31,9 +26,6 @@ URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 
 ATTEMPTS = 10
 """Requests to S3 for one answer, at most, unless AWS_MAX_ATTEMPTS says another number."""
-
-COPIES = "copies"
-"""Folder of the cache with what was fetched whole."""
 
 
 def is_url(given: Any) -> bool:
@@ -74,6 +66,23 @@ def place(given: str | Location) -> Location:
     except ValueError as error:
         raise InputError(f"{given} names no store that is known: {error}") from error
     return path
+
+
+def here(given: str) -> Path:
+    """A path of this machine, for the argparse options that cannot be in a store.
+
+    Args:
+        given: text.
+
+    Returns:
+        The path.
+
+    Raises:
+        argparse.ArgumentTypeError: for a URL.
+    """
+    if is_url(given):
+        raise argparse.ArgumentTypeError(f"{given} is in a store: give a path of this machine")
+    return Path(given)
 
 
 def argument(given: str) -> Location:
@@ -234,29 +243,6 @@ def objects(folder: Location) -> dict[Location, dict[str, Any]]:
     return {place(url): about for url, about in made.items() if not url.endswith("/")}
 
 
-@contextlib.contextmanager
-def copied(given: str | Location) -> Iterator[Path]:
-    """A file of this machine with an object's content, for as long as the context lasts.
-
-    Args:
-        given: the object's URL, which messages of what is raised within name in place of the file.
-
-    Yields:
-        The file.
-
-    Raises:
-        InputError: where there is no such object, or it cannot be read.
-    """
-    path = place(given)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, path.name)
-        copy.write_bytes(read(path))
-        try:
-            yield copy
-        except InputError as error:
-            raise InputError(str(error).replace(str(copy), str(path))) from error
-
-
 def names(folder: Location) -> dict[str, Location]:
     """All that lies below a place in a store, by the rest of its name.
 
@@ -271,53 +257,3 @@ def names(folder: Location) -> dict[str, Location]:
     """
     root = f"{folder}".rstrip("/") + "/"
     return {str(path).removeprefix(root): path for path in objects(folder)}
-
-
-def fetched(given: str | Location, *, without: str = "") -> Path:
-    """What lies at a place, on this machine.
-
-    From a store it is copied whole into the cache, under a name made of what the store says of
-    every object: what has changed there is copied anew, what has not, never again.
-
-    Args:
-        given: a file or folder; paths of this machine stay what they are.
-        without: objects with that in their names are left where they are, where it is not ''.
-
-    Returns:
-        The file or folder.
-
-    Raises:
-        InputError: where there is nothing, or it cannot be read or kept.
-    """
-    path = place(given)
-    if not is_url(path):
-        return path
-    listed = objects(path)
-    if not listed:
-        raise InputError(f"{path} does not exist: there is no object of that name or below it")
-    said = ("ETag", "mtime", "LastModified")
-    facts = [
-        [str(one), about.get("size"), str(next(filter(None, map(about.get, said)), None))]
-        for one, about in listed.items()
-    ]
-    key = hashlib.sha256(json.dumps([str(path), facts, without]).encode()).hexdigest()[:32]
-    kept = user_cache.folder() / COPIES / key / (path.name or "bucket")
-    if kept.exists():
-        return kept
-    kept.parent.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=kept.parent.parent, prefix=".fetching-"))
-    try:
-        with explained("read", path):
-            for one in (one for one in listed if not (without and without in one.name)):
-                below = str(one).removeprefix(str(path)).strip("/")
-                target = draft / kept.name / below if below else draft / kept.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                one.fs.get_file(one.path, str(target))
-                when = listed[one].get("LastModified") or listed[one].get("mtime")
-                when = when.timestamp() if hasattr(when, "timestamp") else 0.0
-                os.utime(target, (when, when))  # the same wherever it is copied to
-        with contextlib.suppress(OSError):  # another was first
-            draft.replace(kept.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return kept

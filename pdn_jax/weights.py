@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from pdn_jax import places
+from pdn_jax import copies, places
 from pdn_jax.errors import InputError
 from pdn_jax.files import atomic_write
 
@@ -296,7 +296,7 @@ def _file(path: str | places.Location) -> places.Location:
 
 def _read(path: places.Location) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     if places.is_url(path):
-        with places.copied(path) as copy:
+        with copies.copied(path) as copy:
             return _read(copy)
     if not path.is_file():
         known = f"{', '.join(SHIPPED)}, a .safetensors file, or a run folder holding {FILENAME}"

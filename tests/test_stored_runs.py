@@ -23,7 +23,7 @@ from test_survive import NETWORK
 
 from benchmarks import survive
 from configs import debug
-from pdn_jax import places, weights
+from pdn_jax import copies, places, weights
 from pdn_jax.types import InputError
 from train import checkpoint, leases, loop, mirror, run_dir
 
@@ -340,8 +340,8 @@ def test_killed_in_the_middle_of_a_write_it_ends_as_if_it_were_not(
     assert run in done.stdout
     done = trained(tmp_path / "run", photographs)
     assert done.returncode == 0, done.stderr
-    assert survive.losses(places.fetched(run)) == survive.losses(tmp_path / "run")
-    one, two = survive.last_state(places.fetched(run)), survive.last_state(tmp_path / "run")
+    assert survive.losses(copies.fetched(run)) == survive.losses(tmp_path / "run")
+    one, two = survive.last_state(copies.fetched(run)), survive.last_state(tmp_path / "run")
     assert one.keys() == two.keys()
     assert all(one[name].tobytes() == two[name].tobytes() for name in one)
     names = {key.split("/")[1] for key in server.keys(bucket)}
@@ -392,4 +392,4 @@ def test_two_processes_share_nothing_but_the_bucket(
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert steps_in(server, bucket) == [4, 8]
     assert f"into {bucket}/run" in ended[0][1]
-    assert len(survive.losses(places.fetched(f"{bucket}/run"))) == 8
+    assert len(survive.losses(copies.fetched(f"{bucket}/run"))) == 8

@@ -1,6 +1,7 @@
 """Object stores: a real S3 server on loopback, photographs and weights in its buckets."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("s3fs", reason='needs pip install "pdn_jax[stores]"')
 from rich.console import Console
 from test_inference import tiny
 
-from pdn_jax import cli, files, places, weights
+from pdn_jax import cli, copies, files, photo, places, weights
 from pdn_jax.errors import InputError
 from train import evaluate
 from train.data import calibrated_camera, store
@@ -36,7 +37,7 @@ def picture(seed=0, side=40):
 def test_paths_of_this_machine_stay_what_they_are(tmp_path):
     assert places.place("a/b.png") == places.place(files.Path("a/b.png")) == files.Path("a/b.png")
     assert not places.is_url("C:/a")
-    assert places.fetched(tmp_path) == tmp_path
+    assert copies.fetched(tmp_path) == tmp_path
     assert places.exists(tmp_path)
     assert not places.exists(tmp_path / "b")
 
@@ -54,13 +55,59 @@ def test_an_object_is_made_only_where_there_is_none(server, bucket):
 def test_a_copy_is_made_once_and_anew_where_something_changed(server, bucket):
     for name in ("one.txt", "below/two.txt"):
         places.put(f"{bucket}/folder/{name}", name.encode())
-    first = places.fetched(f"{bucket}/folder")
+    first = copies.fetched(f"{bucket}/folder")
     assert (first / "below/two.txt").read_text() == "below/two.txt"
     before = server.count
-    assert places.fetched(f"{bucket}/folder") == first
+    assert copies.fetched(f"{bucket}/folder") == first
     assert server.count - before <= 2  # it is listed, and nothing is read
     places.put(f"{bucket}/folder/one.txt", b"another")
-    assert (places.fetched(f"{bucket}/folder") / "one.txt").read_text() == "another"
+    assert (copies.fetched(f"{bucket}/folder") / "one.txt").read_text() == "another"
+
+
+def test_a_copy_that_was_interrupted_goes_on(server, bucket, monkeypatch):
+    for number in range(5):
+        places.put(f"{bucket}/folder/{number}.txt", b"x" * number)
+    replace, moved = Path.replace, []
+
+    def third_fails(path, target):
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", third_fails)
+        with pytest.raises(KeyboardInterrupt):
+            copies.fetched(f"{bucket}/folder")
+    assert moved == ["0.txt", "1.txt", "2.txt"]
+    before = server.count
+    kept = copies.fetched(f"{bucket}/folder")
+    assert {path.name: path.stat().st_size for path in kept.iterdir()} == {
+        f"{number}.txt": number for number in range(5)
+    }
+    assert server.count - before <= 2 + 2 * 2  # the listing, and the two that were missing
+    assert not list(kept.parents[1].glob(".*"))
+
+
+def test_a_path_that_cannot_be_in_a_store_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["page", "-o", "s3://bucket/page"])
+    assert "s3://bucket/page is in a store: give a path of this machine" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_network_and_a_plot_may_be_written_there(server, bucket, own_weights, tmp_path):
+    out = f"{bucket}/network.stablehlo"
+    argv = ["export", "--format", "stablehlo", "--weights", str(own_weights), "-o", out]
+    assert cli.main([*argv, "--height", "64", "--width", "64"]) == 0
+    assert len(places.read(out)) > 1000
+    for name, gain in (("low", 1), ("normal", 4)):
+        pixels = np.random.default_rng(0).integers(10, 60, (64, 64, 3), np.uint8)
+        photo.write(tmp_path / f"{name}.png", pixels * np.uint8(gain))
+    pair = [str(tmp_path / "low.png"), str(tmp_path / "normal.png")]
+    assert cli.main(["physics", *pair, "--plot", f"{bucket}/plot.svg"]) == 0
+    assert b"<svg" in places.read(f"{bucket}/plot.svg")
+    assert cli.main(["physics", *pair, "--plot", f"{bucket}/plot.svg"]) == 2
 
 
 def test_a_draft_that_fails_leaves_the_old_object(server, bucket):

@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pdn_jax import cli, enhance_photos, files, inference, metrics, photo, places
+from pdn_jax import cli, copies, enhance_photos, files, inference, metrics, photo, places
 from pdn_jax import weights as weight_files
 from pdn_jax.compiled import Compiled
 from pdn_jax.places import Location
@@ -237,7 +237,7 @@ def options_of(argv: list[str]):
 def pairs_of(options) -> tuple[str, Iterable[synthesis.Pair]]:
     """(what to call them, the pairs) that the command line asks for."""
     if options.data is None:
-        low, normal = places.fetched(options.low), places.fetched(options.normal)
+        low, normal = copies.fetched(options.low), copies.fetched(options.normal)
         return low.resolve().name, read_pairs(low, normal)
     split = store.Split(options.data, options.split, options.data_dir)
     return f"{split.name}-{split.split}", synthesis.whole_pairs(split, draws=options.draws)
@@ -261,7 +261,7 @@ def run(argv: list[str]) -> None:
         print(f"{count} photographs written to {options.inputs}")
         return
     if options.restored:
-        restored = places.fetched(options.restored)
+        restored = copies.fetched(options.restored)
         what, folder = restored.resolve().name, Path()
         method = properties.restored_in(restored)
     else:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as PILImage
 
-from pdn_jax import places
+from pdn_jax import copies, places
 from pdn_jax.places import Location
 from pdn_jax.types import InputError
 
@@ -118,7 +118,7 @@ class Copied(Sequence):
         if shard not in self.here:
             name = self.shards[shard]
             with contextlib.suppress(FileExistsError):  # by another thread or process
-                (self.folder / name).symlink_to(places.fetched(self.store / name))
+                (self.folder / name).symlink_to(copies.fetched(self.store / name))
             self.here.add(shard)
         return self.source[record]
 
@@ -146,7 +146,7 @@ class Split:
         import tensorflow_datasets as tfds
 
         skip = {field: tfds.decode.SkipDecoding() for field in FIELDS[self.kind]}
-        folder = places.fetched(self.path, without=SHARD)
+        folder = copies.fetched(self.path, without=SHARD)
         builder = tfds.builder_from_directory(folder)
         source = builder.as_data_source(self.split, decoders=skip)
         if not places.is_url(self.path):

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.progress import track
 
-from pdn_jax import cli, degradation, files, losses, photo
+from pdn_jax import cli, degradation, files, losses, photo, places
 from pdn_jax import image as im
 from pdn_jax.compiled import Compiled
 from pdn_jax.types import Batch, Image, InputError, Physics, PRNGKey
@@ -215,9 +215,14 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, nargs="+", metavar="NAME", help="built data sets")
     add("--split", default="train", help="which split of them (default train)")
-    add("--data-dir", type=Path, metavar="DIR", help="where they were built")
+    add("--data-dir", type=places.here, metavar="DIR", help="where they were built")
     out = Path("calibrated.json")
-    add("--out", type=Path, default=out, help=f"json to write, pictures beside it (default {out})")
+    add(
+        "--out",
+        type=places.here,
+        default=out,
+        help=f"json to write, pictures beside it (default {out})",
+    )
     window = "side of the central window fitted, in pixels; 0 for the whole (default 256)"
     add("--window", type=int, default=256, help=window)
     add("--overwrite", action="store_true", help="replace files that exist")

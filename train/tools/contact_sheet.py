@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from pdn_jax import cli, inference, photo
+from pdn_jax import cli, inference, photo, places
 from pdn_jax import weights as weight_files
 from pdn_jax.sheet import contact_sheet
 from pdn_jax.types import InputError
@@ -62,8 +62,8 @@ def options_of(argv: Sequence[str]):
     add("--weights", default=weight_files.DEFAULT, help="as for enhance")
     add("--data", nargs="+", default=[], metavar="NAME/SPLIT", help="built sets")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
-    add("--photos", nargs="+", default=[], type=Path, help="folders without truth")
-    add("--out", required=True, type=Path, help="folder for the sheets, JPEG")
+    add("--photos", nargs="+", default=[], type=places.here, help="folders without truth")
+    add("--out", required=True, type=places.here, help="folder for the sheets, JPEG")
     add("--rows", type=int, default=8, help="photographs on a sheet (default 8)")
     add("--height", type=int, default=240, help="of a picture (default 240 pixels)")
     add("--overwrite", action="store_true", help="replace sheets that exist")

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from pdn_jax import __version__, cli, files
+from pdn_jax import __version__, cli, files, places
 from pdn_jax import weights as weight_files
 from pdn_jax.types import InputError
 from train import evaluate
@@ -199,13 +199,15 @@ def options_of(argv: Sequence[str]):
         prog="python -m train.tools.export_weights", description=__doc__.splitlines()[0]
     )
     add, required = parser.add_argument, {"required": True}
-    add("--run", **required, type=Path, help="a finished run folder")
+    add("--run", **required, type=places.here, help="a finished run folder")
     add("--config", **required, nargs="+", help="the config of each training, first to last")
-    add("--about", **required, type=Path, help="JSON about data and failures")
+    add("--about", **required, type=places.here, help="JSON about data and failures")
     add("--data", **required, nargs="+", metavar="NAME/SPLIT", help="to score on")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     add("--name", **required, choices=weight_files.SHIPPED)
-    add("--out", type=Path, default=weight_files.FOLDER, help="folder of the bundled weights")
+    add(
+        "--out", type=places.here, default=weight_files.FOLDER, help="folder of the bundled weights"
+    )
     return parser.parse_args(argv)
 
 

@@ -19,7 +19,6 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ import optax
 from jaxtyping import Array
 from rich.console import Console
 
-from pdn_jax import cli, enhancement, evidence
+from pdn_jax import cli, enhancement, evidence, places
 from pdn_jax import image as im
 from pdn_jax import weights as weight_files
 from pdn_jax.denoising import Denoising
@@ -173,14 +172,18 @@ def options_of(argv: Sequence[str]):
     add = parser.add_argument
     add("--weights", required=True, help="tiny, small, base, a file or a run folder")
     add("--config", required=True, help="what photographs: configs/amount.py")
-    add("--out", required=True, type=Path, help="folder for weights.safetensors")
+    add("--out", required=True, type=places.here, help="folder for weights.safetensors")
     add("--head", default="", help="take the head of these weights; fit none")
     add("--photographs", type=count, default=7000, help="how many (default 7000)")
     add("--steps", type=count, default=800, help="of the fit (default 800)")
     add("--identities", type=share, default=0.5, help="their weight (default 0.5)")
     add("--data-dir", default="", help="folder of built data sets (as TFDS's own)")
     add("--physics", default="", help="what train.tools.calibrate_camera wrote (as the config)")
-    add("--about", type=Path, help="JSON about data and failures, for the card of bundled weights")
+    add(
+        "--about",
+        type=places.here,
+        help="JSON about data and failures, for the card of bundled weights",
+    )
     add("--data", nargs="+", metavar="NAME/SPLIT", default=[], help="to score on, with --about")
     options = parser.parse_args(argv)
     if bool(options.about) != bool(options.data):

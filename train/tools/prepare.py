@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pdn_jax import cli, places, user_cache
+from pdn_jax import cli, copies, places, user_cache
 from pdn_jax.types import InputError
 from train.data import store
 from train.data.prepare import folders, listing
@@ -150,7 +150,7 @@ def prepare(options, console: Console) -> dict:
     check(options)
     for name in ("source", "csv", "splits"):
         if given := getattr(options, name, None):
-            setattr(options, name, places.fetched(given))
+            setattr(options, name, copies.fetched(given))
     source = listed(options)
     wanted = fingerprint(source, options)
     plan = built(options, wanted)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from pdn_jax import cli, files
+from pdn_jax import cli, copies, files, places
 from pdn_jax.types import InputError
-from train import metrics
+from train import metrics, run_dir
 from train.config import flattened
 from train.tools import curves
 
@@ -237,11 +237,15 @@ def _data(kind: str, content: bytes) -> str:
 def options_of(argv: Sequence[str]):
     """The parsed command line."""
     parser = cli.Parser(prog="python -m train.tools.report", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run_dir of a training")
-    parser.add_argument("--out", type=Path, help="the page (default: report.html in that folder)")
+    parser.add_argument(
+        "run", type=places.argument, metavar="RUN_FOLDER", help="the run_dir of a training"
+    )
+    parser.add_argument(
+        "--out", type=places.argument, help="the page (default: report.html in that folder)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an --out that exists")
     options = parser.parse_args(argv)
-    if options.out and options.out.exists() and not options.overwrite:
+    if options.out and places.exists(options.out) and not options.overwrite:
         raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
     return options
 
@@ -252,7 +256,7 @@ def run(argv: Sequence[str]) -> None:
     out = options.out or options.run / "report.html"
     if out.is_dir():
         raise InputError(f"{out} is a folder; name an html file with --out")
-    content = read_run(options.run)
+    content = read_run(copies.fetched(options.run, without=run_dir.CHECKPOINTS))
     try:
         files.write_text(out, page(content))
     except OSError as error:

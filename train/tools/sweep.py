@@ -24,6 +24,7 @@ import jax
 from rich.console import Console
 
 from pdn_jax import cli, photo
+from pdn_jax.places import here
 from pdn_jax.types import InputError
 from train import build
 from train.config import differences, parse, validate
@@ -86,7 +87,7 @@ def parser_of(prog: str, description: str, side_by_side: bool = True) -> cli.Par
     parser = cli.Parser(prog=prog, description=description)
     add = parser.add_argument
     add("--config", required=True, help="a config of a short training")
-    add("--out", required=True, type=Path, help="folder of the runs and the results")
+    add("--out", required=True, type=here, help="folder of the runs and the results")
     add("--seeds", type=int, default=3, help="seeds 0, 1, … of each arm (default 3)")
     if side_by_side:
         add("--jobs", type=int, default=1, help="runs at a time (default 1)")
