@@ -154,12 +154,9 @@ def test_a_call_ends_when_its_arrays_are_there(monkeypatch):
 
 @pytest.fixture
 def hastily(monkeypatch):
-    """The smallest network for `tiny`, compiled without optimisation; a terminal that wraps nothing."""
+    """The smallest network for `tiny`; a terminal that wraps nothing."""
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     monkeypatch.setenv("COLUMNS", "200")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def rows(text):

@@ -3,7 +3,6 @@
 import argparse
 import csv
 
-import jax
 import pytest
 
 from benchmarks import candidates
@@ -15,15 +14,12 @@ SMALL = candidates.candidate(8, (8, 8), (1, 0), (4, 4))
 
 @pytest.fixture
 def two(monkeypatch):
-    """Two small candidates, compiled without optimisation."""
+    """Two small candidates."""
     monkeypatch.setattr(candidates, "CANDIDATES", {"a": SMALL, "b, wide": SMALL | {"width": 16}})
     monkeypatch.setattr(candidates, "SIZE", (16, 24))
     monkeypatch.setattr(candidates, "VARIANTS", VARIANTS.copy())
     monkeypatch.setattr("train.build.VARIANTS", candidates.VARIANTS)
     monkeypatch.setattr("benchmarks.count.VARIANTS", candidates.VARIANTS)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import chex
-import jax
 import numpy as np
 import pytest
 from PIL import Image as PILImage
@@ -127,11 +126,7 @@ def test_two_processes_are_one_run_even_where_one_is_killed(photographs, tmp_pat
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     config = debug.get_config()
     config.update_from_flattened_dict(options(photographs, whole))
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        loop.train(config)
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    loop.train(config)
 
     given = options(photographs, run_dir)
     processes = both(given)

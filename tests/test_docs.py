@@ -243,7 +243,7 @@ def snippets(path):
 
 @pytest.fixture
 def smallest(monkeypatch):
-    """A network of one stage and one level for `small` and its weights, compiled hastily."""
+    """A network of one stage and one level for `small` and its weights."""
     model = {"stages": 1, "width": 8, "widths": (8,), "depths": (1,), "blocks": (2,)}
     network = ProgressiveDualNetwork(**model)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
@@ -251,9 +251,6 @@ def smallest(monkeypatch):
     small = weights.Weights("small", model, params, {})
     monkeypatch.setitem(VARIANTS, "small", model)
     monkeypatch.setattr(weights, "load", lambda name, **_: small)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 COMPILING = ("README.md", "laboratory.md")

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from typing import NamedTuple
 
 import chex
@@ -53,11 +52,11 @@ class Run(NamedTuple):
 @contextlib.contextmanager
 def optimised():
     """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
+    asked = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     try:
         yield
     finally:
-        asked = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
         jax.config.update("jax_disable_most_optimizations", asked)
 
 

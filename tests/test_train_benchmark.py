@@ -21,12 +21,9 @@ SMALLEST = {"stages": 2, "width": 8, "widths": (8, 8), "depths": (1, 1), "blocks
 
 @pytest.fixture
 def smallest(monkeypatch):
-    """A small network for `tiny`, compiled without optimisation; a terminal that wraps nothing."""
+    """A small network for `tiny`; a terminal that wraps nothing."""
     monkeypatch.setitem(VARIANTS, "tiny", SMALLEST)
     monkeypatch.setenv("COLUMNS", "200")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def setting(balance="positive_only", side=24, count=3):
