@@ -6,14 +6,16 @@ import platform
 import sys
 import types
 
-# A busy machine may let a device wait long for the others: no reason to end the process.
-FLAGS = (
+# A busy machine may let a device wait long for the others: no reason to end the process. Tests compile
+# far more than they compute: short vectors and plain loops take LLVM a third less time.
+os.environ.setdefault(
+    "XLA_FLAGS",
     "--xla_force_host_platform_device_count=4 "
-    "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600 "
+    "--xla_cpu_use_fusion_emitters=false "
+    + "--xla_cpu_max_isa=SSE4_2"
+    * (platform.machine() in ("x86_64", "AMD64")),
 )
-# Tests compile far more than they compute: short vectors and plain loops take LLVM a third less time.
-SHORT = " --xla_cpu_max_isa=SSE4_2 --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", FLAGS + SHORT * (platform.machine() in ("x86_64", "AMD64")))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
