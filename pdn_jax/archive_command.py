@@ -8,6 +8,7 @@ end. Exit code 0, 1 where photographs failed, 2 for what was asked wrongly.
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -76,10 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _estimated(asked, names, arguments, console)
     kept = lists.Lists(asked.output)
-    kept.claim(f"{asked.input}/{pattern}" if pattern else asked.input)
-    parts, listed = kept.write(names, arguments.part)
-    if not parts:
+    if (first := next(names, None)) is None:
         raise InputError(f"{arguments.input} holds no photographs")
+    kept.claim(f"{asked.input.rstrip('/')}/{pattern}" if pattern else asked.input)
+    parts, listed = kept.write(itertools.chain([first], names), arguments.part)
     console.print(f"{listed} photographs in {parts} parts")
     done = work.here(asked, parts)
     if arguments.workers:

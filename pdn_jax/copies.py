@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ def fetched(given: str | Location, *, without: str = "") -> Path:
 
     Args:
         given: a file or folder; paths of this machine stay what they are.
-        without: objects with that in their names are left where they are, where it is not ''.
+        without: objects with that in their names below the place are left where they are, where it is
+            not '', as are hidden ones.
 
     Returns:
         The file or folder.
@@ -62,18 +64,21 @@ def fetched(given: str | Location, *, without: str = "") -> Path:
     listed = places.objects(path)
     if not listed:
         raise InputError(f"{path} does not exist: there is no object of that name or below it")
-    said = ("ETag", "mtime", "LastModified")
-    facts = [
-        [str(one), about.get("size"), str(next(filter(None, map(about.get, said)), None))]
-        for one, about in listed.items()
-    ]
+    names = {one: str(one).removeprefix(str(path)).strip("/") for one in listed}
+    wanted = {
+        name: one
+        for one, name in names.items()
+        if not (without and without in name) and not any(p[0] == "." for p in name.split("/") if p)
+    }
+    facts = [[name, listed[one].get("size"), _version(listed[one])] for name, one in wanted.items()]
     key = hashlib.sha256(json.dumps([str(path), facts, without]).encode()).hexdigest()[:32]
     kept = user_cache.folder() / COPIES / key / (path.name or "bucket")
     draft = kept.parent.with_name(f".fetching-{key}")
-    wanted = {o: about for o, about in listed.items() if not without or without not in o.name}
     try:
         if not kept.exists():
-            _fetch(path, wanted, draft / kept.name)
+            _fetch(
+                path, {name: (one, listed[one]) for name, one in wanted.items()}, draft / kept.name
+            )
             draft.replace(kept.parent)
     except OSError:
         if not kept.exists():  # no other process was first
@@ -81,16 +86,39 @@ def fetched(given: str | Location, *, without: str = "") -> Path:
     return kept
 
 
-def _fetch(root: Location, listed: dict[Location, dict[str, Any]], target: Path) -> None:
+def inside(folder: Path, name: str) -> Path:
+    """Where an object lies in a folder.
+
+    Args:
+        folder: the folder.
+        name: of the object, with '/' between its parts; '' for the folder's own.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: for a name that leads out of the folder.
+    """
+    if ".." in name.split("/"):
+        raise InputError(f"{name}: an object's name with '..' has no place in a folder; rename it")
+    return folder / name if name else folder
+
+
+def _version(about: dict[str, Any]) -> str:
+    """What tells an object from one that has taken its place; where a store says nothing, always new."""
+    said = filter(None, map(about.get, ("ETag", "mtime", "LastModified")))
+    return str(next(said, secrets.token_hex(8)))
+
+
+def _fetch(
+    root: Location, listed: dict[str, tuple[Location, dict[str, Any]]], target: Path
+) -> None:
     """Copy objects to a folder; what an interrupted copy has left there is not copied again."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=target.parents[1], prefix=".part-") as part,
-        places.explained("read", root),
-    ):
-        for one, about in listed.items():
-            below = str(one).removeprefix(str(root)).strip("/")
-            file, whole = Path(part, "object"), target / below if below else target
+    beside = tempfile.TemporaryDirectory(dir=target.parents[1], prefix=".part-")
+    with beside as part, places.explained("read", root):
+        for name, (one, about) in listed.items():
+            file, whole = Path(part, "object"), inside(target, name)
             if whole.exists():
                 continue
             one.fs.get_file(one.path, str(file))

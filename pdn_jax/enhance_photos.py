@@ -280,7 +280,9 @@ def _check_stages(arguments: argparse.Namespace, jobs: list["Job"]) -> None:
 
 
 def _same(one: Location, two: Location) -> bool:
-    return str(one) == str(two) or os.path.realpath(one) == os.path.realpath(two)
+    if places.is_url(one) or places.is_url(two):
+        return str(one) == str(two)
+    return os.path.realpath(one) == os.path.realpath(two)
 
 
 def _write_stages(picture, result, enhancer: "Enhancer", name: str, arguments) -> None:

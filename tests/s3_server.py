@@ -26,7 +26,8 @@ BROKEN = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>
 
 class Server:
     """Requests are counted; `errors` is the part answered by 500, `delay` in seconds, `denied` the
-    methods answered by 403, `hold` a part of a path whose PUT never ends."""
+    methods answered by 403, `barred` a part of a path or query answered so, `hold` a part of a path
+    whose PUT never ends."""
 
     def __init__(self):
         self.genuine = DomainDispatcherApplication(create_backend_app)
@@ -40,19 +41,24 @@ class Server:
 
     def well(self):
         """As a server should be."""
-        self.errors, self.delay, self.denied, self.hold = 0.0, 0.0, (), ""
+        self.errors, self.delay, self.denied, self.barred, self.hold = 0.0, 0.0, (), "", ""
         self.held = threading.Event()
 
     def answer(self, environ, start_response):
         """The WSGI application."""
         self.count += 1
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        asked = f"{path}?{environ.get('QUERY_STRING', '')}"
         time.sleep(self.delay)
         if self.hold and method == "PUT" and self.hold in path:
             self.held.set()
             time.sleep(60)
         for refused, status, body in (
-            (method in self.denied, "403 Forbidden", DENIED),
+            (
+                method in self.denied or (self.barred and self.barred in asked),
+                "403 Forbidden",
+                DENIED,
+            ),
             (self.random.random() < self.errors, "500 Internal Server Error", BROKEN),
         ):
             if refused:

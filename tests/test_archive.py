@@ -258,6 +258,65 @@ def test_listing_takes_no_more_memory_for_more_names(tmp_path):
     )  # the longest part's, which is four times the usual at most
 
 
+def test_no_two_photographs_have_one_result():
+    names = [
+        "d.gif",
+        "d.gif.png",
+        "d.png",
+        "d.gif.png.png",
+        "d.png.gif",
+        "a.heic",
+        "a.heic.jpg",
+        "v1.2.png",
+    ]
+    for form in ("same", "jpg", "png", "tiff"):
+        made = [lists.result_name(name, form)[0] for name in names]
+        assert len(set(made)) == len(names), (form, made)
+    assert lists.result_name("v1.2.png", "same")[0] == "v1.2.png"
+    assert lists.result_name("d.gif.png", "same")[0] == "d.gif.png.png"
+
+
+def test_links_to_folders_are_followed_once(scans, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (scans / "a.png").rename(tmp_path / "disk" / "far.png")
+    (scans / "more").symlink_to(tmp_path / "disk")
+    (scans / "album" / "back").symlink_to(scans)
+    (tmp_path / "disk" / "round").symlink_to(scans / "album")
+    found = [entry.name for entry in walk.names(scans, "", tmp_path / "out")]
+    assert found == ["d.gif", "album/b.jpg", "album/c.png", "more/far.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(
+    scans, tmp_path, monkeypatch, capsys, own_weights
+):
+    def refuses(top, onerror, **_):
+        onerror(PermissionError(13, "Permission denied", f"{top}/album"))
+        return iter(())
+
+    monkeypatch.setattr(walk.os, "walk", refuses)
+    assert archived(scans, tmp_path / "out", own_weights) == 2
+    assert "/scans/album: Permission denied" in capsys.readouterr().err
+
+
+def test_an_input_that_holds_nothing_claims_no_output(scans, tmp_path, own_weights, capsys):
+    assert archived(f"{scans}/typo*", tmp_path / "out", own_weights) == 2
+    assert "holds no photographs" in capsys.readouterr().err
+    assert archived(f"{scans}/a*", tmp_path / "out", own_weights) == 0
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(scans, tmp_path):
+    plain = scans.rename(tmp_path / "in [2020]")
+    assert walk.root_of(str(plain)) == (plain, "")
+
+
+def test_names_that_are_no_text_are_in_the_table(tmp_path):
+    kept, entry = lists.Lists(str(tmp_path)), Entry("b\udcff.png", 4)
+    assert kept.write([entry], 2) == (1, 1)
+    kept.finish([entry], {}, [(entry.name, "broken")])
+    kept.gather(1)
+    assert "b\\udcff.png,broken" in (tmp_path / "failures.csv").read_text()
+
+
 def test_samples_are_of_all(tmp_path):
     count, size, sample = walk.counted((Entry(str(n), 2) for n in range(1000)), 10)
     assert (count, size, len(sample)) == (1000, 2000, 10)
@@ -265,7 +324,7 @@ def test_samples_are_of_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_from_bucket_to_bucket(scans, own_weights, tmp_path):
+def test_from_bucket_to_bucket(scans, own_weights, tmp_path, capsys):
     pytest.importorskip("moto", reason='needs an S3 server: pip install "pdn_jax[stores,test]"')
     pytest.importorskip("s3fs", reason='needs pip install "pdn_jax[stores]"')
     from s3_server import Server
@@ -282,6 +341,14 @@ def test_from_bucket_to_bucket(scans, own_weights, tmp_path):
         assert archived(scans, tmp_path / "out", own_weights) == 0
         for name, content in results(tmp_path / "out").items():
             assert places.read(f"{bright}/{name}") == content
+        capsys.readouterr()
+        server.barred = "album%2F"  # its listing
+        assert archived(f"{scanned}/**", f"{server.bucket('other')}/", own_weights) == 2
+        assert "cannot read" in capsys.readouterr().err
+        server.barred = "/bright/a.png"
+        assert archived(f"{scanned}/**", f"{bright}/", own_weights) == 1
+        assert "0 written, 3 were there, 1 failed" in capsys.readouterr().err
+        assert b"a.png,cannot read" in places.read(f"{bright}/failures.csv")
     finally:
         server.stop()
         os.environ.clear()

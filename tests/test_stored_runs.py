@@ -249,6 +249,68 @@ def test_what_the_store_would_not_take_is_there_after_the_next_start(
         assert checkpoints.console.said == []
 
 
+def test_one_that_was_taken_over_changes_nothing(server, bucket, monkeypatch, tmp_path):
+    """Whatever it was about to do when it fell asleep."""
+    run, patch = f"{bucket}/run", monkeypatch.setattr
+
+    def sleeper():
+        with opened(run) as asleep:
+            asleep.save(1, state(1), tiny())
+            asleep.wait()
+            patch(
+                asleep._carrier._held, "_closed", threading.Event()
+            )  # no sign of life from now on
+            patch(leases, "_is_dead", lambda _: True)
+            monkeypatch.setenv("PDN_JAX_CACHE", str(tmp_path))
+            with opened(run) as awake:
+                for step in (2, 3):
+                    awake.save(step, state(step), tiny())
+            before = server.keys(bucket)
+            asleep._carrier._held._seen -= 60
+            (asleep.folder_here / "metrics.csv").write_text("mine")
+            for act in (asleep._carrier.push, lambda: asleep._carrier.judged(1)):
+                with pytest.raises(leases.TakenOver):
+                    act()
+            asleep.save(4, state(4), tiny())
+            with pytest.raises(leases.TakenOver):
+                asleep.wait()
+            assert server.keys(bucket) == before
+
+    with pytest.raises(leases.TakenOver):
+        sleeper()
+    assert steps_in(server, bucket) == [2, 3]
+
+
+def test_checkpoints_of_others_are_not_removed(server, bucket):
+    with opened(f"{bucket}/run") as checkpoints:
+        places.put(f"{bucket}/run/checkpoints/7/checksums.json", b"{}")
+        checkpoints.save(1, state(1), tiny())
+    assert steps_in(server, bucket) == [1, 7]
+
+
+def test_options_of_now_stay_where_a_checkpoint_waited(server, bucket):
+    run = f"{bucket}/run"
+    places.put(f"{run}/config.json", b"then")
+    with pytest.raises(InputError, match="Access Denied"):
+        refused(server, run, 1)
+    server.well()
+    places.put(f"{run}/config.json", b"now")
+    with opened(run) as checkpoints:
+        assert "checkpoint 1" in checkpoints.console.said[0]
+    assert places.read(f"{run}/config.json") == b"now"
+
+
+def test_what_waits_is_of_one_run_and_no_other_of_its_name(server, bucket):
+    run = f"{bucket}/run"
+    with pytest.raises(InputError, match="Access Denied"):
+        refused(server, run, 1)
+    server.well()
+    places.place(run).fs.rm(places.place(run).path, recursive=True)
+    with opened(run) as checkpoints:
+        assert checkpoints.console.said == []
+    assert steps_in(server, bucket) == []
+
+
 def test_what_waits_is_not_put_into_a_run_that_has_gone_on(server, bucket):
     run = f"{bucket}/run"
     with pytest.raises(InputError, match="Access Denied"):

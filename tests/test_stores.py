@@ -89,6 +89,39 @@ def test_a_copy_that_was_interrupted_goes_on(server, bucket, monkeypatch):
     assert not list(kept.parents[1].glob(".*"))
 
 
+def test_of_a_copy_hidden_objects_and_those_in_folders_of_a_name_may_be_left_out(server, bucket):
+    for name in ("a.txt", ".held/1", "checkpoints/1/state/big", "below/.b"):
+        places.put(f"{bucket}/folder/{name}", b"x")
+    kept = copies.fetched(f"{bucket}/folder", without="checkpoints/")
+    assert [path.name for path in kept.rglob("*") if path.is_file()] == ["a.txt"]
+    places.put(f"{bucket}/folder/.held/1", b"yy")  # not copied, so no reason to copy
+    assert copies.fetched(f"{bucket}/folder", without="checkpoints/") == kept
+
+
+@pytest.mark.parametrize("name", ["../a.txt", "b/../../a.txt", ".."])
+def test_no_object_is_copied_out_of_the_folder(tmp_path, name):
+    with pytest.raises(InputError, match=r"with '\.\.' has no place"):
+        copies.inside(tmp_path, name)
+    assert copies.inside(tmp_path, "b/..a.txt") == tmp_path / "b" / "..a.txt"
+
+
+def test_where_a_store_tells_no_versions_nothing_old_is_taken():
+    pytest.importorskip("fsspec")
+    places.put("memory://versions/a.txt", b"one")
+    assert copies.fetched("memory://versions/a.txt").read_bytes() == b"one"
+    places.put("memory://versions/a.txt", b"two")
+    assert copies.fetched("memory://versions/a.txt").read_bytes() == b"two"
+
+
+def test_stages_may_be_put_there(server, bucket, own_weights):
+    places.put(f"{bucket}/low.png", picture())
+    out, stages = f"{bucket}/bright.png", f"{bucket}/stages.png"
+    argv = ["enhance", f"{bucket}/low.png", "-o", out, "--stages", stages]
+    assert cli.main([*argv, "--weights", str(own_weights)]) == 0
+    assert PILImage.open(io.BytesIO(places.read(stages))).width > 100
+    assert cli.main([*argv[:-1], out, "--weights", str(own_weights), "--overwrite"]) == 2
+
+
 def test_a_path_that_cannot_be_in_a_store_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["page", "-o", "s3://bucket/page"])

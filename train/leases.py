@@ -8,6 +8,7 @@ for `SILENCE` seconds. A holder that slept through its own end sees a higher num
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -42,26 +43,35 @@ class Lease:
 
     def __init__(self, folder: Location):
         self.folder, self._lost, self._closed = folder, False, threading.Event()
+        self._seen = time.monotonic()
         self._mine: dict[str, Any] = {"token": secrets.token_hex(8), "beat": 0, **_self()}
         self._object = self._take()
         self._thread = threading.Thread(target=self._live, daemon=True)
         if self._object is not None:
             self._thread.start()
 
-    def check(self) -> None:
-        """Raise TakenOver where another process has taken the folder over, as the store says now."""
-        if self._object is not None and (self._lost or not self._holds()):
+    def check(self, within: float = 0.0) -> None:
+        """Raise TakenOver where another process has taken the folder over, as the store says now.
+
+        It is not asked where it said so less than `within` seconds ago.
+        """
+        if self._object is None or (not self._lost and time.monotonic() - self._seen < within):
+            return
+        if self._lost or not self._holds():
             raise TakenOver(
                 f"another training has taken over {self.folder}, as this one gave no sign of life; "
                 "let it end, or name another with --config.run_dir=…"
             )
 
     def _holds(self) -> bool:
-        there = _listed(self.folder)
+        asked, there = time.monotonic(), _listed(self.folder)
         if not there or there[-1].name != self._object.name:
             return False
-        seen = _read(there[-1])
-        return seen is not None and seen["token"] == self._mine["token"]
+        holder = _read(there[-1])
+        if holder is None or holder["token"] != self._mine["token"]:
+            return False
+        self._seen = asked
+        return True
 
     def _take(self) -> Location | None:
         before = _listed(self.folder)
@@ -74,7 +84,8 @@ class Lease:
         except FileExistsError as error:  # another was quicker
             raise Held(f"{self.folder}") from error
         except InputError as error:
-            if isinstance(error.__cause__, (NotImplementedError, TypeError)):
+            unknown = getattr(error.__cause__, "errno", None) == errno.ENOSYS
+            if unknown or isinstance(error.__cause__, (NotImplementedError, TypeError)):
                 return None
             raise
         if _listed(self.folder)[-1].name != mine.name:  # begun after one had let go meanwhile

@@ -5,6 +5,7 @@ a checkpoint is to be checked before it is used. So the training works on files,
 
     RUN/checkpoints/STEP/…                 goes there as soon as orbax has written it,
     RUN/checkpoints/STEP/checksums.json    last: it makes the checkpoint count,
+    RUN/run-id                             first: this run and no other of the same name,
     RUN/metrics.csv, tensorboard/ …        whole, before each checkpoint, and at the end.
 
 What a kill has left of a checkpoint has no checksums.json, and is removed by the next start. One that
@@ -14,18 +15,19 @@ run as it was.
 
 import contextlib
 import hashlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pdn_jax import places, user_cache
+from pdn_jax import copies, places, user_cache
 from pdn_jax.places import Location
 from pdn_jax.types import InputError
 from train import distributed, leases, run_dir
 from train.locks import locked
 
-CHECKSUMS, AFTER = "checksums.json", "after.json"
+CHECKSUMS, RUN_ID, AFTER = "checksums.json", "run-id", "after"
 
 
 def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[Path, Any]:
@@ -79,18 +81,23 @@ class Mirror:
 
     def __init__(self, folder: Path, place: Location, held: leases.Lease):
         self.folder, self.place, self._held = folder, place, held
-        self._open = contextlib.ExitStack()
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._open.enter_context(locked(folder, wait=False))
-        except BlockingIOError as error:
-            raise InputError(f"another process of this machine works on {folder}") from error
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._known: dict[str, tuple[int, int]] = {}
+        self._steps: set[str] = set()
         self._waiting = folder.parent / "waiting" / folder.name
-        self._pull()
-        self.brought = self._bring()
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder, wait=False))
+            except BlockingIOError as error:
+                raise InputError(f"another process of this machine works on {folder}") from error
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._pull()
+            if not (folder / RUN_ID).exists():
+                (folder / RUN_ID).write_text(secrets.token_hex(8))
+                self.push()
+            self.brought = self._bring()
+            self._open = stack.pop_all()
 
     def _pull(self) -> None:
         there = places.names(self.place)
@@ -103,6 +110,7 @@ class Mirror:
                 self._remove(name)
             elif step and name == f"{step}/{CHECKSUMS}":
                 self._get(name)
+                self._steps.add(step)
 
     def _step(self, name: str) -> str | None:
         """'checkpoints/STEP' of what belongs to one."""
@@ -111,16 +119,18 @@ class Mirror:
         return f"{first}/{step}" if first == run_dir.CHECKPOINTS and step.isdigit() else None
 
     def _get(self, name: str) -> None:
-        path = self.folder / name
+        path = copies.inside(self.folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(places.read(self.place / name))
 
     def _remove(self, name: str) -> None:
         path = self.place / name
+        self._held.check(2 * leases.BEAT)
         with places.explained("write", path), contextlib.suppress(FileNotFoundError):
             path.fs.rm_file(path.path)
 
     def _send(self, path: Path, name: str) -> None:
+        self._held.check(2 * leases.BEAT)
         try:
             places.send(path, self.place / name)
         except InputError as error:
@@ -174,6 +184,7 @@ class Mirror:
         self._held.check()
         self.push()
         self.prune(step)
+        self._steps.add(f"{run_dir.CHECKPOINTS}/{step}")
         for path in sorted(draft.rglob("*")):
             if path.is_file() and path.name != CHECKSUMS:
                 name = path.relative_to(draft).as_posix()
@@ -196,7 +207,7 @@ class Mirror:
             return None
         (step,) = run_dir.numbered(checkpoints)
         waits = checkpoints / str(step)
-        others = shutil.ignore_patterns(run_dir.CHECKPOINTS, AFTER)
+        others = shutil.ignore_patterns(run_dir.CHECKPOINTS, AFTER, run_dir.OPTIONS, run_dir.DATA)
         shutil.copytree(self._waiting, self.folder, ignore=others, dirs_exist_ok=True)
         self._put(waits, step)
         shutil.copytree(waits, self.folder / run_dir.CHECKPOINTS / waits.name)
@@ -204,11 +215,11 @@ class Mirror:
         return step
 
     def _newest(self) -> str:
-        """The checksums of the newest checkpoint that is there; the run's options without one."""
+        """Which run this is, and the checksums of its newest checkpoint."""
         folder = self.folder / run_dir.CHECKPOINTS
-        steps = run_dir.numbered(folder)
-        path = folder / str(steps[-1]) / CHECKSUMS if steps else self.folder / run_dir.OPTIONS
-        return path.read_text(errors="replace") if path.exists() else ""
+        newest = [folder / str(step) / CHECKSUMS for step in run_dir.numbered(folder)[-1:]]
+        paths = [self.folder / RUN_ID, *newest]
+        return "\n".join(path.read_text(errors="replace") for path in paths)
 
     def judged(self, step: int) -> None:
         """Carry the checksums of a checkpoint there that have changed."""
@@ -224,10 +235,9 @@ class Mirror:
         self._drop(f"{run_dir.CHECKPOINTS}/{step}")
 
     def prune(self, *writing: int) -> None:
-        """Remove checkpoints that are not kept here any more."""
+        """Remove checkpoints that are not kept here any more; no others than this process knows."""
         kept = {*run_dir.numbered(self.folder / run_dir.CHECKPOINTS), *writing}
-        steps = {self._step(name) for name in places.names(self.place)} - {None}
-        for step in steps - {f"{run_dir.CHECKPOINTS}/{number}" for number in kept}:
+        for step in self._steps - {f"{run_dir.CHECKPOINTS}/{number}" for number in kept}:
             self._drop(step)
 
     def _drop(self, step: str) -> None:
@@ -235,6 +245,7 @@ class Mirror:
         names = [name for name in places.names(self.place) if self._step(name) == step]
         for name in sorted(names, key=lambda name: not name.endswith(CHECKSUMS)):
             self._remove(name)
+        self._steps.discard(step)
 
     def __enter__(self) -> "Mirror":
         return self

@@ -14,7 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pdn_jax import files, places
 from pdn_jax.archive.walk import Entry
@@ -27,7 +27,8 @@ FOLDER, FAILURES = ".pdn-archive", "failures.csv"
 
 
 def result_name(name: str, form: str) -> tuple[str, str]:
-    """What a result is called. One of another format keeps the whole name, so that no two meet.
+    """What a result is called. One of another format keeps the whole name, so that no two meet: a.gif
+    becomes a.gif.png, and a photograph of that name a.gif.png.png.
 
     Args:
         name: of the photograph.
@@ -40,7 +41,7 @@ def result_name(name: str, form: str) -> tuple[str, str]:
     own = kinds.by_extension(path.suffix)
     kind = FORMATS[form] or (own if kinds.KINDS[own].written else kinds.INSTEAD[own])
     extensions = kinds.KINDS[kind].extensions
-    keeps = path.suffix.lower() in extensions
+    keeps = path.suffix.lower() in extensions and not kinds.by_extension(Path(path.stem).suffix)
     return (name if keeps else f"{name}{extensions[0]}"), kind
 
 
@@ -180,7 +181,7 @@ class Lists:
             Where it is.
         """
         table = self.output / FAILURES
-        with tempfile.TemporaryFile("w+", newline="") as file:
+        with tempfile.TemporaryFile("w+", newline="", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["photograph", "reason"])
             for number in range(parts):

@@ -36,7 +36,7 @@ def root_of(given: str) -> tuple[Location, str]:
     Raises:
         InputError: for a folder that is not there.
     """
-    if not MAGIC.search(given):
+    if not MAGIC.search(given) or (not places.is_url(given) and Path(given).is_dir()):
         root, pattern = given, ""
     else:
         fixed = given[: MAGIC.search(given).start()]
@@ -103,19 +103,38 @@ def _matcher(pattern: str):
 def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """('below/', [(name, size) of its files]) of every folder."""
     if not places.is_url(root):
-        for top, below, some in os.walk(root):
-            below.sort()
+        seen: set[tuple[int, int]] = set()
+        _is_new(str(root), seen)
+        for top, below, some in os.walk(root, onerror=_unlisted, followlinks=True):
+            below[:] = sorted(name for name in below if _is_new(os.path.join(top, name), seen))
             folder = Path(top).relative_to(root).as_posix()
             sizes = [(name, _bytes(os.path.join(top, name))) for name in some]
             yield ("" if folder == "." else f"{folder}/"), sizes
         return
-    begins = root.path.rstrip("/")
-    with places.explained("read", root):
-        root.fs.ls(root.path)  # walking a bucket that is missing is silent
-        for top, _, some in root.fs.walk(root.path, detail=True):
-            folder = top.removeprefix(begins).strip("/")
-            sizes = [(name, about["size"]) for name, about in some.items() if name]
-            yield (f"{folder}/" if folder else ""), sizes
+    begins, left = root.path.rstrip("/"), [root.path.rstrip("/")]
+    while left:  # fsspec's own walk passes by folders that it cannot list
+        top, some = left.pop(), []
+        with places.explained("read", f"{root}/{top.removeprefix(begins).strip('/')}"):
+            listed = root.fs.ls(top, detail=True)
+        for about in sorted(listed, key=lambda about: about["name"], reverse=True):
+            name = about["name"].rstrip("/").removeprefix(f"{top}/")
+            if about["type"] == "directory":
+                left += [f"{top}/{name}"] * (about["name"].rstrip("/") != top)
+            elif about["name"] != top and not about["name"].endswith("/"):
+                some.append((name, about["size"]))
+        folder = top.removeprefix(begins).strip("/")
+        yield (f"{folder}/" if folder else ""), some
+
+
+def _unlisted(error: OSError) -> None:
+    raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not come to before, through a link."""
+    about = os.stat(folder)
+    here = about.st_dev, about.st_ino
+    return here not in seen and not seen.add(here)
 
 
 def _bytes(path: str) -> int:

@@ -76,17 +76,26 @@ class Worker:
         """
         entries = self.lists.entries(number)
         sizes = self.lists.done(entries)
-        left = [entry for entry in entries if not self._is_there(entry, sizes.get(entry.name))]
+        left, failures = [], []
+        for entry in entries:
+            try:
+                if not self._is_there(entry, sizes.get(entry.name)):
+                    left.append(entry)
+            except InputError as error:  # the store does not say
+                failures.append((entry.name, str(error)))
+        there = len(entries) - len(left) - len(failures)
         if not places.is_url(self.asked.output):
             photo.remove_litter(self._named(entry)[0].parent for entry in left)
-        failures = []
         for entry, error in self.enhanced(left):
+            try:
+                if error is None:
+                    sizes[entry.name] = (entry.size, lists.size_of(self._named(entry)[0]))
+            except InputError as unsure:
+                error = unsure
             if error is not None:
                 failures.append((entry.name, str(error)))
-            else:
-                sizes[entry.name] = (entry.size, lists.size_of(self._named(entry)[0]))
         self.lists.finish(entries, sizes, failures)
-        return Counts(len(left) - len(failures), len(entries) - len(left), len(failures))
+        return Counts(len(entries) - there - len(failures), there, len(failures))
 
     def enhanced(self, entries: list[Entry]) -> Iterator[tuple[Entry, InputError | None]]:
         """Enhance photographs, several at once.

@@ -256,7 +256,7 @@ def run(argv: Sequence[str]) -> None:
     out = options.out or options.run / "report.html"
     if out.is_dir():
         raise InputError(f"{out} is a folder; name an html file with --out")
-    content = read_run(copies.fetched(options.run, without=run_dir.CHECKPOINTS))
+    content = read_run(copies.fetched(options.run, without=f"{run_dir.CHECKPOINTS}/"))
     try:
         files.write_text(out, page(content))
     except OSError as error:
