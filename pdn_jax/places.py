@@ -107,7 +107,8 @@ def _options(url: str) -> dict[str, Any]:
     """Nothing is remembered of listings, as others write too."""
     options: dict[str, Any] = {"use_listings_cache": False}
     if url.lower().startswith(("s3:", "s3a:")) and "AWS_MAX_ATTEMPTS" not in os.environ:
-        options["config_kwargs"] = {"retries": {"mode": "standard", "total_max_attempts": ATTEMPTS}}
+        mode = os.environ.get("AWS_RETRY_MODE", "standard")
+        options["config_kwargs"] = {"retries": {"mode": mode, "total_max_attempts": ATTEMPTS}}
     return options
 
 
