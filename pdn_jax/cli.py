@@ -10,7 +10,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from pdn_jax import (
@@ -23,6 +22,7 @@ from pdn_jax import (
     serve_command,
 )
 from pdn_jax.errors import InputError
+from pdn_jax.photos import kinds
 from pdn_jax.photos.walk import FORMATS
 
 
@@ -190,8 +190,9 @@ def _enhance(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    path = Path(arguments.what)
-    if path.is_file() and path.suffix != ".safetensors":
+    path = places.place(arguments.what)
+    stored = places.is_url(path) and kinds.by_extension(path.suffix)
+    if stored or (not places.is_url(path) and path.is_file() and path.suffix != ".safetensors"):
         from pdn_jax import photo_info
 
         return print(*photo_info.lines(path), sep="\n")

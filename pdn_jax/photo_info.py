@@ -1,17 +1,17 @@
 """What the `info` command says of a photograph."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pdn_jax import photo
 from pdn_jax.photos import exposure, presence, raw, reader
+from pdn_jax.places import Location
 
 
-def lines(path: str | Path) -> Iterator[str]:
+def lines(path: str | Location) -> Iterator[str]:
     """A photograph in words.
 
     Args:
-        path: of the file.
+        path: of the file, or of an object in a store.
 
     Yields:
         "name: value", one after the other.

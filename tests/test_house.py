@@ -109,7 +109,7 @@ ARROWS = {
         *("enhance_films", "places"),
     },
     "pair_physics": {"places", "errors", "calibration", "files", "fitting", "photo", "physics"},
-    "photo_info": {"photo", "photos"},
+    "photo_info": {"places", "photo", "photos"},
     "export": {
         *("__init__", "checks", "errors", "image", "layout", "enhancement", "model", "dial"),
         *("enhancer", "evidence", "shapes", "weights"),

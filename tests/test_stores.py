@@ -122,6 +122,12 @@ def test_stages_may_be_put_there(server, bucket, own_weights):
     assert cli.main([*argv[:-1], out, "--weights", str(own_weights), "--overwrite"]) == 2
 
 
+def test_what_is_known_of_a_photograph_there(server, bucket, capsys):
+    places.put(f"{bucket}/low.png", picture())
+    assert cli.main(["info", f"{bucket}/low.png"]) == 0
+    assert "size: 48×40 pixels" in capsys.readouterr().out
+
+
 def test_a_path_that_cannot_be_in_a_store_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["page", "-o", "s3://bucket/page"])
