@@ -13,7 +13,7 @@ os.environ.setdefault(
     "--xla_force_host_platform_device_count=4 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=600 "
     "--xla_cpu_use_fusion_emitters=false "
-    + "--xla_cpu_max_isa=SSE4_2"
+    + "--xla_cpu_max_isa=AVX2"
     * (platform.machine() in ("x86_64", "AMD64")),
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

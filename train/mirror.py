@@ -27,7 +27,7 @@ from pdn_jax.types import InputError
 from train import distributed, leases, run_dir
 from train.locks import locked
 
-CHECKSUMS, RUN_ID, AFTER = "checksums.json", "run-id", "after"
+CHECKSUMS, AFTER = "checksums.json", "after"
 
 
 def opened(place: Location, stack: contextlib.ExitStack, console: Any) -> tuple[Path, Any]:
@@ -93,8 +93,8 @@ class Mirror:
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._pull()
-            if not (folder / RUN_ID).exists():
-                (folder / RUN_ID).write_text(secrets.token_hex(8))
+            if not (folder / run_dir.RUN_ID).exists():
+                (folder / run_dir.RUN_ID).write_text(secrets.token_hex(8))
                 self.push()
             self.brought = self._bring()
             self._open = stack.pop_all()
@@ -218,7 +218,7 @@ class Mirror:
         """Which run this is, and the checksums of its newest checkpoint."""
         folder = self.folder / run_dir.CHECKPOINTS
         newest = [folder / str(step) / CHECKSUMS for step in run_dir.numbered(folder)[-1:]]
-        paths = [self.folder / RUN_ID, *newest]
+        paths = [self.folder / run_dir.RUN_ID, *newest]
         return "\n".join(path.read_text(errors="replace") for path in paths)
 
     def judged(self, step: int) -> None:

@@ -32,6 +32,9 @@ two: other devices agree to rounding, and the learning rate is there for a run t
 OPTIONS, DATA = "config.json", "data.json"
 """What a run was started with: its options, and the digests of its photographs."""
 
+RUN_ID = "run-id"
+"""In a store: this run and no other of its name."""
+
 CHECKPOINTS = "checkpoints"
 
 
@@ -132,7 +135,7 @@ def set_aside(run_dir: Path, console: Console) -> None:
 
     Its options stay.
     """
-    stay = (OPTIONS, DATA, CHECKPOINTS)
+    stay = (OPTIONS, DATA, RUN_ID, CHECKPOINTS)
     left = [
         path
         for path in sorted(run_dir.iterdir())
