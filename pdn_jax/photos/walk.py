@@ -179,7 +179,7 @@ def opened(given: str | Location, alone: bool, left_out: list[LeftOut]) -> list[
         for path, folder in listed:
             names = (*folder.parts, path.name)
             reason = next(filter(None, map(passed_by, names)), "") or shelves.not_a_photo(path)
-            if reason and len(listed) > 1:
+            if reason and (len(listed) > 1 or ".." in names):
                 left_out.append(LeftOut(path, reason))
             else:
                 some.append(Place(path, folder))
