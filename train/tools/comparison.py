@@ -162,5 +162,6 @@ def figure(rows: Sequence[dict[str, object]]) -> np.ndarray:
             axis.set_yticks(range(len(others)), [str(row["arm"]) for row in others])
             axis.set_xlabel(f"Δ {unit} from {rows[0]['arm']}")
             axis.set_title(data)
-    axes[0, 0].invert_yaxis()  # and all others with it
+            axis.locator_params("x", nbins=5)
+    axes[0, 0].set_ylim(len(arms) - 0.5, -0.5)  # and all others with it
     return pixels(sheet)
