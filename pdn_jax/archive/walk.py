@@ -101,12 +101,13 @@ def _matcher(pattern: str):
 
 
 def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """('below/', [(name, size) of its files]) of every folder."""
+    """('below/', [(name, size) of its files]) of every folder that is not passed by."""
     if not places.is_url(root):
         seen: set[tuple[int, int]] = set()
         _is_new(str(root), seen)
         for top, below, some in os.walk(root, onerror=_unlisted, followlinks=True):
-            below[:] = sorted(name for name in below if _is_new(os.path.join(top, name), seen))
+            shown = sorted(name for name in below if not passed_by(name))
+            below[:] = [name for name in shown if _is_new(os.path.join(top, name), seen)]
             folder = Path(top).relative_to(root).as_posix()
             sizes = [(name, _bytes(os.path.join(top, name))) for name in some]
             yield ("" if folder == "." else f"{folder}/"), sizes
@@ -119,7 +120,8 @@ def _folders(root: Location) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         for about in sorted(listed, key=lambda about: about["name"], reverse=True):
             name = about["name"].rstrip("/").removeprefix(f"{top}/")
             if about["type"] == "directory":
-                left += [f"{top}/{name}"] * (about["name"].rstrip("/") != top)
+                if about["name"].rstrip("/") != top and not passed_by(name):
+                    left.append(f"{top}/{name}")
             elif about["name"] != top and not about["name"].endswith("/"):
                 some.append((name, about["size"]))
         folder = top.removeprefix(begins).strip("/")
