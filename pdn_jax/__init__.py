@@ -68,6 +68,7 @@ _MODULES = frozenset(
         "temporal",
         "tiling",
         "together",
+        "traced_programs",
         "types",
         "user_cache",
         "video",

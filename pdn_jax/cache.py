@@ -152,7 +152,7 @@ def _build() -> tuple[str, ...]:
     """Our own source, versions, and the machine."""
     here = Path(__file__).parent
     source = hashlib.blake2b(digest_size=16)
-    for path in sorted(here.glob("*.py")):
+    for path in sorted((*here.glob("*.py"), *here.glob("weights/*/*.stablehlo"))):
         source.update(path.read_bytes())
     for package in ("jax", "jaxlib"):  # neither is imported for it
         origin = importlib.util.find_spec(package).origin

@@ -12,13 +12,20 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 PLUGINS = ("jax_plugins", "libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
 """Packages that bring jax another device than the CPU."""
+
+
+Outputs = Sequence[tuple[Sequence[int], str]]
+"""Shape and dtype of each result."""
+
+Options = Mapping[str, bool | int]
+"""Options of XLA's, by name."""
 
 
 class Program(abc.ABC):
@@ -94,9 +101,12 @@ class Traced(Program):
         outputs = [
             (leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(self.compiled.out_info)
         ]
-        described = json.dumps(outputs).encode()
-        content = self.compiled.runtime_executable().serialize()
-        return len(described).to_bytes(4, "little") + described + content
+        return _entry(outputs, self.compiled.runtime_executable())
+
+
+def _entry(outputs: Outputs, executable: Any) -> bytes:
+    described = json.dumps(outputs).encode()
+    return len(described).to_bytes(4, "little") + described + executable.serialize()
 
 
 _COMPILING = threading.local()
@@ -115,18 +125,50 @@ def _listen_to_jax() -> None:
 
 
 class Loaded(Program):
-    """A program from `Traced.serialize`'s bytes; raises anything at all where they do not load."""
+    """A program that jaxlib runs by itself; its making raises anything at all where it does not load."""
 
-    def __init__(self, content: bytes):
-        """content: bytes of the same versions, device and processor."""
+    def __init__(self, executable: Any, outputs: Outputs):
+        """executable: of jaxlib's. outputs: shape and dtype of each result."""
         self.runtime = runtime()
-        end = 4 + int.from_bytes(content[:4], "little")
-        self.handlers = [
-            self.runtime.handler(tuple(shape), dtype) for shape, dtype in json.loads(content[4:end])
-        ]
-        self.executable = self.runtime.client.deserialize_executable(
-            content[end:], executable_devices=self.runtime.devices
-        )
+        self.outputs, self.executable = outputs, executable
+        self.handlers = [self.runtime.handler(tuple(shape), dtype) for shape, dtype in outputs]
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Loaded":
+        """What was compiled before.
+
+        Args:
+            content: of `serialize`, by the same versions, device and processor.
+
+        Returns:
+            The program.
+        """
+        end, at = 4 + int.from_bytes(content[:4], "little"), runtime()
+        executable = at.client.deserialize_executable(content[end:], executable_devices=at.devices)
+        return cls(executable, [(shape, dtype) for shape, dtype in json.loads(content[4:end])])
+
+    @classmethod
+    def from_stablehlo(cls, module: bytes, outputs: Outputs, options: Options) -> "Loaded":
+        """What XLA makes of a program that was traced before.
+
+        Args:
+            module: StableHLO in MLIR's bytecode, of fixed shapes.
+            outputs: shape and dtype of each result.
+            options: of XLA's.
+
+        Returns:
+            The program.
+        """
+        at = runtime()
+        from jaxlib import xla_client
+
+        wanted = xla_client.CompileOptions()
+        wanted.env_option_overrides = list(options.items())
+        return cls(at.client.compile_and_load(module, at.devices, wanted), outputs)
+
+    def serialize(self) -> bytes:
+        """What `from_bytes` takes."""
+        return _entry(self.outputs, self.executable)
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Any:
         """As `Program.bind`.
@@ -207,12 +249,20 @@ class _Abstract(NamedTuple):
     weak_type: bool = False
 
 
-@functools.cache
+_STARTING = threading.Lock()
+
+
 def runtime() -> Runtime:
     """The first device, as jax sees it where that is imported, else the CPU by jaxlib alone.
 
-    Raises RuntimeError where jax is not imported and might see another device.
+    One for all threads. Raises RuntimeError where jax is not imported and might see another device.
     """
+    with _STARTING:
+        return _started()
+
+
+@functools.cache
+def _started() -> Runtime:
     if not may_load():
         raise RuntimeError("jax decides which device it is")
     # jaxlib's notes on its devices are not for the user; jax silences them the same way.

@@ -1,7 +1,7 @@
 """The programs of one network: compiled once for each set of shapes, kept in memory and on disk.
 
-Beside every kind stands the function that it is compiled from, which is where jax and Flax come in:
-a process in which all programs come from the cache imports neither.
+Beside every kind stands the function that it is compiled from, which is where jax and Flax come in: a
+process in which all programs come from the cache, or were traced before, imports neither.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdn_jax import cache as disk
-from pdn_jax import program_kinds, shapes, weights
-from pdn_jax.executable import Loaded, Program, Traced, may_load
+from pdn_jax import program_kinds, shapes, traced_programs, weights
+from pdn_jax.executable import Loaded, Program, Traced, may_load, on_cpu, runtime
 from pdn_jax.program_kinds import KINDS, PARTS
 
 KEPT = 64
@@ -156,7 +156,7 @@ class Programs:
             if not isinstance(program, Loaded):
                 raise
             logger.debug("%s is loaded but does not run: %r", wanted, error)
-        program = SHELF.put(self._name(wanted), self._compile(wanted))
+        program = SHELF.put(self._name(wanted), self._compile(wanted, anew=True))
         return program(self._parameters(program, KINDS[kind].part), *arrays)
 
     def prepare(self, requests: Sequence[Request]) -> None:
@@ -187,22 +187,14 @@ class Programs:
             return None
         content = self.cache.read(disk.name(*self._name(wanted)))
         try:
-            return Loaded(content) if content else None
+            return Loaded.from_bytes(content) if content else None
         except Exception as error:  # another interface of jaxlib: it is compiled instead
             logger.debug("%s is not loaded: %r", wanted, error)
             return None
 
-    def _compile(self, wanted: Request) -> Program:
-        import jax
-
-        function = jax.jit(program_kinds.function(wanted.kind, self.model))
-        parameters, arrays = (
-            [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described]
-            for described in (self._shapes[KINDS[wanted.kind].part], wanted.arrays)
-        )
-        with TRACING:
-            lowered = function.lower(parameters, *arrays)
-        program = Traced(lambda: _quickly_compiled(lowered))
+    def _compile(self, wanted: Request, anew: bool = False) -> Program:
+        program = None if anew else self._traced_before(wanted)
+        program = program or self._traced(wanted)
         with self._lock:
             self.compiled += 1
         if self.cache.folder is not None:
@@ -213,6 +205,31 @@ class Programs:
             else:
                 self.cache.write(disk.name(*self._name(wanted)), content)
         return program
+
+    def _traced_before(self, wanted: Request) -> Program | None:
+        """The program as it was traced for the bundled weights' networks, compiled for its shapes."""
+        if not (may_load() and on_cpu()):
+            return None
+        arguments = [*self._shapes[KINDS[wanted.kind].part], *wanted.arrays]
+        try:
+            runtime()  # the first of jaxlib that is imported, which is to be quiet
+            module = traced_programs.fixed(wanted.kind, self.model, arguments)
+            return Loaded.from_stablehlo(*module, QUICKLY) if module else None
+        except Exception as error:  # another interface of jaxlib, or other arrays: it is traced
+            logger.debug("%s is not compiled as it was traced before: %r", wanted, error)
+            return None
+
+    def _traced(self, wanted: Request) -> Program:
+        import jax
+
+        function = jax.jit(program_kinds.function(wanted.kind, self.model))
+        parameters, arrays = (
+            [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in described]
+            for described in (self._shapes[KINDS[wanted.kind].part], wanted.arrays)
+        )
+        with TRACING:
+            lowered = function.lower(parameters, *arrays)
+        return Traced(lambda: _quickly_compiled(lowered))
 
 
 def _quickly_compiled(lowered: Any) -> Any:

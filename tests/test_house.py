@@ -86,7 +86,10 @@ ARROWS = {
     "weights": {"copies", "errors", "files", "places"},
     "shapes": {"errors", "weights"},
     "program_kinds": {"checks", "dial", "model", "shapes", "tiling", "weights"},
-    "programs": {"cache", "executable", "program_kinds", "shapes", "weights"},
+    "traced_programs": {"weights"},
+    "programs": {
+        *("cache", "executable", "program_kinds", "shapes", "traced_programs", "weights"),
+    },
     "host_memory": set(),
     "together": set(),
     "enhancer": {
@@ -113,6 +116,7 @@ ARROWS = {
     "export": {
         *("__init__", "checks", "errors", "image", "layout", "enhancement", "model", "dial"),
         *("enhancer", "evidence", "shapes", "weights"),
+        *("files", "program_kinds", "traced_programs"),
     },
     "export_command": {"places", "errors", "export", "files", "weights"},
     "page": {"__init__", "errors", "export", "files", "layout", "user_cache", "weights"},
