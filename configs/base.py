@@ -72,6 +72,7 @@ def get_config() -> ConfigDict:
     config.loss.distance = "charbonnier"  # rho: charbonnier, l1 or an import path
     config.loss.extra = ()  # terms of one's own, ('my_lab.terms:edges', weight), or several
     config.loss.structure = 0.5  # weight of 1 - SSIM
+    config.loss.blind = 0.0  # share of rho and of structure that one gain cannot change
     config.loss.stages = 0.2  # weight of the enhancement stages, shared among them
     config.loss.levels = 0.2  # weight of the denoising levels short of the last, shared
     config.loss.noise = 0.002  # weight of the error of the estimated ln noise

@@ -42,8 +42,10 @@ from pdn_jax.negative_direction import pyramid_levels as pyramid_levels
 from pdn_jax.negative_direction import whitened as whitened
 from pdn_jax.positive_direction import Direction, Output
 from pdn_jax.positive_direction import combine as combine
+from pdn_jax.positive_direction import gain_blind as gain_blind
 from pdn_jax.positive_direction import noise_error as noise_error
 from pdn_jax.positive_direction import positive as positive
+from pdn_jax.positive_direction import restored_term as restored_term
 from pdn_jax.positive_direction import stage_targets as stage_targets
 from pdn_jax.positive_direction import where_true as where_true
 from pdn_jax.types import Batch

@@ -71,10 +71,35 @@ def where_true(direction: Direction) -> Direction:
     return masked
 
 
+def gain_blind(direction: Direction, share: float) -> Direction:
+    """t_i = (1 − share)·t_i(x̂) + share·t_i(x̂·mean x / mean x̂), for every term t_i of a direction.
+
+    How bright the truth is cannot be known from a dark photograph alone. Where a result is too dark
+    everywhere, a distance points up everywhere and says nothing of the structure; after one gain for
+    the whole image it does.
+
+    Args:
+        direction: any that holds a result against `batch.normal`.
+        share: 0 for the direction as it is, 1 for one that a gain cannot change.
+
+    Returns:
+        The direction.
+    """
+
+    def mixed(output, restored, batch):
+        wanted, mean = (x.mean((1, 2, 3)) for x in (batch.normal, restored))
+        matched = restored * im.broadcast(wanted / jnp.maximum(mean, im.FLOOR), restored)
+        plain, blind = (direction(output, x, batch) for x in (restored, matched))
+        return {name: (1.0 - share) * plain[name] + share * blind[name] for name in plain}
+
+    return mixed
+
+
 def positive(
     distance: Distance | None = None,
     *,
     structure: float = 0.5,
+    blind: float = 0.0,
     stages: float = 0.2,
     levels: float = 0.2,
     noise: float = 0.002,
@@ -82,12 +107,13 @@ def positive(
 ) -> Direction:
     """L_pos = ρ(x̂, x) + structure·(1 − SSIM) + Σ_s w_s ρ(G∗x_s, G∗t_s) + Σ_l w_l ρ(d_l, x↓l).
 
-    The last two are `stage_term` and `level_term`; `noise_term` follows where the output has a
-    `noise`. A term whose weight is 0 is left out.
+    The first two are `gain_blind` by a share; the last two are `stage_term` and `level_term`;
+    `noise_term` follows where the output has a `noise`. A term whose weight is 0 is left out.
 
     Args:
         distance: ρ; None for `charbonnier()`.
         structure: weight of 1 − SSIM.
+        blind: share of ρ and SSIM that one gain for the whole image cannot change.
         stages: weight shared equally among the enhancement stages.
         levels: weight shared equally among the denoising levels short of the last.
         noise: weight of the squared error of the estimated ln σs and ln σr.
@@ -97,13 +123,17 @@ def positive(
         The combined direction.
     """
     distance = distance or charbonnier()
+    result = restored_term(distance)
+    if structure:
+        result = combine(result, structure_term(structure))
+    if blind:
+        result = gain_blind(result, blind)
     weighed = (
-        (structure, structure_term(structure)),
         (stages, stage_term(distance, stages, sigma)),
         (levels, level_term(distance, levels)),
         (noise, noise_term(noise)),
     )
-    return combine(restored_term(distance), *(term for weight, term in weighed if weight))
+    return combine(result, *(term for weight, term in weighed if weight))
 
 
 def restored_term(distance: Distance) -> Direction:

@@ -181,6 +181,33 @@ def test_positive_counts_each_term_as_weighed(batch):
     assert set(only) == {"restored"}
 
 
+def test_a_blind_share_does_not_count_one_gain(batch):
+    dim = make(0.8 * batch.normal, stages=1, levels=1)
+    options = {"stages": 0, "levels": 0, "noise": 0}
+    plain, half, blind = (
+        scored(losses.positive(blind=share, **options), dim, batch) for share in (0.0, 0.5, 1.0)
+    )
+    assert float(plain["restored"].min()) > 0.03
+    for name in ("restored", "structure"):
+        np.testing.assert_allclose(blind[name], 0, atol=2e-3)
+        np.testing.assert_allclose(half[name], 0.5 * (plain[name] + blind[name]), rtol=1e-4)
+
+
+def test_a_gain_has_no_slope_where_all_is_blind(batch):
+    """What is left of the slope is of the structure alone: noise is to go, the mean may stay."""
+    direction = losses.gain_blind(losses.restored_term(losses.l1()), 1.0)
+    noise = 0.05 * jax.random.normal(jax.random.key(3), batch.normal.shape)
+
+    @jax.jit
+    @jax.grad
+    def slope(gains):
+        dim = 0.7 * batch.normal + gains[0] * noise
+        return direction(None, gains[1] * dim, batch)["restored"].sum()
+
+    by_noise, by_gain = slope(jnp.ones(2))
+    assert abs(by_gain) < 1e-5 < 0.02 < by_noise
+
+
 @pytest.mark.slow
 def test_a_new_term_is_one_function(batch):
     """By hand: ½·(mean of x̂ − mean of x)² beside the usual terms, in the total and its gradient."""

@@ -234,6 +234,7 @@ def loss(config, degrade) -> losses.Bidirectional:
     positive = losses.positive(
         distance,
         structure=options.structure,
+        blind=options.blind,
         stages=options.stages,
         levels=options.levels,
         noise=options.noise,

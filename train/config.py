@@ -58,7 +58,7 @@ FRACTIONS = (
     *("data.smallest_crop", "data.final_fraction", "data.jpeg", "data.wide", "data.untold"),
     *("augment.probability", "augment.scaled", "augment.enlarged"),
     *("augment.identity", "augment.mild", "augment.bars"),
-    *("loss.ramp", "loss.decay", "train.warmup", "train.final_rate"),
+    *("loss.blind", "loss.ramp", "loss.decay", "train.warmup", "train.final_rate"),
 )
 """Options between 0 and 1; `train.ema_decay` too, but below 1."""
 
