@@ -8,7 +8,7 @@ from configs import base
 from pdn_jax import balance, calibration, degradation, losses, physics
 
 DATA = {name: f"data.{name}" for name in ("brightness", "snr", "cast", "veil", "tone", "field")}
-LOSS = {name: f"loss.{name}" for name in ("structure", "stages", "levels", "noise")}
+LOSS = {name: f"loss.{name}" for name in ("structure", "blind", "stages", "levels", "noise")}
 
 OPTIONS = {
     physics.sample_physics: DATA,
