@@ -37,7 +37,7 @@ from pdn_jax import degradation
 from pdn_jax.cli import Parser, explained
 from pdn_jax.model import VARIANTS
 from pdn_jax.types import InputError
-from train import build, parallel, vectors
+from train import build, parallel
 from train.config import validate
 from train.data import mixture, synthesis
 from train.data.prefetch import prefetched
@@ -249,7 +249,6 @@ def main(argv: list[str] | None = None) -> None:
     options, more = parser.parse_known_args(argv)
     if options.against:
         return print_against(options, more)
-    vectors.wide()
     if more:
         parser.error(f"{more[0]} is no option here, only with --against")
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pdn_jax import host_memory
-from train import preemption, vectors
+from train import preemption
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +42,6 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     preemption.end_at_signals()
     host_memory.keep_pages()
-    vectors.wide()
     code = main(sys.argv[1:])
     if code:  # stopped, or failed: threads are not waited for, all is on the disk
         with contextlib.suppress(OSError):
