@@ -160,24 +160,6 @@ def test_it_touches_no_device(run_dir):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("config.json", "{", "config.json cannot be read"),
-        ("config.json", "[]", "it holds no options"),
-        ("evaluation.csv", "a,b\n", "it is no table of scores"),
-        ("stages.png", "a", "stages.png cannot be read"),
-    ],
-)
-def test_what_cannot_be_read_is_said_and_the_rest_is_shown(run_dir, capsys, name, content, said):
-    (run_dir / name).write_text(content)
-    page = made(run_dir)
-    assert said in page.text
-    assert f"left out: {name} cannot be read" in capsys.readouterr().err
-    assert len(page.images) >= 5  # the curves
-    assert ("this <model>" in page.text) == (name != "evaluation.csv")
-
-
 def test_of_one_photograph_there_is_no_interval(run_dir):
     lines = (run_dir / "evaluation.csv").read_text().splitlines()
     of_mean = [line for line in lines if ",mean," in line]
@@ -192,7 +174,9 @@ def test_of_one_photograph_there_is_no_interval(run_dir):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda run: run.joinpath("config.json").unlink(), "has no config.json"),
+        (lambda run: run.joinpath("config.json").unlink(), "so that is no run"),
+        (lambda run: run.joinpath("config.json").write_text("{"), "config.json cannot be read"),
+        (lambda run: run.joinpath("stages.png").write_text("a"), "stages.png cannot be read"),
         (lambda run: run.joinpath("report.html").mkdir(), "report.html is a folder"),
     ],
 )
@@ -204,9 +188,9 @@ def test_a_run_that_cannot_be_read_is_one_line(run_dir, capsys, change, said):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["nowhere"], "nowhere is not a folder; name the run_dir of a training"),
-        (["RUN", "--out", "nowhere/page.html"], "nowhere/page.html cannot be written"),
-        (["RUN", "--out", "mine.html"], "mine.html exists; choose another --out"),
+        (["nowhere"], "name the run_dir of a training"),
+        (["RUN", "--out", "nowhere/page.html"], "there is no folder nowhere"),
+        (["RUN", "--out", "mine.html"], "mine.html exists: choose another name"),
     ],
 )
 def test_bad_options_are_one_line(run_dir, capsys, monkeypatch, argv, said):

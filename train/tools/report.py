@@ -12,7 +12,7 @@ import html
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,90 +24,53 @@ from train import metrics, run_dir
 from train.config import flattened
 from train.tools import curves
 
-PICTURE = "stages.png"
+SUMMARY = ("mean", "interval low", "interval high")
+"""Rows of a table of scores that are of no one photograph."""
 
 
 class Run(NamedTuple):
-    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, the
-    picture of the stages, None where there is none yet, and what could not be read, and why."""
+    """What a run folder holds: options, rows of metrics.csv, tables of scores by file name, and the
+    picture of the stages, None where there is none yet."""
 
-    folder: Path
+    name: str
     options: dict[str, Any]
     rows: list[metrics.Row]
     tables: dict[str, list[dict[str, str]]]
     picture: Image.Image | None
-    unread: Sequence[str] = ()
-
-
-# --- what there is -----------------------------------------------------------------------------
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder; raises InputError where it is none. Any other file may be missing or damaged."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; name the run_dir of a training")
-    path = folder / "config.json"
+    """A run folder; raises InputError where it is none, or where a file of it cannot be read."""
+    path = folder / run_dir.OPTIONS
     if not path.is_file():
-        raise InputError(f"{folder} has no config.json, so it is no run; name a training's run_dir")
-    unread: list[str] = []
-
-    def tried(path: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
-        try:
-            return read(path)
-        except (OSError, ValueError, SyntaxError, csv.Error) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            unread.append(f"{path.name} cannot be read: {reason}")
-            return otherwise
-
-    options = tried(path, read_options, {})
-    logged = tried(folder / "metrics.csv", metrics.read_rows, [])
-    tables = {
-        path.name: tried(path, read_table, []) for path in sorted(folder.glob("evaluation*.csv"))
-    }
-    picture = tried(folder / PICTURE, read_picture, None)
-    return Run(folder, options, logged, {n: t for n, t in tables.items() if t}, picture, unread)
+        raise InputError(f"there is no {path}, so that is no run; name the run_dir of a training")
+    try:
+        options = flattened(json.loads(path.read_text()))
+        tables = {}
+        for path in sorted(folder.glob("evaluation*.csv")):
+            with path.open(newline="") as file:
+                tables[path.name] = list(csv.DictReader(file))
+        path, picture = folder / "stages.png", None
+        if path.exists():
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+    rows = metrics.read_rows(folder / metrics.FILENAME)
+    return Run(folder.resolve().name, options, rows, tables, picture)
 
 
-def read_options(path: Path) -> dict[str, Any]:
-    """A run's options by their dotted names; raises ValueError where there are none."""
-    options = json.loads(path.read_text())
-    if not isinstance(options, dict):
-        raise ValueError("it holds no options")
-    return flattened(options)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `train.evaluate` wrote; raises ValueError where it is none."""
-    with path.open(newline="", errors="replace") as file:
-        reader = csv.DictReader(file)
-        scores = list(reader)
-    if not scores or (reader.fieldnames or [])[:2] != ["method", "photograph"]:
-        raise ValueError("it is no table of scores")
-    return scores
-
-
-def read_picture(path: Path) -> Image.Image | None:
-    """A picture in RGB, None where there is none."""
-    if not path.exists():
-        return None
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def facts(run: Run) -> dict[str, str]:
-    """Label -> what a look at the run should show first."""
-    total = run.options.get("train.steps", "?")
-    step = int(run.rows[-1]["step"]) if run.rows else 0
-    shown = {"steps": f"{step} of {total}", "network": str(run.options.get("model.variant", "?"))}
-    judged = [row for row in run.rows if row.get("eval/psnr")]
+def facts(run: Run) -> list[tuple[str, str]]:
+    """(label, what a look at the run should show first)."""
+    step = run.rows[-1]["step"] if run.rows else "0"
+    shown = [("steps", f"{step} of {run.options['train.steps']}")]
+    shown += [("network", run.options["model.variant"])]
+    judged = [(float(row["eval/psnr"]), row["step"]) for row in run.rows if row.get("eval/psnr")]
     if judged:
-        best = max(judged, key=lambda row: float(row["eval/psnr"]))
-        shown["PSNR now"] = f"{float(judged[-1]['eval/psnr']):.2f} dB"
-        shown["best PSNR"] = f"{float(best['eval/psnr']):.2f} dB at step {best['step']}"
+        shown += [("PSNR now", f"{judged[-1][0]:.2f} dB")]
+        shown += [("best PSNR", "{:.2f} dB at step {}".format(*max(judged)))]
     speeds = [row["images_per_second"] for row in run.rows if row.get("images_per_second")]
-    if speeds:
-        shown["images/s"] = f"{float(speeds[-1]):.3g}"
-    return shown
+    return shown + [("images/s", f"{float(speed):.3g}") for speed in speeds[-1:]]
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -136,37 +99,30 @@ summary { cursor: pointer; margin: .5rem 0; }
 
 def page(run: Run) -> str:
     """The whole page, HTML."""
-    title = html.escape(run.folder.resolve().name)
-    parts = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in run.unread)]
-    shown = (
-        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
-        for k, v in facts(run).items()
-    )
-    parts += [f"<dl>{''.join(shown)}</dl>", "<h2>Curves</h2>", _curves(run.rows)]
-    parts += ["<h2>Stages and levels</h2>", _picture(run.picture), "<h2>Scores</h2>"]
-    parts += [_scores(name, table) for name, table in run.tables.items()]
-    if not run.tables:
-        parts.append("<p>The table of scores is written when the run ends.</p>")
+    title = html.escape(run.name)
+    shown = (f"<div><dt>{k}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts(run))
     options = _table(["option", "value"], [[k, str(v)] for k, v in run.options.items()])
-    options = f"<details><summary>{len(run.options)} options</summary>{options}</details>"
-    parts += ["<h2>Options</h2>", options]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def _curves(logged: Sequence[metrics.Row]) -> str:
-    drawn = curves.drawings(logged)
-    if not drawn:
-        return "<p>Nothing has been logged yet.</p>"
-    images = [
-        f'<img alt="{html.escape(name)}" src="{_data("image/svg+xml", svg)}">'
-        for name, svg in drawn.items()
+    scores = [_scores(name, table) for name, table in run.tables.items()]
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
+        f"<h1>{title}</h1>\n<dl>{''.join(shown)}</dl>",
+        f"<h2>Curves</h2>\n{_curves(run.rows)}",
+        f"<h2>Stages and levels</h2>\n{_picture(run.picture)}",
+        "<h2>Scores</h2>",
+        *(scores or ["<p>The table of scores is written when the run ends.</p>"]),
+        "<h2>Options</h2>",
+        f"<details><summary>{len(run.options)} options</summary>{options}</details>",
+        "</body>\n</html>\n",
     ]
+    return "\n".join(parts)
+
+
+def _curves(rows: Sequence[metrics.Row]) -> str:
+    if not (drawn := curves.drawings(rows)):
+        return "<p>Nothing has been logged yet.</p>"
+    images = [_image(name, "svg+xml", svg) for name, svg in drawn.items()]
     return f'<div class="curves">{"".join(images)}</div>'
 
 
@@ -176,47 +132,32 @@ def _picture(picture: Image.Image | None) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90, subsampling=0)
     legend = "Rows of photographs: low, every stage, every level, restored, truth"
-    image = f'<img alt="{legend}" src="{_data("image/jpeg", buffer.getvalue())}">'
-    return f'<p>{legend}.</p><div class="wide">{image}</div>'
+    return f'<p>{legend}.</p><div class="wide">{_image(legend, "jpeg", buffer.getvalue())}</div>'
 
 
 def _scores(name: str, table: Sequence[dict[str, str]]) -> str:
     """The means with their intervals, and every photograph folded away."""
-    summary = ("mean", "interval low", "interval high")
     columns = [c for c in table[0] if c not in ("method", "photograph", "scene")]
-    cells = {(row["method"], row["photograph"]): row for row in table}
-    means = []
-    for method in dict.fromkeys(row["method"] for row in table):
-        parts = [cells.get((method, part), {}) for part in summary]
-        means.append([method, *(_interval(*parts, column) for column in columns)])
-    each = [
-        [f"{row['method']}: {row['photograph']}", *(_number(row[column]) for column in columns)]
+    rows = {
+        (row["method"], row["photograph"]): [f"{float(row[c]):.4g}" for c in columns]
         for row in table
-        if row["photograph"] not in summary
+    }
+    means = [
+        [method, *map(_with_interval, *(rows[method, part] for part in SUMMARY))]
+        for method in dict.fromkeys(method for method, _ in rows)
     ]
+    each = [[": ".join(key), *cells] for key, cells in rows.items() if key[1] not in SUMMARY]
     heads = [column.replace("_", "-") for column in columns]
     return (
         f"<p>{html.escape(name)}: means over the photographs, their 95 % interval in brackets. "
-        "What is called gt-mean leans on the truth.</p>"
-        + _table(["method", *heads], means)
-        + f"<details><summary>{len(each)} single scores</summary>"
-        + _table(["photograph", *heads], each)
-        + "</details>"
+        f"What is called gt-mean leans on the truth.</p>{_table(['method', *heads], means)}"
+        f"<details><summary>{len(each)} single scores</summary>"
+        f"{_table(['photograph', *heads], each)}</details>"
     )
 
 
-def _interval(mean: dict, low: dict, high: dict, column: str) -> str:
-    span = f" ({_number(low.get(column))} – {_number(high.get(column))})"
-    known = low and high and low.get(column) != high.get(column)  # of one photograph it is not
-    return _number(mean.get(column)) + (span if known else "")
-
-
-def _number(text: str | None) -> str:
-    """Four digits of a number; what is none as it is."""
-    try:
-        return f"{float(text or ''):.4g}"
-    except ValueError:
-        return text or ""
+def _with_interval(mean: str, low: str, high: str) -> str:
+    return mean if low == high else f"{mean} ({low} – {high})"  # of one photograph there is none
 
 
 def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -227,44 +168,26 @@ def _table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide">{table}</div>'
 
 
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _image(name: str, kind: str, content: bytes) -> str:
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{html.escape(name)}" src="data:image/{kind};base64,{data}">'
 
 
 # --- the command line --------------------------------------------------------------------------
 
 
-def options_of(argv: Sequence[str]):
-    """The parsed command line."""
-    parser = cli.Parser(prog="python -m train.tools.report", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "run", type=places.argument, metavar="RUN_FOLDER", help="the run_dir of a training"
-    )
-    parser.add_argument(
-        "--out", type=places.argument, help="the page (default: report.html in that folder)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an --out that exists")
-    options = parser.parse_args(argv)
-    if options.out and places.exists(options.out) and not options.overwrite:
-        raise InputError(f"{options.out} exists; choose another --out or add --overwrite")
-    return options
-
-
 def run(argv: Sequence[str]) -> None:
     """The command line; raises InputError for bad input."""
-    options = options_of(argv)
+    parser = cli.Parser(prog="python -m train.tools.report", description=__doc__.splitlines()[0])
+    add, place = parser.add_argument, {"type": places.argument}
+    add("run", **place, metavar="RUN_FOLDER", help="the run_dir of a training")
+    add("--out", **place, help="the page (default: report.html in that folder)")
+    add("--overwrite", action="store_true", help="replace an --out that exists")
+    options = parser.parse_args(argv)
     out = options.out or options.run / "report.html"
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name an html file with --out")
     content = read_run(copies.fetched(options.run, without=f"{run_dir.CHECKPOINTS}/"))
-    try:
-        files.write_text(out, page(content))
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror}); name another with --out"
-        ) from error
-    for line in content.unread:
-        print(f"left out: {line}", file=sys.stderr)
+    files.check_target(out, options.overwrite or options.out is None)
+    files.write_text(out, page(content))
     print(f"written to {out}")
 
 
