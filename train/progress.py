@@ -167,38 +167,36 @@ class Profile:
     def __init__(self, asked: bool, run_dir: Path, start: int, console: Console):
         self.folder, self.console = run_dir / "profile", console
         self.first, self.last = start + PROFILED[0], start + PROFILED[1]
-        self.waiting, self.running, self.seen = asked, False, start
+        self.asked, self.seen = asked, start
 
     def step(self, step: int, state: Any):
         """A context for one step, named in the trace; state: what the step starts from."""
-        if self.waiting and step == self.first:
+        if self.asked and step in (self.first, self.last + 1):
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self.folder))
-            self.waiting, self.running = False, True
-        if self.running and step > self.last:
-            jax.block_until_ready(state)
-            self._stop()
+            if step == self.first:
+                jax.profiler.start_trace(str(self.folder))
+            else:
+                self._end()
         self.seen = step
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
-    def _stop(self) -> None:
-        jax.profiler.stop_trace()
-        self.running = False
-        self.console.print(
-            f"a profile of steps {self.first} to {self.seen} is in {self.folder}: open it with "
-            f"`xprof {self.folder}`, or its trace.json.gz at ui.perfetto.dev",
-            soft_wrap=True,
-        )
+    def _end(self) -> None:
+        said = f"no profile: the run ended before step {self.first}"
+        if self.seen >= self.first:
+            jax.profiler.stop_trace()
+            said = (
+                f"a profile of steps {self.first} to {self.seen} is in {self.folder}: open it with "
+                f"`xprof {self.folder}`, or its trace.json.gz at ui.perfetto.dev"
+            )
+        self.console.print(said, soft_wrap=True)
+        self.asked = False
 
     def __enter__(self) -> "Profile":
         return self
 
     def __exit__(self, *_) -> None:
-        if self.running:
-            self._stop()
-        elif self.waiting:
-            said = f"no profile: the run ended before step {self.first}"
-            self.console.print(said, soft_wrap=True)
+        if self.asked:
+            self._end()
 
 
 def some(pairs: Sequence[Pair]) -> list[Pair]:

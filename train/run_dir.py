@@ -103,13 +103,9 @@ def make(config, data: dict[str, str]) -> Location:
 
 def _has_not_begun(run_dir: Location) -> bool:
     """Whether there is no folder, or an empty one, but for what `make` leaves where it is killed."""
-    if places.is_url(run_dir):
-        names = list(places.names(run_dir))
-    else:
-        names = [path.name for path in run_dir.glob("*")]
-    return not (names == [] and run_dir.is_file()) and all(
-        n == DATA or n.startswith(files.DRAFT) for n in names
-    )
+    there = places.names(run_dir) if places.is_url(run_dir) else run_dir.glob("*")
+    names = [Path(path).name for path in there]
+    return all(name == DATA or name.startswith(files.DRAFT) for name in names)
 
 
 def held(run_dir: Location) -> contextlib.AbstractContextManager:
