@@ -103,8 +103,10 @@ def make(config, data: dict[str, str]) -> Location:
 
 def _has_not_begun(run_dir: Location) -> bool:
     """Whether there is no folder, or an empty one, but for what `make` leaves where it is killed."""
-    there = places.names(run_dir) if places.is_url(run_dir) else run_dir.glob("*")
-    names = [Path(path).name for path in there]
+    if places.is_url(run_dir):
+        names = list(places.names(run_dir))
+    else:
+        names = [path.name for path in run_dir.glob("*")]
     return all(name == DATA or name.startswith(files.DRAFT) for name in names)
 
 
