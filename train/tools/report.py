@@ -49,14 +49,17 @@ def read_run(folder: Path) -> Run:
         tables = {}
         for path in sorted(folder.glob("evaluation*.csv")):
             with path.open(newline="") as file:
-                tables[path.name] = list(csv.DictReader(file))
+                table = tables[path.name] = list(csv.DictReader(file))
+            if not table or not {"method", "photograph"} <= table[0].keys():
+                raise ValueError("it is no table of scores")
         path, picture = folder / "stages.png", None
         if path.exists():
             with Image.open(path) as image:
                 picture = image.convert("RGB")
-    except (OSError, ValueError) as error:
+        path = folder / metrics.FILENAME
+        rows = metrics.read_rows(path)
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
-    rows = metrics.read_rows(folder / metrics.FILENAME)
     return Run(folder.resolve().name, options, rows, tables, picture)
 
 
@@ -187,7 +190,10 @@ def run(argv: Sequence[str]) -> None:
     out = options.out or options.run / "report.html"
     content = read_run(copies.fetched(options.run, without=f"{run_dir.CHECKPOINTS}/"))
     files.check_target(out, options.overwrite or options.out is None)
-    files.write_text(out, page(content))
+    try:
+        files.write_text(out, page(content))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); name another") from error
     print(f"written to {out}")
 
 
