@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def optimised(wanted):
-    """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
+    """At the level of `conftest.py`: 20 steps are compared to a rounding that plain loops do not have."""
     asked = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", asked and not wanted)
     try:
