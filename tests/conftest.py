@@ -7,12 +7,15 @@ import sys
 import types
 
 # A busy machine may let a device wait long for the others: no reason to end the process. Tests compile
-# far more than they compute: short vectors and plain loops take LLVM a third less time.
+# far more than they compute: short vectors and plain loops take LLVM a third less time, one thread for
+# each program a sixth less. Where a test asks for optimised programs, the first level does.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=4 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=600 "
     "--xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=1 "
     + "--xla_cpu_max_isa=AVX2"
     * (platform.machine() in ("x86_64", "AMD64")),
 )
@@ -31,14 +34,15 @@ hook = install_import_hook("pdn_jax", "typecheck.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 HASTILY = jax.config.read("jax_disable_most_optimizations")
 
-# What one test compiled, the next need not, nor a process that it starts: a fresh cache for every
-# session.
-cache = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
-jax.config.update("jax_compilation_cache_dir", cache.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
-os.environ["PDN_JAX_CACHE"] = os.path.join(cache.name, "programs")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# What one test compiled, the next need not, nor a process that it starts, nor the other one of xdist: a
+# fresh cache for every session, down to the single operation, as loading one takes half the time.
+own = tempfile.TemporaryDirectory(prefix="pdn-jax-cache-")
+shared = "PYTEST_XDIST_WORKER" in os.environ and os.environ.get("JAX_COMPILATION_CACHE_DIR")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = shared or own.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["PDN_JAX_CACHE"] = os.path.join(own.name, "programs")
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # Data sets built by a test are this session's alone.
 built = tempfile.TemporaryDirectory(prefix="pdn-jax-data-")

@@ -9,6 +9,7 @@ import time
 import boto3
 import pytest
 import s3fs
+from botocore.retries import standard
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -94,11 +95,13 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def server():
-    """One for all tests of a module; each has buckets of its own."""
+    """One for all tests of a module; each has buckets of its own, and is asked again without a pause."""
     server = Server()
     before = dict(os.environ)
     os.environ.update(server.environment)
-    yield server
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(standard.ExponentialBackoff, "delay_amount", lambda *_: 0.001)
+        yield server
     server.stop()
     os.environ.clear()
     os.environ.update(before)

@@ -58,7 +58,7 @@ def written(tmp_path_factory):
         normal = photograph(index)
         shown = photograph(index + 3)[::-1, ::-1] if index == len(EXPOSURES) else normal
         light = jnp.asarray(shown, jnp.float32) / 255
-        low = CAMERA.sample(jax.random.key(index), light, truth(exposure))
+        low = jax.jit(CAMERA.sample)(jax.random.key(index), light, truth(exposure))
         low = np.rint(255 * np.asarray(low)).astype(np.uint8)
         for folder, image in (("low", low), ("high", normal)):
             PILImage.fromarray(image).save(root / "pairs" / "train" / folder / f"{index}.png")

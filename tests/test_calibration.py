@@ -87,7 +87,7 @@ def test_draws_are_sound_physics(drawn):
     np.testing.assert_array_equal(drawn.gamma, 1.0)
     np.testing.assert_array_equal(drawn.illumination, 0.0)
     one = jax.tree.map(lambda leaf: leaf[0], drawn)
-    low = degradation.camera().sample(jax.random.key(1), ROOM, one)
+    low = jax.jit(degradation.camera().sample)(jax.random.key(1), ROOM, one)
     assert np.isfinite(low).all()
     assert low.mean() < 0.3
 

@@ -3,6 +3,7 @@
 import csv
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_the_light_of_a_scene_is_what_its_camera_says():
         gains=jnp.asarray([[1.2, 1.0, 1 / 1.2]]),
         offset=jnp.full((1, 3), 0.002),
     )
-    batch = Batch(low=degradation.camera().mean(scene, theta), normal=scene, physics=theta)
+    batch = Batch(low=jax.jit(degradation.camera().mean)(scene, theta), normal=scene, physics=theta)
     right, wrong = (claim.scene_light(None, x, batch)["light"] for x in (scene, 0.8 * scene))
     assert right[0] < 1e-3 < 0.3 < wrong[0]
 

@@ -20,6 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
+from benchmarks import scaling
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "colab").glob("*.ipynb"))}
 LARGEST = 200_000
@@ -192,7 +194,7 @@ def own_kernel(tmp_path, monkeypatch):
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv("XLA_FLAGS", raising=False)  # one device, as most runtimes have
+    monkeypatch.setenv("XLA_FLAGS", scaling.pretending(1)["XLA_FLAGS"])  # as most runtimes have
     monkeypatch.delenv("PYTHONPATH", raising=False)  # the notebook finds the project by itself
 
 
@@ -281,7 +283,7 @@ def test_loss_lab_runs_from_top_to_bottom(run, tmp_path):
 
 @pytest.mark.slow
 def test_train_tpu_runs_on_two_devices_is_cut_off_and_goes_on(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    monkeypatch.setenv("XLA_FLAGS", scaling.pretending(2)["XLA_FLAGS"])
     try:
         cells = run("train_tpu")
     finally:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from benchmarks import scaling
 from configs import debug
 from pdn_jax import weights
 from pdn_jax.types import InputError
@@ -73,11 +74,7 @@ def start(process, port, given, **more):
     }
     flags = [f"--config.{name}={value}" for name, value in given.items()]
     command = [sys.executable, "-m", "train.main", "--config", "configs/debug.py", *flags]
-    environment = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+    environment = scaling.pretending(2) | {
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "400",  # one line a message
     }

@@ -25,7 +25,7 @@ def darker(output, restored, batch):
 def case():
     normal = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3), minval=0.2, maxval=0.8)
     physics = degradation.neutral_physics(jnp.full(2, 0.1))
-    batch = Batch(low=CAMERA.mean(normal, physics), normal=normal, physics=physics)
+    batch = Batch(low=jax.jit(CAMERA.mean)(normal, physics), normal=normal, physics=physics)
     return make(0.8 * normal), batch
 
 

@@ -124,7 +124,7 @@ def test_the_priors_know_a_grey_scene():
     taken = Physics(
         exposure=jnp.asarray([0.05, 0.2]), gains=jnp.asarray([[1.25, 1.0, 0.8], [1.0, 1.0, 1.0]])
     )
-    low = degradation.camera().mean(normal, taken)
+    low = jax.jit(degradation.camera().mean)(normal, taken)
     noise = imports.output_of(low).noise
     assumed = priors.physics_of(low, noise)
     np.testing.assert_allclose(assumed.exposure, taken.exposure, rtol=0.05)

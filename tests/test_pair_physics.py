@@ -25,7 +25,7 @@ TRUTH = Physics(
 def pair():
     normal = skimage.data.astronaut()[:160, 100:292]
     image = jnp.asarray(normal, jnp.float32) / 255.0
-    low = degradation.camera().sample(jax.random.key(0), image, TRUTH)
+    low = jax.jit(degradation.camera().sample)(jax.random.key(0), image, TRUTH)
     return np.rint(255 * np.asarray(low)).astype(np.uint8), normal
 
 

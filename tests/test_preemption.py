@@ -186,7 +186,7 @@ def slow(make_step, devices):
     mapped = on_one(make_step, devices)
     def step(state, *batch):
         print("step begins", flush=True)
-        for _ in range(40 if int(state.step) else 0):
+        for _ in range(20 if int(state.step) else 0):
             time.sleep(0.25)
         return mapped.step(state, *batch)
     return mapped._replace(step=step)
@@ -250,7 +250,7 @@ def test_a_training_stops_with_a_checkpoint_and_goes_on(tmp_path):
         ([signal.SIGTERM], 1, "SIGTERM: not done in 1 s (checkpoint.grace), ended", []),
     ],
 )
-def test_a_step_of_ten_seconds(tmp_path, numbers, grace, said, left):
+def test_a_step_of_five_seconds(tmp_path, numbers, grace, said, left):
     """Interrupted in the middle of its second step: finished and saved; unless told twice, or by one
     that takes the machine away."""
     more = ["--config.parallel.strategy=single", f"--config.checkpoint.grace={grace}"]
@@ -304,7 +304,7 @@ if sys.argv[1] == "module":
     import train.step
 import jax, jax.numpy as jnp
 def f(x):
-    ones = jnp.ones((200, 200))
+    ones = jnp.ones((120, 120))
     return x + jax.lax.reduce_window(ones, 0.0, jax.lax.add, (15, 15), (1, 1), "SAME").sum()
 print(jax.jit(f)(1.0))
 jax.jit(lambda x: jax.pure_callback(fault, x, x))(1.0)

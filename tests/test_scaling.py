@@ -30,7 +30,7 @@ def results():
     """20 steps on one device, and on eight by both strategies, with and without micro-batches."""
 
     def on(devices, **changes):
-        # as compiled for a training: 20 steps are compared to a rounding that others do not have
+        # optimised, at the level of conftest.py: without, 20 steps do not agree to this rounding
         environment = scaling.pretending(devices) | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
         return workers.apart(scaling.run, SETTING._replace(**changes), environment=environment)
 

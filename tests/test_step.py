@@ -50,10 +50,10 @@ class Run(NamedTuple):
 
 
 @contextlib.contextmanager
-def optimised():
-    """Compiled as in a training: 20 steps are compared to a rounding that others do not have."""
+def optimised(wanted):
+    """At the level of `conftest.py`: 20 steps are compared to a rounding that plain loops do not have."""
     asked = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", asked and not wanted)
     try:
         yield
     finally:
@@ -67,9 +67,13 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 @functools.cache
-@optimised()
-def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio", size=8):
-    """A run of a small network under a strategy."""
+def train(strategy, devices, *, steps, accumulate=1, balance="gradient_ratio"):
+    """A run of a small network under a strategy; that of the usual balance is compared to others."""
+    with optimised(balance == "gradient_ratio"):
+        return trained(strategy, devices, steps, accumulate, balance)
+
+
+def trained(strategy, devices, steps, accumulate, balance, size=8):
     config = parts(balance=balance)
     loss = build.loss(config, CAMERA)
     optimizer = build.optimizer(config)
@@ -142,10 +146,10 @@ def test_estimated_exposures_are_counted_over_the_global_batch():
     """As NumPy counts those of the network, by then of several kinds; over devices and micro-batches
     alike."""
     step = 18
-    low = build.synthesiser(parts(), CAMERA)(
+    low = jax.jit(build.synthesiser(parts(), CAMERA))(
         synthesis.image_keys(build.keys(parts())["batches"], step, jnp.arange(8)), crops(step)
     ).low
-    estimates = np.log(NETWORK.apply(alone().states[step].params, low).exposure)
+    estimates = np.log(jax.jit(NETWORK.apply)(alone().states[step].params, low).exposure)
     wanted, _ = np.histogram(estimates, EXPOSURE_EDGES)
     assert np.count_nonzero(wanted) > 1
     several = train("pmap", 4, steps=20, accumulate=2), train("shard_map", 4, steps=20)
@@ -216,8 +220,9 @@ def test_decay_spares_biases():
     optimizer = optimizer_of(weight_decay=0.1)
     zero = jax.tree.map(jnp.zeros_like, params)
     ones = jax.tree.map(jnp.ones_like, params)
-    _, state = optimizer.update(zero, optimizer.init(ones), ones)
-    updates, _ = optimizer.update(zero, state, ones)
+    update = jax.jit(optimizer.update)
+    _, state = update(zero, optimizer.init(ones), ones)
+    updates, _ = update(zero, state, ones)
     for path, leaf in jax.tree.leaves_with_path(updates):
         np.testing.assert_allclose(leaf, -0.1 if path[-1].key == "kernel" else 0.0, atol=1e-6)
 

@@ -227,7 +227,7 @@ def test_real_dark_photographs_are_reexposed_with_the_probability_given():
 def test_two_cameras_in_sequence_are_one():
     """What was made of the truth by both has the mean and the variance that their common θ says."""
     batch = reexposed()
-    expected = CAMERA.mean(batch.normal, batch.physics)
+    expected = jax.jit(CAMERA.mean)(batch.normal, batch.physics)
     spread = np.sqrt(np.asarray(CAMERA.variance(batch.normal, batch.physics)))
     residual = np.asarray(batch.low - expected)
     bias = residual.mean(axis=(1, 2)) / (spread.mean(axis=(1, 2)) / 16 + 0.3 / 255)
@@ -322,7 +322,7 @@ def drawn(tmp_path):
         config.data.wide = config.augment.probability = chance
         synthesise = jax.jit(build.synthesiser(config, CAMERA, fitted), compiler_options=FAST)
         batch = synthesise(keys, crops)
-        noise = (batch.low - CAMERA.mean(batch.normal, batch.physics))[:, 0, 0, 0]
+        noise = (batch.low - jax.jit(CAMERA.mean)(batch.normal, batch.physics))[:, 0, 0, 0]
         return [
             jax.tree.map(lambda x, half=half: x[half], (batch.physics, noise)) for half in HALVES
         ]
