@@ -384,6 +384,7 @@ def test_a_runtime_that_does_not_come_is_told(browser, files):
     tab = context.new_page()
     tab.goto(files)
     tab.wait_for_selector("body[data-ready]")
+    tab.wait_for_load_state("networkidle")  # the worker's own modules are there, the runtime is not
     tab.context.set_offline(True)
     give(tab, ("dark.png", png_bytes(PHOTOGRAPH)))
     fault = tab.inner_text("#fault")
