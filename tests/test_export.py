@@ -1,5 +1,6 @@
 """Exported files make what the network makes, without this package; bad input leaves nothing behind."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax import export
 
 from benchmarks import engines
 from pdn_jax import export_command, weights
+from pdn_jax import image as im
 from pdn_jax.cli import main
 from pdn_jax.dial import dial
 from pdn_jax.errors import InputError
@@ -205,6 +208,17 @@ def test_a_file_says_what_it_is(place, smallest, options, capsys):
     inputs = pytest.importorskip("onnxruntime").InferenceSession(data).get_inputs()
     assert [i.name for i in inputs] == ["photograph", "exposure", "denoise"]
     assert inputs[0].shape == ([1, 24, 40, 3] if options else ["batch", "height", "width", 3])
+
+
+def test_a_program_says_nothing_of_where_it_was_traced():
+    traced = export.export(jax.jit(im.linearize))(jax.ShapeDtypeStruct((2, 3), "float32"))
+    artifact = traced.mlir_module_serialized
+    assert b"image.py" in artifact
+    bare = formats.without_locations(artifact)
+    assert b".py" not in bare
+    same = dataclasses.replace(traced, mlir_module_serialized=bare)
+    value = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(same.call(value), traced.call(value))
 
 
 @pytest.mark.parametrize("name", weights.SHIPPED)

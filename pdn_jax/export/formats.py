@@ -29,6 +29,9 @@ from pdn_jax.export import FORMATS as FORMATS
 from pdn_jax.export import onnx_network
 from pdn_jax.weights import Weights
 
+STABLEHLO = "1.8.0"
+"""The version of StableHLO that files are written in: old enough for every jaxlib that this runs with."""
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a StableHLO file is for, all at once."""
 
@@ -183,8 +186,30 @@ def stablehlo(
     number = jax.ShapeDtypeStruct((), jnp.float32)
     photograph = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.float32)
     program = export.export(jax.jit(restore), platforms=PLATFORMS)(photograph, number, number)
-    named = dataclasses.replace(program, fun_name=json.dumps(facts))
+    bare = without_locations(program.mlir_module_serialized)
+    named = dataclasses.replace(program, fun_name=json.dumps(facts), mlir_module_serialized=bare)
     return bytes(named.serialize())
+
+
+def without_locations(artifact: bytes) -> bytes:
+    """A program without the files and lines that it was traced from, whole paths of one's machine.
+
+    Args:
+        artifact: a portable artifact of StableHLO.
+
+    Returns:
+        The same program, as another.
+    """
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import stablehlo as dialect
+    from jaxlib.mlir.passmanager import PassManager
+
+    with ir.Context() as context:
+        dialect.register_dialect(context)
+        context.load_all_available_dialects()
+        module = dialect.deserialize_portable_artifact(context, artifact)
+        PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
+        return dialect.serialize_portable_artifact(module, STABLEHLO)
 
 
 def _require(module: str, what: str) -> Any:

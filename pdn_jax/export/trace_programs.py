@@ -11,6 +11,7 @@ import jax
 from jax import export
 
 from pdn_jax import program_kinds, shapes, traced_programs, weights
+from pdn_jax.export.formats import without_locations
 from pdn_jax.files import atomic_write
 from pdn_jax.program_kinds import KINDS
 
@@ -21,9 +22,6 @@ SIDES = {
     ),
 }
 """Kind -> shape of each array beside the parameters; `program_inputs` makes them."""
-
-VERSION = "1.8.0"
-"""Of StableHLO, old enough for every jaxlib that this runs with."""
 
 DTYPES = {"global": ("float32",) * 3, "render": ("uint8", *("float32",) * 4, "int32")}
 """Kind -> dtype of each of those: photographs of 8 bits."""
@@ -61,20 +59,7 @@ def traced(kind: str, model: dict) -> bytes:
     program = export.export(function, platforms=["cpu"])(parameters, *arrays)
     if len(program.module_kept_var_idx) != len(parameters) + len(arrays):
         raise RuntimeError(f"{kind} does not use all that it is given")
-    return _without_locations(program.mlir_module_serialized)
-
-
-def _without_locations(artifact: bytes) -> bytes:
-    """The same without files and lines of the source, which change and are nobody's business."""
-    from jaxlib.mlir import ir
-    from jaxlib.mlir.dialects import stablehlo
-
-    with ir.Context() as context:
-        stablehlo.register_dialect(context)
-        context.load_all_available_dialects()
-        module = stablehlo.deserialize_portable_artifact(context, artifact)
-        module = ir.Module.parse(module.operation.get_asm(enable_debug_info=False))
-        return stablehlo.serialize_portable_artifact(module, VERSION)
+    return without_locations(program.mlir_module_serialized)
 
 
 def _in_order(named: dict) -> list:
