@@ -121,6 +121,36 @@ def test_who_interrupts_waits_for_the_step(number, grace, said):
     assert "True saved" in out
 
 
+TALK = """
+while True:
+        preemption.console.print("x" * 1000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("grace", "times"), [(1, 1), (60, 2)])
+def test_a_main_thread_that_cannot_print_is_ended(grace, times):
+    """A terminal on Ctrl-S, or a pipe that nobody empties: neither is waited for, in either stream;
+    at one signal after the grace, at two before."""
+    code = BUSY.format(begin="preemption.begin(preemption.console)", grace=grace, work=TALK.strip())
+    read, write = os.pipe()
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=write)
+    try:
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(read, 1)
+        time.sleep(1.0)  # 64 KiB are full by then
+        for _ in range(times):
+            running.send_signal(signal.SIGTERM)
+            time.sleep(REPEAT + 0.2)
+        assert running.wait(40) == EXIT_CODE
+    finally:
+        running.kill()
+        running.wait()
+        os.close(read)
+        os.close(write)
+
+
 def test_what_nohup_has_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -48,11 +48,27 @@ def end_at_signals() -> None:
         signal.signal(number, handle)
 
 
+PATIENCE = 0.5
+"""Seconds that a terminal or a pipe has to take what is printed."""
+
+
+def speaking(task: Callable[[], None]) -> threading.Thread:
+    """A thread that prints, which may be left behind where a terminal or a pipe takes no more."""
+    speaker = threading.Thread(target=task, daemon=True)
+    speaker.start()
+    return speaker
+
+
 def end(said: str) -> NoReturn:
     """End this process with `EXIT_CODE`, whatever it is at; said: why, in short."""
-    with contextlib.suppress(OSError):  # nobody listens any more
-        # Not through sys.stderr, which the main thread may be in the middle of.
-        os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
+
+    def speak():
+        with contextlib.suppress(OSError):  # nobody listens any more
+            # Not through sys.stderr, which the main thread may be in the middle of.
+            os.write(2, f"pdn_jax: {said}; what is on the disk is whole; {GO_ON}\n".encode())
+            sys.stdout.flush()
+
+    speaking(speak).join(PATIENCE)
     os._exit(EXIT_CODE)
 
 
@@ -95,6 +111,7 @@ class Preemption:
         self.reason, self.heard, self.begun = "", "", False
         self._times = 0
         self._heard_at = self._handled_at = math.inf
+        self._speaker: threading.Thread | None = None
         self._done = threading.Event()
         self._before: dict[int, Any] = {}
 
@@ -114,7 +131,8 @@ class Preemption:
             f"within {limit:g} s (checkpoint.grace)" if limit else "as long as that takes"
         )
         second = "; a second signal ends at once" if self.ends else ""
-        self.console.print(said + second, soft_wrap=True)
+        # Not waited for: the thread that listens has to tell when the next signal comes.
+        self._speaker = speaking(lambda: self.console.print(said + second, soft_wrap=True))
 
     def asked(self) -> bool:
         """Whether to stop here; several processes hear the same where they ask equally often."""
@@ -153,7 +171,7 @@ class Preemption:
         """What the thread does about a signal, whatever the main thread is at."""
         name, now = signal.Signals(number).name, time.monotonic()
         if now - self._heard_at > REPEAT and self.ends:
-            end(f"a second signal ({name}): ended at once")
+            self._end(f"a second signal ({name}): ended at once")
         if self.heard:
             return
         self.heard, self._heard_at = name, now
@@ -172,7 +190,13 @@ class Preemption:
 
     def _end_after(self, limit: float) -> None:
         if not self._done.wait(limit):
-            end(f"{self.reason}: not done in {limit:g} s (checkpoint.grace), ended")
+            self._end(f"{self.reason}: not done in {limit:g} s (checkpoint.grace), ended")
+
+    def _end(self, said: str) -> NoReturn:
+        """`end`, after what is being said."""
+        if self._speaker:
+            self._speaker.join(PATIENCE)
+        end(said)
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():
