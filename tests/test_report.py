@@ -176,6 +176,8 @@ def test_of_one_photograph_there_is_no_interval(run_dir):
     [
         (lambda run: run.joinpath("config.json").unlink(), "so that is no run"),
         (lambda run: run.joinpath("config.json").write_text("{"), "config.json cannot be read"),
+        (lambda run: run.joinpath("config.json").write_text("[1]"), "config.json cannot be read"),
+        (lambda run: run.joinpath("config.json").write_text("{}"), "no options of a training"),
         (lambda run: run.joinpath("stages.png").write_text("a"), "stages.png cannot be read"),
         (lambda run: run.joinpath("evaluation.csv").write_text("a\n1\n"), "no table of scores"),
         (lambda run: run.joinpath("evaluation.csv").write_text(""), "no table of scores"),

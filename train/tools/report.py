@@ -45,12 +45,14 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise InputError(f"there is no {path}, so that is no run; name the run_dir of a training")
     try:
-        options = flattened(json.loads(path.read_text()))
+        options = flattened(dict(json.loads(path.read_text())))
+        if not {"train.steps", "model.variant"} <= options.keys():
+            raise ValueError("it holds no options of a training")
         tables = {}
         for path in sorted(folder.glob("evaluation*.csv")):
             with path.open(newline="") as file:
                 table = tables[path.name] = list(csv.DictReader(file))
-            if not table or not {"method", "photograph"} <= table[0].keys():
+            if not {*SUMMARY} <= {row.get("photograph") for row in table}:
                 raise ValueError("it is no table of scores")
         path, picture = folder / "stages.png", None
         if path.exists():
@@ -58,7 +60,7 @@ def read_run(folder: Path) -> Run:
                 picture = image.convert("RGB")
         path = folder / metrics.FILENAME
         rows = metrics.read_rows(path)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, SyntaxError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
     return Run(folder.resolve().name, options, rows, tables, picture)
 
