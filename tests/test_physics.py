@@ -194,14 +194,14 @@ def test_fit_recovers_what_was_drawn(normal, seed):
 
 @pytest.mark.slow
 def test_fit_recovers_a_known_camera(normal):
-    true = degradation.neutral_physics(jnp.full(2, 0.08)).replace(
-        gains=jnp.tile(jnp.asarray([1.1, 1.0, 1 / 1.1]), (2, 1)),
-        offset=jnp.full((2, 3), 2e-4),
-        shot_noise=jnp.full(2, 1e-3),
-        read_noise=jnp.full(2, 2e-6),
+    true = degradation.neutral_physics(jnp.full(4, 0.08)).replace(
+        gains=jnp.tile(jnp.asarray([1.1, 1.0, 1 / 1.1]), (4, 1)),
+        offset=jnp.full((4, 3), 2e-4),
+        shot_noise=jnp.full(4, 1e-3),
+        read_noise=jnp.full(4, 2e-6),
     )
-    low = sample(jax.random.key(5), normal[:2], true)
-    estimate = fit(low, normal[:2])
+    low = sample(jax.random.key(5), normal, true)
+    estimate = fit(low, normal)
     np.testing.assert_allclose(estimate.exposure, true.exposure, rtol=0.02)
     np.testing.assert_allclose(estimate.gains, true.gains, rtol=0.02)
     np.testing.assert_allclose(estimate.offset, true.offset, atol=5e-5)
